@@ -1,0 +1,275 @@
+"""Orders: what is asked for, and the one table of what may become of it.
+
+`unknown` is a status, not an error. A timeout, a reset connection or an unreadable answer does not tell
+whether the broker has the order; reading that silence as "rejected" is how people end up with
+positions nobody watches.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Side.BUY else -1
+
+    @property
+    def opposite(self) -> Side:
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+class OrderType(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+    TRAILING_STOP = "trailing_stop"
+    JOIN_BID = "join_bid"
+    JOIN_ASK = "join_ask"
+
+
+class OrderStatus(StrEnum):
+    """FIX order status, and two of our own: `denied` (we refused) and `unknown`."""
+
+    PENDING_NEW = "pending_new"
+    NEW = "new"
+    SUSPENDED = "suspended"  # a bracket child that waits for its entry to fill
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    PENDING_CANCEL = "pending_cancel"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    DENIED = "denied"
+    UNKNOWN = "unknown"
+    ABSENT = "absent"  # was unknown; enough evidence that the broker never had it
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in _TERMINAL
+
+    @property
+    def may_fill(self) -> bool:
+        """Could it still execute before we hear? The question every risk figure asks."""
+        return not self.is_terminal
+
+
+_TERMINAL = frozenset(
+    {
+        OrderStatus.FILLED,
+        OrderStatus.CANCELED,
+        OrderStatus.REJECTED,
+        OrderStatus.EXPIRED,
+        OrderStatus.DENIED,
+        OrderStatus.ABSENT,
+    }
+)
+
+
+class Bracket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Stop and target that travel with the entry, in ticks from the fill, both positive here.
+
+    The gateway wants signed ticks (long stop negative, long target positive); the sign follows from the
+    side and is added at the border, so that nobody can get it wrong.
+    """
+
+    stop_loss_ticks: int
+    take_profit_ticks: int | None = None
+
+
+class SubmitOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="submit_order"):
+    """A strategy's wish for one order.
+
+    Attributes:
+        client_order_id: Derived from what caused it, so the same input gives the same id.
+        cause: Stream entry that led to it, `stream@id`.
+        ts_cause_ns: Our receive time of that entry; latency and expiry count from here.
+        expires_at_ns: Never sent after this.
+        reduce_only: May only shrink the strategy's position.
+    """
+
+    client_order_id: str
+    strategy_id: str
+    symbol: str
+    side: Side
+    order_qty: int
+    cause: str
+    ts_cause_ns: int
+    expires_at_ns: int
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    bracket: Bracket | None = None
+    reduce_only: bool = False
+    reason: str = ""
+
+
+class CancelOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_order"):
+    client_order_id: str
+    strategy_id: str
+    symbol: str
+    cause: str
+    ts_cause_ns: int
+    reason: str = ""
+
+
+class ModifyOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="modify_order"):
+    """New absolute values for a working order; None leaves a value as it is."""
+
+    client_order_id: str
+    strategy_id: str
+    symbol: str
+    cause: str
+    ts_cause_ns: int
+    order_qty: int | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    reason: str = ""
+
+
+class ClosePosition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="close_position"):
+    """Bring the strategy's own position in `symbol` to zero and cancel what protected it."""
+
+    client_order_id: str
+    strategy_id: str
+    symbol: str
+    cause: str
+    ts_cause_ns: int
+    expires_at_ns: int
+    reason: str = ""
+
+
+Intent = SubmitOrder | CancelOrder | ModifyOrder | ClosePosition
+
+
+class OrderFact(StrEnum):
+    """What can be said of one order. Each is one message type on `orders:{acct}`."""
+
+    CLAIMED = "claimed"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    NOT_SENT = "not_sent"
+    UNANSWERED = "unanswered"
+    FOUND = "found"
+    PROVEN_ABSENT = "proven_absent"
+    PARTLY_FILLED = "partly_filled"
+    FULLY_FILLED = "fully_filled"
+    CANCEL_SENT = "cancel_sent"
+    CANCEL_REFUSED = "cancel_refused"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    ACTIVATED = "activated"
+    SUSPENDED = "suspended"
+
+
+_S, _F = OrderStatus, OrderFact
+
+TRANSITIONS: dict[tuple[OrderStatus, OrderFact], OrderStatus] = {
+    (_S.PENDING_NEW, _F.ACCEPTED): _S.NEW,
+    (_S.PENDING_NEW, _F.REJECTED): _S.REJECTED,
+    (_S.PENDING_NEW, _F.NOT_SENT): _S.REJECTED,
+    (_S.PENDING_NEW, _F.UNANSWERED): _S.UNKNOWN,  # the broker may well have it
+    (_S.PENDING_NEW, _F.FOUND): _S.NEW,  # the user hub can overtake the REST answer
+    (_S.PENDING_NEW, _F.SUSPENDED): _S.SUSPENDED,  # bracket children are born waiting
+    (_S.PENDING_NEW, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,  # a fill can overtake its acknowledgement
+    (_S.PENDING_NEW, _F.FULLY_FILLED): _S.FILLED,
+    (_S.PENDING_NEW, _F.CANCELED): _S.CANCELED,
+    (_S.PENDING_NEW, _F.EXPIRED): _S.EXPIRED,
+    (_S.UNKNOWN, _F.ACCEPTED): _S.NEW,
+    (_S.UNKNOWN, _F.REJECTED): _S.REJECTED,
+    (_S.UNKNOWN, _F.FOUND): _S.NEW,
+    (_S.UNKNOWN, _F.UNANSWERED): _S.UNKNOWN,
+    (_S.UNKNOWN, _F.PROVEN_ABSENT): _S.ABSENT,  # only after queries that also see closed orders
+    (_S.UNKNOWN, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
+    (_S.UNKNOWN, _F.FULLY_FILLED): _S.FILLED,
+    (_S.UNKNOWN, _F.CANCELED): _S.CANCELED,
+    (_S.UNKNOWN, _F.EXPIRED): _S.EXPIRED,
+    (_S.ABSENT, _F.FOUND): _S.NEW,  # a late landing; adopted with an alarm
+    (_S.ABSENT, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
+    (_S.ABSENT, _F.FULLY_FILLED): _S.FILLED,
+    (_S.SUSPENDED, _F.ACTIVATED): _S.NEW,
+    (_S.SUSPENDED, _F.FOUND): _S.NEW,
+    (_S.SUSPENDED, _F.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.SUSPENDED, _F.CANCELED): _S.CANCELED,
+    (_S.SUSPENDED, _F.REJECTED): _S.REJECTED,
+    (_S.SUSPENDED, _F.EXPIRED): _S.EXPIRED,
+    (_S.SUSPENDED, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
+    (_S.SUSPENDED, _F.FULLY_FILLED): _S.FILLED,
+    (_S.NEW, _F.ACCEPTED): _S.NEW,  # the answer of a POST whose order the hub showed first
+    (_S.NEW, _F.FOUND): _S.NEW,
+    (_S.NEW, _F.ACTIVATED): _S.NEW,
+    (_S.NEW, _F.REJECTED): _S.REJECTED,  # accepted by the gateway, refused by the exchange
+    (_S.NEW, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
+    (_S.NEW, _F.FULLY_FILLED): _S.FILLED,
+    (_S.NEW, _F.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.NEW, _F.CANCELED): _S.CANCELED,
+    (_S.NEW, _F.EXPIRED): _S.EXPIRED,
+    (_S.PARTIALLY_FILLED, _F.ACCEPTED): _S.PARTIALLY_FILLED,
+    (_S.PARTIALLY_FILLED, _F.FOUND): _S.PARTIALLY_FILLED,
+    (_S.PARTIALLY_FILLED, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
+    (_S.PARTIALLY_FILLED, _F.FULLY_FILLED): _S.FILLED,
+    (_S.PARTIALLY_FILLED, _F.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.PARTIALLY_FILLED, _F.CANCELED): _S.CANCELED,
+    (_S.PARTIALLY_FILLED, _F.EXPIRED): _S.EXPIRED,
+    (_S.PENDING_CANCEL, _F.CANCEL_REFUSED): _S.NEW,
+    (_S.PENDING_CANCEL, _F.ACCEPTED): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _F.FOUND): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _F.CANCEL_SENT): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _F.CANCELED): _S.CANCELED,
+    (_S.PENDING_CANCEL, _F.PARTLY_FILLED): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _F.FULLY_FILLED): _S.FILLED,
+    (_S.PENDING_CANCEL, _F.EXPIRED): _S.EXPIRED,
+    (_S.PENDING_CANCEL, _F.REJECTED): _S.REJECTED,
+    (_S.CANCELED, _F.PARTLY_FILLED): _S.CANCELED,  # a fill in flight beat our cancel, in part
+    (_S.CANCELED, _F.FULLY_FILLED): _S.FILLED,  # a fill in flight beat our cancel
+    (_S.EXPIRED, _F.FULLY_FILLED): _S.FILLED,
+    (_S.EXPIRED, _F.PARTLY_FILLED): _S.EXPIRED,
+}
+"""(status, fact) -> status. A terminal status hears the same terminal fact again without complaint; see
+`next_status`. A pair that is neither is a broken invariant."""
+
+_SAME_AGAIN = {
+    _S.FILLED: frozenset(
+        {_F.ACCEPTED, _F.FOUND, _F.ACTIVATED, _F.FULLY_FILLED, _F.PARTLY_FILLED, _F.CANCEL_REFUSED}
+    ),
+    _S.CANCELED: frozenset(
+        {_F.ACCEPTED, _F.FOUND, _F.ACTIVATED, _F.CANCELED, _F.CANCEL_REFUSED, _F.SUSPENDED}
+    ),
+    _S.REJECTED: frozenset({_F.REJECTED, _F.ACCEPTED, _F.CANCEL_REFUSED}),
+    _S.EXPIRED: frozenset({_F.EXPIRED, _F.ACCEPTED, _F.FOUND, _F.CANCEL_REFUSED}),
+    _S.ABSENT: frozenset({_F.PROVEN_ABSENT, _F.UNANSWERED}),
+    _S.DENIED: frozenset[OrderFact](),
+}
+
+
+class ImpossibleTransition(AssertionError):
+    """A fact that cannot follow a status: our model of the broker is wrong, or we are."""
+
+    def __init__(self, status: OrderStatus, fact: OrderFact) -> None:
+        super().__init__(status, fact)
+        self.status, self.fact = status, fact
+
+    def __str__(self) -> str:
+        return f"an order that is {self.status} cannot become {self.fact}"
+
+
+def next_status(status: OrderStatus, fact: OrderFact) -> OrderStatus:
+    """Return the status after `fact`; late and repeated facts never leave a terminal status.
+
+    Raises:
+        ImpossibleTransition: If the pair is neither in the table nor a harmless repetition.
+    """
+    following = TRANSITIONS.get((status, fact))
+    if following is not None:
+        return following
+    if status in _SAME_AGAIN and fact in _SAME_AGAIN[status]:
+        return status
+    raise ImpossibleTransition(status, fact)

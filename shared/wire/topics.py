@@ -1,0 +1,229 @@
+"""The table of every key: kind, writer, readers, retention. Nothing else spells a key.
+
+Keys carry a hash tag (`{MES}`, `{1001}`), so that everything one atomic step touches lies in one slot of
+a Redis Cluster.
+
+Entry ids are `<our receive time in ms>-<sequence number of the writer>`. The second half rises by exactly
+one from entry to entry of a stream, so a reader notices a gap in one read, a writer can repeat an append
+whose reply was lost without doubling anything, and `redis-cli` still shows when it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    STREAM = "stream"
+    HASH = "hash"
+    STRING = "string"
+    CHANNEL = "pub/sub"
+    ZSET = "zset"
+    SET = "set"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One row of the table.
+
+    Attributes:
+        key: With its placeholders: SYM, ACCT, ID, NAME.
+        retention: Who deletes, and when.
+    """
+
+    key: str
+    kind: Kind
+    writer: str
+    readers: str
+    retention: str
+
+
+TOPICS = (
+    Topic(
+        key="md:{SYM}",
+        kind=Kind.STREAM,
+        writer="feed",
+        readers="strategy, recorder",
+        retention="trimmed by recorder after archiving; hard cap feed.md_entries_max, which alarms",
+    ),
+    Topic(
+        key="quote:{SYM}",
+        kind=Kind.STRING,
+        writer="feed",
+        readers="execution, broker_sync, julie",
+        retention="latest MarketState",
+    ),
+    Topic(
+        key="quotes:{SYM}",
+        kind=Kind.CHANNEL,
+        writer="feed",
+        readers="execution, broker_sync",
+        retention="the next replaces it",
+    ),
+    Topic(
+        key="intents:{ACCT}:ID",
+        kind=Kind.STREAM,
+        writer="strategy worker ID",
+        readers="execution, recorder",
+        retention="trimmed by recorder after archiving and after execution has passed it",
+    ),
+    Topic(
+        key="journal:{ACCT}:ID",
+        kind=Kind.STREAM,
+        writer="strategy worker ID",
+        readers="recorder, replay",
+        retention="trimmed by recorder after archiving",
+    ),
+    Topic(
+        key="state:{ACCT}:ID",
+        kind=Kind.STRING,
+        writer="strategy worker ID",
+        readers="strategy worker ID",
+        retention="latest snapshot",
+    ),
+    Topic(
+        key="orders:{ACCT}",
+        kind=Kind.STREAM,
+        writer="execution",
+        readers="strategy, broker_sync, recorder, julie",
+        retention="never trimmed inside a session",
+    ),
+    Topic(
+        key="reports:{ACCT}",
+        kind=Kind.STREAM,
+        writer="broker_sync",
+        readers="execution, recorder, julie",
+        retention="never trimmed inside a session",
+    ),
+    Topic(
+        key="account:{ACCT}",
+        kind=Kind.HASH,
+        writer="broker_sync",
+        readers="julie, dashboard",
+        retention="latest",
+    ),
+    Topic(
+        key="session",
+        kind=Kind.STREAM,
+        writer="heartbeat",
+        readers="everyone",
+        retention="last 10,000 entries, after archiving",
+    ),
+    Topic(key="session:state", kind=Kind.HASH, writer="heartbeat", readers="everyone", retention="latest"),
+    Topic(
+        key="session:token",
+        kind=Kind.STRING,
+        writer="heartbeat",
+        readers="feed, broker_sync, execution",
+        retention="expires with the token",
+    ),
+    Topic(
+        key="control:heartbeat",
+        kind=Kind.STREAM,
+        writer="heartbeat",
+        readers="execution, recorder",
+        retention="never trimmed inside a session",
+    ),
+    Topic(
+        key="control:operator",
+        kind=Kind.STREAM,
+        writer="julie",
+        readers="execution, recorder",
+        retention="never trimmed inside a session",
+    ),
+    Topic(key="beats", kind=Kind.CHANNEL, writer="every process", readers="heartbeat", retention="none"),
+    Topic(
+        key="beat:NAME",
+        kind=Kind.STRING,
+        writer="process NAME",
+        readers="heartbeat, julie",
+        retention="expires a day after the last beat",
+    ),
+    Topic(
+        key="lease:{ACCT}:ID",
+        kind=Kind.HASH,
+        writer="its holder",
+        readers="strategy hosts",
+        retention="liveness only; the epoch is checked in every write",
+    ),
+    Topic(
+        key="KEY:head",
+        kind=Kind.HASH,
+        writer="the writer of stream KEY",
+        readers="the append function",
+        retention="epoch and last sequence number of stream KEY",
+    ),
+    Topic(
+        key="budget:NAME",
+        kind=Kind.ZSET,
+        writer="the budget function",
+        readers="every process that calls the broker",
+        retention="one window",
+    ),
+)
+
+
+def md(symbol: str) -> str:
+    return f"md:{{{symbol}}}"
+
+
+def quote(symbol: str) -> str:
+    return f"quote:{{{symbol}}}"
+
+
+def quotes(symbol: str) -> str:
+    return f"quotes:{{{symbol}}}"
+
+
+def intents(account_id: int, strategy_id: str) -> str:
+    return f"intents:{{{account_id}}}:{strategy_id}"
+
+
+def journal(account_id: int, strategy_id: str) -> str:
+    return f"journal:{{{account_id}}}:{strategy_id}"
+
+
+def state(account_id: int, strategy_id: str) -> str:
+    return f"state:{{{account_id}}}:{strategy_id}"
+
+
+def lease(account_id: int, strategy_id: str) -> str:
+    return f"lease:{{{account_id}}}:{strategy_id}"
+
+
+def orders(account_id: int) -> str:
+    return f"orders:{{{account_id}}}"
+
+
+def reports(account_id: int) -> str:
+    return f"reports:{{{account_id}}}"
+
+
+def account(account_id: int) -> str:
+    return f"account:{{{account_id}}}"
+
+
+def head(stream: str) -> str:
+    return f"{stream}:head"
+
+
+def beat(process: str) -> str:
+    return f"beat:{process}"
+
+
+def budget(name: str) -> str:
+    return f"budget:{{{name}}}"
+
+
+SESSION = "session"
+SESSION_STATE = "session:state"
+SESSION_TOKEN = "session:token"
+CONTROL_HEARTBEAT = "control:heartbeat"
+CONTROL_OPERATOR = "control:operator"
+BEATS = "beats"
+
+
+def symbol_of(md_key: str) -> str:
+    """Return the symbol in `md:{SYM}`."""
+    return md_key[md_key.index("{") + 1 : md_key.index("}")]
