@@ -296,7 +296,7 @@ LOGIN_ADVICE: Final[dict[LoginErrorCode, LoginAdvice]] = {
     ),
     LoginErrorCode.UNKNOWN_ERROR: LoginAdvice(
         "The broker failed to log in and does not say why.",
-        "Nothing to do: it is tried again with growing pauses. If it lasts, look at the broker's status page.",
+        "It is tried again with growing pauses. If it lasts, look at the broker's status page.",
         False,
     ),
     LoginErrorCode.API_SUBSCRIPTION_NOT_FOUND: LoginAdvice(

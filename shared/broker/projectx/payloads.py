@@ -29,7 +29,7 @@ class Request(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
 # -- REST and user hub rows -------------------------------------------------------
 
 
-class AccountRow(Payload):
+class AccountRow(Payload, frozen=True, kw_only=True):
     id: int
     name: str
     balance: Decimal  # realized; no open P&L
@@ -38,7 +38,7 @@ class AccountRow(Payload):
     simulated: bool | None = None  # absent from the documented sample, required in Swagger
 
 
-class ContractRow(Payload):
+class ContractRow(Payload, frozen=True, kw_only=True):
     id: str
     name: str
     tick_size: Decimal
@@ -48,7 +48,7 @@ class ContractRow(Payload):
     symbol_id: str | None = None
 
 
-class OrderRow(Payload):
+class OrderRow(Payload, frozen=True, kw_only=True):
     id: int
     account_id: int
     contract_id: str
@@ -70,7 +70,7 @@ class OrderRow(Payload):
     linked_order_id: int | None = None
 
 
-class PositionRow(Payload):
+class PositionRow(Payload, frozen=True, kw_only=True):
     id: int
     account_id: int
     contract_id: str
@@ -81,7 +81,7 @@ class PositionRow(Payload):
     contract_display_name: str | None = None
 
 
-class TradeRow(Payload):
+class TradeRow(Payload, frozen=True, kw_only=True):
     """A half turn: one fill."""
 
     id: int
@@ -110,7 +110,7 @@ class BarRow(Struct, frozen=True, kw_only=True, gc=False):
 # -- market hub -------------------------------------------------------------------
 
 
-class QuoteData(Payload):
+class QuoteData(Payload, frozen=True, kw_only=True):
     """Sparse: what is absent has not changed. No sizes."""
 
     symbol: str
@@ -128,7 +128,7 @@ class QuoteData(Payload):
     volume: float | None = None  # session total; seen as 12345 and as 12345.0
 
 
-class TradeData(Payload):
+class TradeData(Payload, frozen=True, kw_only=True):
     price: float
     timestamp: str
     type: int
@@ -136,7 +136,7 @@ class TradeData(Payload):
     symbol_id: str | None = None
 
 
-class DepthData(Payload):
+class DepthData(Payload, frozen=True, kw_only=True):
     timestamp: str
     type: int
     price: float = 0.0  # a reset carries none
@@ -145,10 +145,10 @@ class DepthData(Payload):
     index: int | None = None
 
 
-# -- envelopes of the user hub ----------------------------------------------------
+# -- envelopes of REST answers ----------------------------------------------------
 
 
-class Envelope(Payload):
+class Envelope(Payload, frozen=True, kw_only=True):
     """What every REST answer has; the payload's field comes from a subclass."""
 
     success: bool
@@ -156,61 +156,61 @@ class Envelope(Payload):
     error_message: str | None = None
 
 
-class TokenEnvelope(Envelope):
+class TokenEnvelope(Envelope, frozen=True, kw_only=True):
     token: str | None = None
 
     def __repr__(self) -> str:
         return f"TokenEnvelope(success={self.success}, error_code={self.error_code})"
 
 
-class NewTokenEnvelope(Envelope):
+class NewTokenEnvelope(Envelope, frozen=True, kw_only=True):
     new_token: str | None = None  # null or absent: keep the old one
 
     def __repr__(self) -> str:
         return f"NewTokenEnvelope(success={self.success}, error_code={self.error_code})"
 
 
-class AccountsEnvelope(Envelope):
+class AccountsEnvelope(Envelope, frozen=True, kw_only=True):
     accounts: list[AccountRow] | None = None
 
 
-class ContractsEnvelope(Envelope):
+class ContractsEnvelope(Envelope, frozen=True, kw_only=True):
     contracts: list[ContractRow] | None = None
 
 
-class ContractEnvelope(Envelope):
+class ContractEnvelope(Envelope, frozen=True, kw_only=True):
     contract: ContractRow | None = None
 
 
-class BarsEnvelope(Envelope):
+class BarsEnvelope(Envelope, frozen=True, kw_only=True):
     bars: list[BarRow] | None = None
 
 
-class OrdersEnvelope(Envelope):
+class OrdersEnvelope(Envelope, frozen=True, kw_only=True):
     orders: list[OrderRow] | None = None
     total_count: int | None = None
 
 
-class OrderEnvelope(Envelope):
+class OrderEnvelope(Envelope, frozen=True, kw_only=True):
     order: OrderRow | None = None
 
 
-class PositionsEnvelope(Envelope):
+class PositionsEnvelope(Envelope, frozen=True, kw_only=True):
     positions: list[PositionRow] | None = None
 
 
-class TradesEnvelope(Envelope):
+class TradesEnvelope(Envelope, frozen=True, kw_only=True):
     trades: list[TradeRow] | None = None
 
 
-class PlaceEnvelope(Envelope):
+class PlaceEnvelope(Envelope, frozen=True, kw_only=True):
     order_id: int | None = None  # may be set on a refusal too: success alone decides
 
 
 # -- request bodies ---------------------------------------------------------------
 
 
-class LoginKeyRequest(Request):
+class LoginKeyRequest(Request, frozen=True, kw_only=True):
     user_name: str
     api_key: str
 
@@ -218,24 +218,24 @@ class LoginKeyRequest(Request):
         return "LoginKeyRequest(...)"
 
 
-class AccountSearchRequest(Request):
+class AccountSearchRequest(Request, frozen=True, kw_only=True):
     only_active_accounts: bool
 
 
-class ContractSearchRequest(Request):
+class ContractSearchRequest(Request, frozen=True, kw_only=True):
     search_text: str
     live: bool
 
 
-class ContractAvailableRequest(Request):
+class ContractAvailableRequest(Request, frozen=True, kw_only=True):
     live: bool
 
 
-class ContractByIdRequest(Request):
+class ContractByIdRequest(Request, frozen=True, kw_only=True):
     contract_id: str
 
 
-class RetrieveBarsRequest(Request):
+class RetrieveBarsRequest(Request, frozen=True, kw_only=True):
     contract_id: str
     live: bool
     start_time: str
@@ -246,12 +246,12 @@ class RetrieveBarsRequest(Request):
     include_partial_bar: bool
 
 
-class Bracket(Request):
+class Bracket(Request, frozen=True, kw_only=True):
     ticks: int  # signed, relative to the entry: a long stop is negative
     type: int
 
 
-class PlaceOrderRequest(Request):
+class PlaceOrderRequest(Request, frozen=True, kw_only=True):
     account_id: int
     contract_id: str
     type: int
@@ -265,7 +265,7 @@ class PlaceOrderRequest(Request):
     take_profit_bracket: Bracket | None = None
 
 
-class ModifyOrderRequest(Request):
+class ModifyOrderRequest(Request, frozen=True, kw_only=True):
     account_id: int
     order_id: int
     size: int | None = None
@@ -274,14 +274,14 @@ class ModifyOrderRequest(Request):
     trail_price: Decimal | None = None
 
 
-class OrderKeyRequest(Request):
+class OrderKeyRequest(Request, frozen=True, kw_only=True):
     """`Order/cancel` and `Order/searchById`."""
 
     account_id: int
     order_id: int
 
 
-class SinceRequest(Request):
+class SinceRequest(Request, frozen=True, kw_only=True):
     """`Order/search` and `Trade/search`; without a start the answer is HTTP 400."""
 
     account_id: int
@@ -289,11 +289,11 @@ class SinceRequest(Request):
     end_timestamp: str | None = None
 
 
-class AccountKeyRequest(Request):
+class AccountKeyRequest(Request, frozen=True, kw_only=True):
     account_id: int
 
 
-class OrderQueryFilter(Request):
+class OrderQueryFilter(Request, frozen=True, kw_only=True):
     account_id: int
     statuses: list[int] | None = None
     contract_id: str | None = None
@@ -301,7 +301,7 @@ class OrderQueryFilter(Request):
     created_before: str | None = None
 
 
-class OrderQueryRequest(Request):
+class OrderQueryRequest(Request, frozen=True, kw_only=True):
     filter: OrderQueryFilter
     page_size: int | None = None
     page_offset: int | None = None
@@ -310,12 +310,12 @@ class OrderQueryRequest(Request):
     include_total_count: bool | None = None
 
 
-class ClosePositionRequest(Request):
+class ClosePositionRequest(Request, frozen=True, kw_only=True):
     account_id: int
     contract_id: str
 
 
-class PartialCloseRequest(Request):
+class PartialCloseRequest(Request, frozen=True, kw_only=True):
     account_id: int
     contract_id: str
     size: int
