@@ -9,11 +9,11 @@ from shared.broker.port import FrameRefused
 EXCERPT_CHARS_MAX = 300
 
 
-class LimiterUnavailable(Exception):  # noqa: N818 - a state of the world, as all names here
+class LimiterUnavailable(Exception):
     """The shared rate budget cannot be asked, so nothing may be sent."""
 
 
-class BrokerQueryFailed(Exception):  # noqa: N818
+class BrokerQueryFailed(Exception):
     """A question got no usable answer: what was asked about is *unknown*.
 
     Attributes:

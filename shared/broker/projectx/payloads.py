@@ -125,14 +125,14 @@ class QuoteData(Payload, frozen=True, kw_only=True):
     open: float | None = None
     high: float | None = None
     low: float | None = None
-    volume: float | None = None  # session total; seen as 12345 and as 12345.0
+    volume: int | float | None = None  # session total; seen as 12345 and as 12345.0
 
 
 class TradeData(Payload, frozen=True, kw_only=True):
     price: float
     timestamp: str
-    type: int
     volume: int
+    type: int | None = None  # of an opening print there is no aggressor to tell
     symbol_id: str | None = None
 
 

@@ -123,7 +123,7 @@ def encode_close(error: str | None = None, *, allow_reconnect: bool = False) -> 
 # -- records ----------------------------------------------------------------------
 
 
-class RecordTooLarge(Exception):  # noqa: N818 - a fact about the peer
+class RecordTooLarge(Exception):
     """The other end sends a record larger than `record_bytes_max`, or never ends one."""
 
     def __init__(self, *, record_bytes: int, record_bytes_max: int, excerpt: bytes) -> None:
