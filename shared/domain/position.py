@@ -12,7 +12,12 @@ ZERO = Decimal(0)
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: net_qty: signed contracts, long positive. avg_px: entry price of what is open, 0 if flat."""
+    """What is held and what was made.
+
+    Attributes:
+        net_qty: Signed contracts, long positive.
+        avg_px: Entry price of what is open, 0 when flat.
+    """
 
     net_qty: int = 0
     avg_px: Decimal = ZERO
@@ -46,10 +51,8 @@ def apply_fill(
         closed = min(abs(before), qty)
         direction = 1 if before > 0 else -1
         realized += (px - position.avg_px) * closed * direction * multiplier
-        if after == 0:
-            avg_px = ZERO
-        else:
-            avg_px = position.avg_px if (after > 0) == (before > 0) else px
+        kept = ZERO if after == 0 else position.avg_px
+        avg_px = kept if after == 0 or (after > 0) == (before > 0) else px
     return Position(net_qty=after, avg_px=avg_px, realized_pnl=realized, fees=position.fees + fees)
 
 

@@ -155,7 +155,7 @@ TOPICS = (
         retention="epoch and last sequence number of stream KEY",
     ),
     Topic(
-        key="budget:NAME",
+        key="budget:{NAME}",
         kind=Kind.ZSET,
         writer="the budget function",
         readers="every process that calls the broker",
@@ -205,7 +205,8 @@ def account(account_id: int) -> str:
 
 
 def head(stream: str) -> str:
-    return f"{stream}:head"
+    """Return the key of a stream's head, in the same cluster slot as the stream."""
+    return f"{stream}:head" if "{" in stream else f"{{{stream}}}:head"
 
 
 def beat(process: str) -> str:

@@ -1,0 +1,203 @@
+"""The bus on Redis: one object per process, see `port.Bus`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+from shared.bus.client import (
+    COMMAND_TIMEOUT_S,
+    Address,
+    RedisConnectionError,
+    RedisError,
+    RedisTimeoutError,
+    ResponseError,
+    once_client,
+    raw_connection,
+    retrying_client,
+)
+from shared.bus.functions import load_functions, refusal_of
+from shared.bus.port import BusAway, BusRefused, Entry, Lease
+from shared.bus.reader import RedisStreamReader
+from shared.bus.writer import OneStreamWriter, WriterPipe
+from shared.wire import topics
+
+T = TypeVar("T")
+
+SUBSCRIPTION_PING_S = 5.0
+"""A silent subscription is probed this often: pub/sub over a dead link is silent for ever."""
+
+
+class RedisBus:
+    """See `port.Bus`. Reads may be repeated, everything else is sent once."""
+
+    def __init__(
+        self, address: Address, *, now_ns: Callable[[], int], monotonic_ns: Callable[[], int]
+    ) -> None:
+        self.address = address
+        self._monotonic_ns = monotonic_ns
+        self._once = once_client(address)
+        self._reads = retrying_client(address)
+        self._pipe = WriterPipe(address, now_ns)
+        self._readers: list[RedisStreamReader] = []
+
+    async def ready(self) -> None:
+        connection = raw_connection(self.address)
+        try:
+            await connection.connect()
+            await load_functions(connection)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise BusAway(f"Redis at {self.address.cli()} does not answer: {error}") from error
+        finally:
+            with suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
+
+    async def open(self, stream: str, *, entries_max: int = 0, pending_max: int = 65_536) -> OneStreamWriter:
+        self._pipe.start()
+        epoch, seq, _ms = await self._fcall("julie_open", [topics.head(stream)], [])
+        return OneStreamWriter(self._pipe, stream, epoch, seq, entries_max, pending_max)
+
+    def reader(self) -> RedisStreamReader:
+        reader = RedisStreamReader(self.address, self._monotonic_ns)
+        self._readers.append(reader)
+        return reader
+
+    async def get(self, key: str) -> bytes | None:
+        return cast("bytes | None", await self._do(self._reads.get(key)))
+
+    async def set(self, key: str, value: bytes, *, expire_s: float | None = None) -> None:
+        await self._do(self._once.set(key, value, px=_ms(expire_s)))
+
+    async def delete(self, key: str) -> None:
+        await self._do(self._once.delete(key))
+
+    async def hash_set(self, key: str, values: Mapping[str, bytes]) -> None:
+        pipe = self._once.pipeline(transaction=True)
+        pipe.delete(key)
+        fields: dict[Any, Any] = dict(values)
+        pipe.hset(key, mapping=fields)
+        await self._do(pipe.execute())
+
+    async def hash_get(self, key: str) -> dict[str, bytes]:
+        found = await self._do(cast("Awaitable[dict[bytes, bytes]]", self._reads.hgetall(key)))
+        return {name.decode(): value for name, value in found.items()}
+
+    async def last(self, stream: str, count: int = 1) -> list[Entry]:
+        rows = await self._do(self._reads.execute_command("XREVRANGE", stream, "+", "-", "COUNT", count))
+        return _entries(stream, rows)[::-1]
+
+    async def between(self, stream: str, first_id: str, last_id: str, count: int) -> list[Entry]:
+        rows = await self._do(
+            self._reads.execute_command("XRANGE", stream, first_id, last_id, "COUNT", count)
+        )
+        return _entries(stream, rows)
+
+    async def length(self, stream: str) -> int:
+        return int(await self._do(self._reads.xlen(stream)))
+
+    async def trim_before(self, stream: str, min_id: str) -> int:
+        return int(await self._do(self._once.xtrim(stream, minid=min_id, approximate=False)))
+
+    async def keys(self, pattern: str) -> list[str]:
+        async def scan() -> list[str]:
+            return sorted({key.decode() async for key in self._reads.scan_iter(match=pattern, count=500)})
+
+        return await self._do(scan())
+
+    async def info(self) -> dict[str, str]:
+        found = await self._do(self._reads.info())
+        return {str(name): str(value) for name, value in found.items()}
+
+    async def publish(self, channel: str, value: bytes) -> None:
+        await self._do(self._once.publish(channel, value))
+
+    async def set_and_publish(
+        self, key: str, channel: str, value: bytes, *, expire_s: float | None = None
+    ) -> None:
+        pipe = self._once.pipeline(transaction=False)
+        pipe.set(key, value, px=_ms(expire_s))
+        pipe.publish(channel, value)
+        await self._do(pipe.execute())
+
+    async def subscribe(self, channels: Sequence[str]) -> AsyncIterator[tuple[str, bytes]]:
+        while True:
+            connection = raw_connection(self.address)
+            try:
+                await connection.connect()
+                await connection.send_command("SUBSCRIBE", *channels)
+                silent = False
+                while True:
+                    try:
+                        reply = await connection.read_response(timeout=SUBSCRIPTION_PING_S)
+                    except RedisTimeoutError:
+                        if silent:
+                            raise
+                        silent = True
+                        await connection.connect()
+                        await connection.send_command("PING")
+                        continue
+                    silent = False
+                    if reply[0] == b"message":
+                        yield reply[1].decode(), reply[2]
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(0.2)
+            finally:
+                with suppress(RedisError, OSError):
+                    await connection.disconnect(nowait=True)
+
+    async def lease(self, key: str, holder: str, ttl_s: float) -> Lease | str:
+        reply = await self._fcall("julie_lease", [key], [holder, _ms(ttl_s)])
+        return Lease(key, holder, reply[0]) if reply[1] else str(reply[2].decode())
+
+    async def renew(self, lease: Lease, ttl_s: float) -> bool:
+        return bool(await self._fcall("julie_renew", [lease.key], [lease.holder, lease.epoch, _ms(ttl_s)]))
+
+    async def release(self, lease: Lease) -> bool:
+        return bool(await self._fcall("julie_release", [lease.key], [lease.holder, lease.epoch]))
+
+    async def budget(
+        self, name: str, *, requests_max: int, window_s: float, reserve: int, urgent: bool, member: str
+    ) -> float:
+        args = [requests_max, _ms(window_s), reserve, int(urgent), member]
+        return float(await self._fcall("julie_budget", [topics.budget(name)], args)) / 1000
+
+    async def budget_pause(self, name: str, seconds: float) -> None:
+        await self._fcall("julie_pause", [topics.budget(name)], [_ms(seconds)])
+
+    async def close(self) -> None:
+        await self._pipe.close()
+        for reader in self._readers:
+            await reader.close()
+        for client in (self._once, self._reads):
+            with suppress(RedisError, OSError):
+                await client.aclose()
+
+    async def _fcall(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        try:
+            return await self._do(self._once.execute_command("FCALL", name, len(keys), *keys, *args))
+        except BusRefused as refusal:
+            if "unction not found" not in str(refusal):
+                raise
+            # The server lost its functions (emptied, or another build): the refusal proves nothing was done.
+            await self.ready()
+            return await self._do(self._once.execute_command("FCALL", name, len(keys), *keys, *args))
+
+    async def _do(self, command: Awaitable[T]) -> T:
+        try:
+            return await command
+        except ResponseError as error:
+            refusal = refusal_of(error)
+            raise refusal if isinstance(refusal, BusRefused) else BusRefused(str(error)) from error
+        except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
+            why = f"Redis at {self.address.cli()} gave no answer within {COMMAND_TIMEOUT_S} s: {error}"
+            raise BusAway(why) from error
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else max(1, round(seconds * 1000))
+
+
+def _entries(stream: str, rows: list[Any]) -> list[Entry]:
+    return [Entry(stream, row[0], row[1][0], row[1][1]) for row in rows]

@@ -1,0 +1,159 @@
+"""Connections to Redis: the only place that makes them, so that no library default can send a write twice.
+
+redis-py retries a command after a lost reply, whatever the command (measured: one lost reply to `XADD` gave
+two entries). Clients therefore come from two factories: `retrying_client` for reads, and `once_client` for
+everything else. Hot paths use bare connections (`raw_connection`, `blocking_connection`), which never
+retry either. A plain `Redis()` is banned by lint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlparse
+
+import redis
+import redis.asyncio
+from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import Connection as SyncConnection
+from redis.connection import UnixDomainSocketConnection as SyncUnixConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+COMMAND_TIMEOUT_S = 2.0
+"""No command may hold a process longer; a slower Redis counts as away."""
+
+CONNECT_TIMEOUT_S = 2.0
+
+__all__ = [
+    "Address",
+    "RedisConnectionError",
+    "RedisError",
+    "RedisTimeoutError",
+    "ResponseError",
+    "blocking_connection",
+    "once_client",
+    "raw_connection",
+    "retrying_client",
+]
+
+
+class AddressRefused(ValueError):
+    """The setting `redis.url` cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the bus is. The password never shows in `repr`."""
+
+    unix_path: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 6379
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_url(cls, url: str, *, password: str | None = None, username: str | None = None) -> Address:
+        """Read `unix:///path/to/socket` or `redis://host:port/db`.
+
+        Raises:
+            AddressRefused: If the scheme is another one, or the URL carries a password (it would show in
+                logs and process lists; use `redis.password_file`).
+        """
+        parts = urlparse(url)
+        if parts.password:
+            raise AddressRefused("redis.url: put the password into the file named by redis.password_file")
+        if parts.scheme == "unix" and parts.path:
+            return cls(unix_path=parts.path, username=username, password=password)
+        if parts.scheme == "redis" and parts.hostname:
+            db = parts.path.strip("/")
+            if db and not db.isdigit():
+                raise AddressRefused(f"redis.url: the database after the host must be a number, not {db!r}")
+            return cls(
+                host=parts.hostname,
+                port=parts.port or 6379,
+                db=int(db or 0),
+                username=username,
+                password=password,
+            )
+        raise AddressRefused("redis.url: write unix:///path/to/redis.sock or redis://host:port/0")
+
+    def cli(self) -> str:
+        """Return the `redis-cli` command that reaches this bus (without the password)."""
+        where = f"-s {self.unix_path}" if self.unix_path else f"-h {self.host} -p {self.port}"
+        return f"redis-cli {where}" + (f" -n {self.db}" if self.db else "")
+
+
+def raw_connection(address: Address) -> AbstractConnection:
+    """Return an unconnected asyncio connection that never retries and has no timeout of its own.
+
+    Its user bounds the wait: a blocking read lasts as long as its BLOCK plus a margin.
+    """
+    common: dict[str, Any] = {
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
+        "protocol": 2,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": None,
+        "retry": AsyncRetry(NoBackoff(), 0),
+        "health_check_interval": 0,
+    }
+    if address.unix_path:
+        return UnixDomainSocketConnection(path=address.unix_path, **common)
+    return Connection(host=address.host, port=address.port, socket_keepalive=True, **common)
+
+
+def blocking_connection(address: Address, *, timeout_s: float) -> SyncConnection:
+    """Return an unconnected blocking connection for a worker's own thread; never retries."""
+    common: dict[str, Any] = {
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
+        "protocol": 2,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+    }
+    if address.unix_path:
+        unix = SyncUnixConnection(path=address.unix_path, **common)  # type: ignore[abstract]
+        return cast(SyncConnection, unix)
+    return SyncConnection(host=address.host, port=address.port, socket_keepalive=True, **common)
+
+
+def _client(address: Address, retry: AsyncRetry) -> redis.asyncio.Redis:
+    kind: type[AbstractConnection] = UnixDomainSocketConnection if address.unix_path else Connection
+    where: dict[str, Any] = (
+        {"path": address.unix_path}
+        if address.unix_path
+        else {"host": address.host, "port": address.port, "socket_keepalive": True}
+    )
+    pool = redis.asyncio.ConnectionPool(
+        connection_class=kind,
+        db=address.db,
+        username=address.username,
+        password=address.password,
+        protocol=2,
+        socket_timeout=COMMAND_TIMEOUT_S,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        retry=retry,
+        max_connections=16,
+        **where,
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
+
+
+def once_client(address: Address) -> redis.asyncio.Redis:
+    """Return a client that sends each command at most once."""
+    return _client(address, AsyncRetry(NoBackoff(), 0))
+
+
+def retrying_client(address: Address) -> redis.asyncio.Redis:
+    """Return a client for reads only: a lost reply is asked for again, twice at most."""
+    return _client(address, AsyncRetry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2))

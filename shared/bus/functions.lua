@@ -1,0 +1,157 @@
+#!lua name=julie
+
+-- Every write that matters is one of these functions: check everything, then write. A function is atomic to
+-- others and crash-atomic in the append-only file, but it is not rolled back after an error, so nothing may
+-- fail once the first write is done.
+--
+-- Stream ids are <ms>-<seq>: ms never falls, seq rises by one. The head of a stream (a hash in the same slot)
+-- keeps epoch, seq and ms. An append that was repeated because its reply was lost finds seq already there
+-- and adds only what is new. A writer with an older epoch is FENCED and can change nothing.
+
+local VERSION = '1'
+
+local function head_of(key)
+  local h = redis.call('HMGET', key, 'epoch', 'seq', 'ms')
+  return tonumber(h[1] or '0') or 0, tonumber(h[2] or '0') or 0, tonumber(h[3] or '0') or 0
+end
+
+local function refused(epoch, head_epoch, first_seq, head_seq)
+  if epoch < head_epoch then
+    return 'FENCED epoch ' .. string.format('%d', epoch) .. ' is older than ' .. string.format('%d', head_epoch)
+  end
+  if first_seq > head_seq + 1 then
+    return 'ROLLEDBACK stream stands at ' .. string.format('%d', head_seq) .. ', the writer at ' .. string.format('%d', first_seq - 1)
+  end
+  return nil
+end
+
+-- Appends args[from .. from + 2n - 1] (kind, value, kind, value ...) and moves the head. Checked by the caller.
+local function add(stream, head, epoch, head_seq, head_ms, first_seq, ms, args, from, n)
+  if ms < head_ms then ms = head_ms end
+  local prefix = string.format('%d-', ms)
+  local skip = head_seq + 1 - first_seq
+  if skip < 0 then skip = 0 end
+  local at = from + 2 * skip
+  for seq = first_seq + skip, first_seq + n - 1 do
+    redis.call('XADD', stream, prefix .. string.format('%d', seq), args[at], args[at + 1])
+    at = at + 2
+  end
+  local last = first_seq + n - 1
+  if last > head_seq then
+    redis.call('HSET', head, 'epoch', string.format('%d', epoch), 'seq', string.format('%d', last), 'ms', string.format('%d', ms))
+    return last
+  end
+  return head_seq
+end
+
+-- julie_open(head) -> {epoch, seq, ms}: take the right to write; every earlier writer is fenced from now on.
+redis.register_function('julie_open', function(keys, args)
+  local epoch, seq, ms = head_of(keys[1])
+  epoch = epoch + 1
+  redis.call('HSET', keys[1], 'epoch', string.format('%d', epoch), 'seq', string.format('%d', seq), 'ms', string.format('%d', ms))
+  return {epoch, seq, ms}
+end)
+
+-- julie_append(stream, head; epoch, first_seq, ms, entries_max, kind, value, ...) -> {seq, trimmed}
+-- entries_max 0: no cap.
+redis.register_function('julie_append', function(keys, args)
+  local epoch, first_seq, ms, cap = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
+  local head_epoch, head_seq, head_ms = head_of(keys[2])
+  local why = refused(epoch, head_epoch, first_seq, head_seq)
+  if why then return redis.error_reply(why) end
+  local seq = add(keys[1], keys[2], epoch, head_seq, head_ms, first_seq, ms, args, 5, (#args - 4) / 2)
+  local trimmed = 0
+  if cap > 0 then trimmed = redis.call('XTRIM', keys[1], 'MAXLEN', '~', cap) end
+  return {seq, trimmed}
+end)
+
+-- julie_step(lease, state, stream, head, stream, head ...; epoch, snapshot, then for each stream: first_seq, ms, n,
+--            kind, value, ...) -> 'OK'
+-- All effects of what a worker consumed, together or not at all. The lease's epoch is the epoch of its streams.
+redis.register_function('julie_step', function(keys, args)
+  local epoch = tonumber(args[1])
+  local lease_epoch = tonumber(redis.call('HGET', keys[1], 'epoch') or '0') or 0
+  if epoch ~= lease_epoch then
+    return redis.error_reply('FENCED epoch ' .. args[1] .. ', the lease is at ' .. string.format('%d', lease_epoch))
+  end
+  local plan = {}
+  local at = 3
+  for k = 3, #keys, 2 do
+    local first_seq, ms, n = tonumber(args[at]), tonumber(args[at + 1]), tonumber(args[at + 2])
+    local head_epoch, head_seq, head_ms = head_of(keys[k + 1])
+    local why = refused(epoch, head_epoch, first_seq, head_seq)
+    if why then return redis.error_reply(why) end
+    plan[#plan + 1] = {keys[k], keys[k + 1], head_seq, head_ms, first_seq, ms, at + 3, n}
+    at = at + 3 + 2 * n
+  end
+  for _, p in ipairs(plan) do
+    if p[8] > 0 then add(p[1], p[2], epoch, p[3], p[4], p[5], p[6], args, p[7], p[8]) end
+  end
+  redis.call('SET', keys[2], args[2])
+  return redis.status_reply('OK')
+end)
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+-- julie_lease(lease; holder, ttl_ms) -> {epoch, 1} when acquired, {epoch, 0, holder} when another one holds it.
+-- A lease is for liveness only: it follows the server's wall clock. Safety is in the epoch.
+redis.register_function('julie_lease', function(keys, args)
+  local l = redis.call('HMGET', keys[1], 'epoch', 'holder', 'until_ms')
+  local epoch, holder, until_ms = tonumber(l[1] or '0') or 0, l[2] or '', tonumber(l[3] or '0') or 0
+  local now = now_ms()
+  local ttl = tonumber(args[2])
+  -- A lease that reaches further than any ttl allows was written before the clock fell back: not valid.
+  if holder ~= '' and holder ~= args[1] and now < until_ms and until_ms <= now + 10 * ttl then
+    return {epoch, 0, holder}
+  end
+  epoch = epoch + 1
+  redis.call('HSET', keys[1], 'epoch', string.format('%d', epoch), 'holder', args[1], 'until_ms', string.format('%d', now + ttl))
+  return {epoch, 1, args[1]}
+end)
+
+-- julie_renew(lease; holder, epoch, ttl_ms) -> 1 kept, 0 lost
+redis.register_function('julie_renew', function(keys, args)
+  local l = redis.call('HMGET', keys[1], 'epoch', 'holder')
+  if l[1] ~= args[2] or l[2] ~= args[1] then return 0 end
+  redis.call('HSET', keys[1], 'until_ms', string.format('%d', now_ms() + tonumber(args[3])))
+  return 1
+end)
+
+-- julie_release(lease; holder, epoch) -> 1 released, 0 was not ours
+redis.register_function('julie_release', function(keys, args)
+  local l = redis.call('HMGET', keys[1], 'epoch', 'holder')
+  if l[1] ~= args[2] or l[2] ~= args[1] then return 0 end
+  redis.call('HSET', keys[1], 'holder', '', 'until_ms', '0')
+  return 1
+end)
+
+-- julie_budget(window; requests_max, window_ms, reserve, urgent, member) -> 0 granted, else milliseconds to wait
+-- One sliding window for the whole credential; the last `reserve` places are for cancel and flatten.
+redis.register_function('julie_budget', function(keys, args)
+  local most, window, reserve, urgent = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), args[4] == '1'
+  local now = now_ms()
+  local paused = tonumber(redis.call('ZSCORE', keys[1], 'paused_until') or '0') or 0
+  if paused > now and not urgent and paused <= now + 10 * window then return paused - now end
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', now - window)
+  local used = redis.call('ZCARD', keys[1])
+  local room = most
+  if not urgent then room = most - reserve end
+  if used >= room then
+    local oldest = redis.call('ZRANGE', keys[1], 0, 0, 'WITHSCORES')
+    return math.max(1, math.ceil(tonumber(oldest[2]) + window - now))
+  end
+  redis.call('ZADD', keys[1], now, args[5])
+  redis.call('PEXPIRE', keys[1], 2 * window)
+  return 0
+end)
+
+-- julie_pause(window; pause_ms): nothing but urgent requests before then (the gateway answered 429).
+redis.register_function('julie_pause', function(keys, args)
+  redis.call('ZADD', keys[1], now_ms() + tonumber(args[1]), 'paused_until')
+  return 1
+end)
+
+redis.register_function{function_name = 'julie_version', callback = function() return VERSION end, flags = {'no-writes'}}

@@ -1,0 +1,194 @@
+"""Appending to streams: batched, pipelined, and safe to repeat.
+
+Everything that one turn of the event loop hands in goes out in one write, one server-side function call per
+stream. Because the sequence number is part of each entry's id, a batch whose reply was lost is sent again
+as it is, and the server adds only what it does not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+from redis.asyncio.connection import AbstractConnection
+
+from shared.bus.client import Address, RedisError, ResponseError, raw_connection
+from shared.bus.functions import load_functions, refusal_of
+from shared.bus.port import BusRefused, WriterFull
+from shared.wire import topics
+from shared.wire.codec import encode, kind_of
+
+BATCH_ENTRIES_MAX = 256
+"""Entries per function call: beyond this the gain is gone and others wait longer for the server."""
+
+REPLY_TIMEOUT_S = 3.0
+"""No reply within this: the connection is given up and everything unacknowledged is sent again."""
+
+RETRY_DELAY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Waits between attempts to reach Redis; the last one repeats for ever."""
+
+
+class OneStreamWriter:
+    """The writer of one stream; see `port.StreamWriter`."""
+
+    def __init__(
+        self, pipe: WriterPipe, stream: str, epoch: int, seq: int, cap: int, pending_max: int
+    ) -> None:
+        self.stream = stream
+        self.epoch = epoch
+        self.last_seq = seq
+        self.acked_seq = seq
+        self.trimmed = 0
+        self._pipe = pipe
+        self._cap = cap
+        self._pending_max = pending_max
+        self._unsent: list[bytes] = []
+
+    def append(self, message: msgspec.Struct) -> int:
+        if self._pipe.failure is not None:
+            raise self._pipe.failure
+        if self.last_seq - self.acked_seq >= self._pending_max:
+            raise WriterFull(f"{self.stream}: {self._pending_max} entries wait for Redis")
+        if not self._unsent:
+            self._pipe.wake(self)
+        self._unsent.append(kind_of(message))
+        self._unsent.append(encode(message))
+        self.last_seq += 1
+        return self.last_seq
+
+    async def flush(self) -> None:
+        await self._pipe.flush()
+
+    def take_batches(self, ms: int) -> list[Batch]:
+        """Return what was handed in since the last call, cut into calls."""
+        parts, self._unsent = self._unsent, []
+        first = self.last_seq - len(parts) // 2 + 1
+        step = 2 * BATCH_ENTRIES_MAX
+        return [
+            Batch(self, first + at // 2, ms, parts[at : at + step], self._cap)
+            for at in range(0, len(parts), step)
+        ]
+
+
+class Batch:
+    """One function call, kept until its reply is there."""
+
+    __slots__ = ("args", "last_seq", "writer")
+
+    def __init__(
+        self, writer: OneStreamWriter, first_seq: int, ms: int, parts: list[bytes], cap: int
+    ) -> None:
+        self.writer = writer
+        self.last_seq = first_seq + len(parts) // 2 - 1
+        stream = writer.stream
+        head = (b"FCALL", b"julie_append", b"2", stream.encode(), topics.head(stream).encode())
+        numbers = (b"%d" % writer.epoch, b"%d" % first_seq, b"%d" % ms, b"%d" % cap)
+        self.args: tuple[bytes, ...] = (*head, *numbers, *parts)
+
+
+class WriterPipe:
+    """One connection that carries all streams a process writes, in order."""
+
+    def __init__(self, address: Address, now_ns: Callable[[], int]) -> None:
+        self._address = address
+        self._now_ns = now_ns
+        self._dirty: list[OneStreamWriter] = []
+        self._unacked: deque[Batch] = deque()
+        self._wakeup = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+        self.failure: BusRefused | None = None
+        self.connected = False
+        self.refusal: str | None = None
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="bus-writer")
+
+    def wake(self, writer: OneStreamWriter) -> None:
+        self._dirty.append(writer)
+        self._idle.clear()
+        self._wakeup.set()
+
+    async def flush(self) -> None:
+        await self._idle.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        attempt = 0
+        while self.failure is None:
+            connection = raw_connection(self._address)
+            try:
+                await connection.connect()
+                await load_functions(connection)
+                self.connected = True
+                attempt = 0
+                await self._pump(connection)
+            except* (RedisError, OSError, TimeoutError):
+                self.connected = False
+            except* BusRefused as group:
+                self._fail(group.exceptions[0])
+            finally:
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(RETRY_DELAY_S[min(attempt, len(RETRY_DELAY_S) - 1)])
+            attempt += 1
+
+    def _fail(self, refusal: BaseException) -> None:
+        while isinstance(refusal, BaseExceptionGroup):
+            refusal = refusal.exceptions[0]
+        assert isinstance(refusal, BusRefused)
+        self.failure = refusal
+        self._idle.set()
+
+    async def _pump(self, connection: AbstractConnection) -> None:
+        """Send again what is unacknowledged, then carry on until something breaks."""
+        if self._unacked:
+            await _send(connection, list(self._unacked))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_replies(connection))
+            tasks.create_task(self._send_dirty(connection))
+
+    async def _send_dirty(self, connection: AbstractConnection) -> None:
+        while True:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            dirty, self._dirty = self._dirty, []
+            ms = self._now_ns() // 1_000_000
+            batches = [batch for writer in dirty for batch in writer.take_batches(ms)]
+            # Unacknowledged before sent: a cut in between repeats the batch, which is harmless.
+            self._unacked.extend(batches)
+            self._sent.set()
+            await _send(connection, batches)
+
+    async def _read_replies(self, connection: AbstractConnection) -> None:
+        while True:
+            if not self._unacked:
+                self._sent.clear()
+                if not self._dirty:
+                    self._idle.set()
+                await self._sent.wait()
+            try:
+                reply = await connection.read_response(timeout=REPLY_TIMEOUT_S, disconnect_on_error=False)
+            except ResponseError as error:
+                raise refusal_of(error) from error
+            batch = self._unacked.popleft()
+            batch.writer.acked_seq = batch.last_seq
+            batch.writer.trimmed += int(reply[1])
+
+
+async def _send(connection: AbstractConnection, batches: list[Batch]) -> None:
+    packed: list[bytes] = []
+    for batch in batches:
+        packed.extend(connection.pack_command(*batch.args))
+    await connection.send_packed_command(packed, check_health=False)

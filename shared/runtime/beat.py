@@ -1,0 +1,74 @@
+"""Beats: what a process has done so far, for others to judge.
+
+A beat is sent by the same event loop that does the work, so a loop that hangs is silent. But a running loop
+proves little; what counts are the duties in the beat: completed work with its time.
+"""
+
+from __future__ import annotations
+
+from shared.bus.port import Bus, BusAway, BusRefused
+from shared.domain.control import Beat
+from shared.runtime.clock import Clock
+from shared.runtime.schedule import Progress, turns
+from shared.wire import topics
+from shared.wire.codec import encode
+
+BEAT_KEPT_S = 86_400.0
+"""How long a dead process stays visible in `julie status`."""
+
+
+class BeatBoard:
+    """Where the parts of one process record their progress."""
+
+    def __init__(
+        self, *, process: str, clock: Clock, bus: Bus, interval_s: float, pid: int, host: str, build: str
+    ) -> None:
+        self.process = process
+        self.lag: dict[str, int] = {}
+        self.detail: dict[str, str] = {}
+        self.ready = False
+        self._clock = clock
+        self._bus = bus
+        self._interval_s = interval_s
+        self._who = (pid, host, build)
+        self._started_at_ns = clock.now_ns()
+        self._progress: dict[str, Progress] = {}
+        self._seq = 0
+
+    def duty(self, name: str, *, interval_s: float = 0.0) -> Progress:
+        """Return the progress record of a duty; `interval_s` 0 for work that comes when it comes."""
+        return self._progress.setdefault(name, Progress(interval_s=interval_s))
+
+    def beat(self) -> Beat:
+        self._seq += 1
+        pid, host, build = self._who
+        return Beat(
+            process=self.process,
+            pid=pid,
+            host=host,
+            build=build,
+            started_at_ns=self._started_at_ns,
+            ts_ns=self._clock.now_ns(),
+            seq=self._seq,
+            ready=self.ready,
+            duties={name: progress.duty() for name, progress in self._progress.items()},
+            lag=dict(self.lag),
+            detail=dict(self.detail),
+        )
+
+    async def send(self) -> None:
+        """Publish one beat; a bus that is away makes us silent, which is what others shall see."""
+        value = encode(self.beat())
+        try:
+            await self._bus.set_and_publish(
+                topics.beat(self.process), topics.BEATS, value, expire_s=BEAT_KEPT_S
+            )
+        except (BusAway, BusRefused):
+            self.detail["bus"] = "away"
+        else:
+            self.detail.pop("bus", None)
+
+    async def run(self) -> None:
+        """Send beats until cancelled."""
+        async for _ in turns(self._clock, self._interval_s):
+            await self.send()

@@ -1,0 +1,60 @@
+"""The broker session as every process but heartbeat sees it: read from the bus, never made here."""
+
+from __future__ import annotations
+
+from shared.bus.port import Bus, BusAway, BusRefused
+from shared.domain.control import SessionHealth, SessionState
+from shared.runtime.clock import Clock
+from shared.runtime.secret import Secret
+from shared.wire import topics
+from shared.wire.codec import MessageRefused, decode
+
+POLL_S = 0.5
+"""How fast a new token is noticed; one small read of a local Redis."""
+
+STATE_FIELD = "state"
+
+
+class SessionWatch:
+    """Keeps the newest token and the session's health at hand."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._token: Secret | None = None
+        self.state: SessionState | None = None
+
+    @property
+    def health(self) -> SessionHealth:
+        return self.state.health if self.state is not None else SessionHealth.UNKNOWN
+
+    def token(self) -> str | None:
+        """Return the newest token, None before there is one. For transports, at each use."""
+        return self._token.reveal() if self._token is not None else None
+
+    async def refresh(self) -> None:
+        """Read once. While Redis is away the last known token stays: it is still valid at the broker."""
+        try:
+            fields = await self._bus.hash_get(topics.SESSION_STATE)
+            value = fields.get(STATE_FIELD)
+            state = decode(b"session_state", value) if value else None
+            if not isinstance(state, SessionState):
+                return
+            if self._token is None or self.state is None or state.token_version != self.state.token_version:
+                token = await self._bus.get(topics.SESSION_TOKEN)
+                self._token = Secret(token.decode()) if token else None
+            self.state = state
+        except (BusAway, BusRefused, MessageRefused):
+            return
+
+    async def wait_active(self) -> None:
+        """Return when there is a token of an active session."""
+        while self.health is not SessionHealth.ACTIVE or self._token is None:
+            await self.refresh()
+            await self._clock.sleep(POLL_S / 5)
+
+    async def run(self) -> None:
+        """Follow the session until cancelled."""
+        while True:
+            await self.refresh()
+            await self._clock.sleep(POLL_S)
