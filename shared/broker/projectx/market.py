@@ -19,7 +19,7 @@ from msgspec import Raw
 from shared.broker.port import FrameRefused, MarketEvent
 from shared.broker.projectx.enums import DomType, TradeLogType
 from shared.broker.projectx.payloads import DepthData, QuoteData, TradeData
-from shared.broker.projectx.signalr import EXCERPT_BYTES_MAX
+from shared.broker.projectx.records import EXCERPT_BYTES_MAX
 from shared.broker.projectx.timestamps import parse_ns
 from shared.domain.instrument import Instrument, OffTick
 from shared.domain.market import Aggressor, BookSide, Depth, DepthKind, Quote, Trade

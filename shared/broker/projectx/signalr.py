@@ -26,10 +26,15 @@ from typing import Any, ClassVar, Final
 import msgspec
 from msgspec import Raw, Struct
 
-RECORD_SEPARATOR: Final = b"\x1e"
+from shared.broker.projectx.records import (
+    EXCERPT_BYTES_MAX,
+    RECORD_SEPARATOR,
+    RecordSplitter,
+    RecordTooLarge,
+)
+
 CLIENT_RECORD_BYTES_MAX: Final = 8 * 1024 * 1024  # snapshots of the book go far beyond 64 KB
 SERVER_RECORD_BYTES_MAX: Final = 32 * 1024  # ASP.NET's default for one message of a client
-EXCERPT_BYTES_MAX: Final = 2_048  # of a record that was refused
 PING_AFTER_NS: Final = 15_000_000_000  # KeepAliveInterval
 PEER_SILENT_AFTER_NS: Final = 30_000_000_000  # ClientTimeoutInterval, serverTimeout
 HANDSHAKE_WITHIN_NS: Final = 15_000_000_000  # HandshakeTimeout
@@ -118,65 +123,6 @@ def encode_close(error: str | None = None, *, allow_reconnect: bool = False) -> 
     if allow_reconnect:
         body["allowReconnect"] = True
     return _encoder.encode(body) + RECORD_SEPARATOR
-
-
-# -- records ----------------------------------------------------------------------
-
-
-class RecordTooLarge(Exception):
-    """The other end sends a record larger than `record_bytes_max`, or never ends one."""
-
-    def __init__(self, *, record_bytes: int, record_bytes_max: int, excerpt: bytes) -> None:
-        super().__init__(record_bytes, record_bytes_max)
-        self.record_bytes = record_bytes
-        self.record_bytes_max = record_bytes_max
-        self.excerpt = excerpt
-
-    def __str__(self) -> str:
-        return f"a record of at least {self.record_bytes} bytes; the limit is {self.record_bytes_max}"
-
-
-class RecordSplitter:
-    """Cut a byte stream into records, keeping what is not complete yet."""
-
-    __slots__ = ("_parts", "_parts_bytes", "record_bytes_max")
-
-    def __init__(self, *, record_bytes_max: int) -> None:
-        assert record_bytes_max > 0
-        self.record_bytes_max = record_bytes_max
-        self._parts: list[bytes] = []  # joined once, when the end comes: linear in many small pieces
-        self._parts_bytes = 0
-
-    def split(self, data: bytes) -> list[bytes]:
-        """Return the records completed by `data`, without their separators.
-
-        Raises:
-            RecordTooLarge: If one is beyond the limit. The stream cannot be used afterwards.
-        """
-        records = data.split(RECORD_SEPARATOR)
-        tail = records.pop()
-        if self._parts and records:
-            self._parts.append(records[0])
-            records[0] = b"".join(self._parts)
-            self._parts.clear()
-            self._parts_bytes = 0
-        if tail:
-            self._parts.append(tail)
-            self._parts_bytes += len(tail)
-        if self._parts_bytes > self.record_bytes_max:
-            self._refuse(self._parts[0], self._parts_bytes)
-        if records and len(data) + len(records[0]) > self.record_bytes_max:
-            for record in records:
-                if len(record) > self.record_bytes_max:
-                    self._refuse(record, len(record))
-        return records
-
-    def _refuse(self, record: bytes, record_bytes: int) -> None:
-        raise RecordTooLarge(
-            record_bytes=record_bytes,
-            record_bytes_max=self.record_bytes_max,
-            excerpt=record[:EXCERPT_BYTES_MAX],
-        )
 
 
 # -- connections ------------------------------------------------------------------

@@ -32,7 +32,7 @@ from shared.broker.projectx.payloads import (
     PositionRow,
     TradeRow,
 )
-from shared.broker.projectx.signalr import EXCERPT_BYTES_MAX
+from shared.broker.projectx.records import EXCERPT_BYTES_MAX
 from shared.broker.projectx.timestamps import parse_ns
 from shared.domain.instrument import Instrument, OffTick, symbol_of_root
 from shared.domain.market import Bar, BarSource

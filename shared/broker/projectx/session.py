@@ -1,0 +1,460 @@
+"""The life of one hub link, without I/O: open, shake hands, subscribe, live, lose, back off, again.
+
+A link never gives up and never storms. Subscriptions do not survive a reconnect, so
+they are kept here as wishes and asked for again each time, always with an id, because
+a hub answers only those; the link counts as up when every one of them was answered.
+Each reconnect takes a fresh token, and one is planned before the token expires: an
+expired one shows as reconnects that fail for no visible reason.
+
+`GatewayLogout` says that another device has taken the session. Reconnecting at once
+would start two devices throwing each other out, so the link waits, longer each time.
+
+Times: `now_ns` never goes backward and is what waiting is measured in; `ts_ns` is the
+wall clock and only stamps what is delivered. `chance` is a number in [0, 1) for jitter.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, assert_never
+
+from msgspec import Struct, field
+
+from shared.broker.port import FrameRefused, LinkDown, LinkEvent, LinkUp, LoggedOut, SubscriptionRefused
+from shared.broker.projectx.signalr import (
+    ClientConnection,
+    Closed,
+    CloseReason,
+    Completion,
+    HandshakeAccepted,
+    HubEvent,
+    Invocation,
+    KeepAlive,
+    Malformed,
+)
+
+LOGOUT_TARGET: Final = "GatewayLogout"
+SUBSCRIPTIONS_MAX: Final = 1_000  # of one link
+SECOND_NS: Final = 1_000_000_000
+
+
+class LinkSettings(Struct, frozen=True, kw_only=True):
+    """Pauses double from the first to the longest and lose up to `jitter_share` of themselves.
+
+    Attributes:
+        stable_after_s: A link that held this long was a good one: pauses start from the first again.
+        refused_pause_s: First pause after a Close that forbids reconnecting. We come back anyway,
+            a position may be open; but slowly.
+        logout_pause_s: First pause after GatewayLogout.
+        answer_within_s: For the completion of a subscription.
+        renew_before_s: Planned reconnect this long before the token expires.
+    """
+
+    pause_s: float = 0.5
+    pause_max_s: float = 30.0
+    refused_pause_s: float = 10.0
+    refused_pause_max_s: float = 120.0
+    logout_pause_s: float = 20.0
+    logout_pause_max_s: float = 300.0
+    jitter_share: float = 0.2
+    stable_after_s: float = 60.0
+    answer_within_s: float = 10.0
+    renew_before_s: float = 1_800.0
+    keep_alive: KeepAlive = KeepAlive()
+
+    def __post_init__(self) -> None:
+        assert 0 < self.pause_s <= self.pause_max_s
+        assert 0 < self.refused_pause_s <= self.refused_pause_max_s
+        assert 0 < self.logout_pause_s <= self.logout_pause_max_s
+        assert 0 <= self.jitter_share < 1
+
+
+class Subscription(Struct, frozen=True):
+    """A hub method and its argument; `argument` None: the method takes none."""
+
+    target: str
+    argument: str | int | None = None
+
+    @property
+    def arguments(self) -> list[str | int]:
+        return [] if self.argument is None else [self.argument]
+
+
+# -- events -----------------------------------------------------------------------
+
+
+class _At(Struct, frozen=True, kw_only=True):
+    now_ns: int
+    ts_ns: int
+    chance: float = 0.0
+
+
+class Started(_At, frozen=True, kw_only=True): ...
+
+
+class Opened(_At, frozen=True, kw_only=True):
+    """The socket is open. Attributes: token_life_ns: of the token it was opened with, from now on."""
+
+    token_life_ns: int
+
+
+class OpenFailed(_At, frozen=True, kw_only=True):
+    reason: str
+
+
+class FrameReceived(_At, frozen=True, kw_only=True, gc=False):
+    data: bytes
+
+
+class Lost(_At, frozen=True, kw_only=True):
+    """The socket closed under us."""
+
+    reason: str
+
+
+class Tick(_At, frozen=True, kw_only=True): ...
+
+
+class Wanted(_At, frozen=True, kw_only=True):
+    subscription: Subscription
+
+
+class Unwanted(_At, frozen=True, kw_only=True):
+    """Attributes: goodbye: the method that ends the subscription."""
+
+    subscription: Subscription
+    goodbye: Subscription
+
+
+class ReconnectAsked(_At, frozen=True, kw_only=True):
+    """A watchdog finds the link up and silent."""
+
+    reason: str
+
+
+class Stopped(_At, frozen=True, kw_only=True): ...
+
+
+Event = (
+    Started | Opened | OpenFailed | FrameReceived | Lost | Tick | Wanted | Unwanted | ReconnectAsked | Stopped
+)
+
+# -- commands ---------------------------------------------------------------------
+
+
+class OpenSocket(Struct, frozen=True):
+    """Open a socket with the newest token; answer with `Opened` or `OpenFailed`."""
+
+
+class CloseSocket(Struct, frozen=True):
+    """Close the socket, after what was to be sent; say nothing about it."""
+
+    reason: str
+
+
+class SendFrame(Struct, frozen=True):
+    data: bytes
+
+
+class Deliver(Struct, frozen=True, gc=False):
+    """Everything one frame held, in order: calls of the hub, and what became of the link."""
+
+    records: list[Invocation | LinkEvent]
+
+
+Command = OpenSocket | CloseSocket | SendFrame | Deliver
+
+# -- state ------------------------------------------------------------------------
+
+
+class Phase(StrEnum):
+    IDLE = "idle"
+    OPENING = "opening"
+    HANDSHAKE = "handshake"
+    SUBSCRIBING = "subscribing"
+    LIVE = "live"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+
+
+class State(Struct, kw_only=True):
+    """All that is known of one link. Only `decide` changes it."""
+
+    hub: str
+    settings: LinkSettings = LinkSettings()
+    wanted: dict[Subscription, None] = field(default_factory=dict)  # a set that keeps its order
+    phase: Phase = Phase.IDLE
+    connection: ClientConnection | None = None
+    connections: int = 0
+    unanswered: dict[str, tuple[Subscription, int]] = field(default_factory=dict)  # id -> what, since when
+    retry_at_ns: int = 0
+    renew_at_ns: int = 0
+    live_since_ns: int = 0
+    failures: int = 0  # since the last stable link
+    refusals: int = 0
+    logouts: int = 0
+    ignored_records: int = 0
+
+    @property
+    def next_time_ns(self) -> int | None:
+        """When a `Tick` has something to do at the earliest; None when never."""
+        if self.phase is Phase.WAITING:
+            return self.retry_at_ns
+        if self.connection is None:
+            return None
+        times = [since_ns + _ns(self.settings.answer_within_s) for _, since_ns in self.unanswered.values()]
+        if self.connection.next_time_ns is not None:
+            times.append(self.connection.next_time_ns)
+        if self.phase is Phase.LIVE:
+            times.append(self.renew_at_ns)
+        return min(times, default=None)
+
+
+def decide(event: Event, state: State) -> list[Command]:
+    """Apply one event to `state` and return what must now happen."""
+    match event:
+        case FrameReceived():
+            return _receive(event, state)
+        case Tick():
+            return _tick(event, state)
+        case Started():
+            assert state.phase is Phase.IDLE
+            state.phase = Phase.OPENING
+            return [OpenSocket()]
+        case Opened():
+            return _opened(event, state)
+        case OpenFailed(reason=reason) | Lost(reason=reason):
+            return _down(event, state, reason)
+        case Wanted(subscription=subscription):
+            return _want(event, subscription, state)
+        case Unwanted(subscription=subscription, goodbye=goodbye):
+            state.wanted.pop(subscription, None)
+            return _ask(event, [goodbye], state, awaited=False)
+        case ReconnectAsked(reason=reason):
+            if state.connection is None:
+                return []  # already on it
+            return [CloseSocket(reason), *_down(event, state, reason)]
+        case Stopped():
+            return _stop(event, state)
+        case _:
+            assert_never(event)
+
+
+def _opened(event: Opened, state: State) -> list[Command]:
+    if state.phase is not Phase.OPENING:
+        return [CloseSocket("nobody waits for this socket any more")]
+    state.phase = Phase.HANDSHAKE
+    state.connection = ClientConnection(keep_alive=state.settings.keep_alive)
+    state.connection.start(event.now_ns)
+    state.connections += 1
+    # A token that is nearly over (not renewed yet) must not make us reconnect in a loop.
+    life_ns = max(event.token_life_ns - _ns(state.settings.renew_before_s), event.token_life_ns // 2)
+    state.renew_at_ns = event.now_ns + max(life_ns, 60 * SECOND_NS)
+    return _output(state)
+
+
+def _receive(event: FrameReceived, state: State) -> list[Command]:
+    connection = state.connection
+    if connection is None:
+        return []  # a frame that was on its way when we gave the link up
+    records = connection.receive(event.data, event.now_ns)
+    calls: list[Invocation | LinkEvent] = []
+    if state.phase is Phase.LIVE:  # market data: only calls, nearly always
+        for record in records:
+            if not isinstance(record, Invocation):
+                break
+            if record.target == LOGOUT_TARGET or record.invocation_id is not None:
+                break
+            calls.append(record)
+        else:
+            return [Deliver(calls)] if calls else []
+    return _sort(event, records, connection, state)
+
+
+def _sort(
+    event: FrameReceived, records: list[HubEvent], connection: ClientConnection, state: State
+) -> list[Command]:
+    delivered: list[Invocation | LinkEvent] = []
+    commands: list[Command] = []
+    for record in records:
+        match record:
+            case Invocation(target=target) if target == LOGOUT_TARGET:
+                text = bytes(record.arguments)[:300].decode("utf-8", "replace")
+                delivered.append(LoggedOut(text=text, ts_recv_ns=event.ts_ns))
+                state.logouts += 1
+                reason = f"the broker logged this session out: {text}"
+                return [*_deliver(delivered), *_give_up(event, state, reason, _logout_pause_ns(event, state))]
+            case Invocation(invocation_id=invocation_id):
+                if invocation_id is not None:  # not known of this gateway; silence would hang its caller
+                    connection.complete(invocation_id, event.now_ns, error="not supported by this client")
+                delivered.append(record)
+            case Completion():
+                delivered += _answered(event, record, state)
+            case HandshakeAccepted():
+                state.phase = Phase.SUBSCRIBING
+                commands += _ask(event, list(state.wanted), state)
+                delivered += _up_when_answered(event, state)
+            case Malformed(reason=reason, raw=raw):
+                refused = FrameRefused(
+                    origin=state.hub, field="", reason=reason, raw=raw, ts_recv_ns=event.ts_ns
+                )
+                delivered.append(refused)
+            case Closed(detail=detail):
+                state.ignored_records += connection.ignored_records
+                return [*_deliver(delivered), *_closed(event, record, detail, state)]
+    return [*commands, *_output(state), *_deliver(delivered)]
+
+
+def _closed(event: Event, closed: Closed, detail: str, state: State) -> list[Command]:
+    reason = f"{closed.reason}: {detail}"
+    forbidden = closed.reason is CloseReason.BY_PEER and not closed.allow_reconnect
+    if forbidden or closed.reason is CloseReason.HANDSHAKE_REFUSED:
+        state.refusals += 1
+        settings = state.settings
+        pause_ns = _pause_ns(
+            event, state, settings.refused_pause_s, settings.refused_pause_max_s, state.refusals
+        )
+        return _give_up(event, state, reason, pause_ns)
+    return _give_up(event, state, reason, None)
+
+
+def _tick(event: Tick, state: State) -> list[Command]:
+    now_ns = event.now_ns
+    if state.phase is Phase.WAITING and now_ns >= state.retry_at_ns:
+        state.phase = Phase.OPENING
+        return [OpenSocket()]
+    connection = state.connection
+    if connection is None:
+        return []
+    for record in connection.on_time(now_ns):
+        if isinstance(record, Closed):
+            return _closed(event, record, record.detail, state)
+    answer_within_ns = _ns(state.settings.answer_within_s)
+    for subscription, since_ns in state.unanswered.values():
+        if now_ns - since_ns >= answer_within_ns:
+            seconds = state.settings.answer_within_s
+            return _give_up(event, state, f"no answer to {subscription.target} within {seconds:g} s", None)
+    if state.phase is Phase.LIVE:
+        if now_ns - state.live_since_ns >= _ns(state.settings.stable_after_s):
+            state.failures = state.refusals = state.logouts = 0
+        if now_ns >= state.renew_at_ns:
+            return _renew(event, state)
+    return _output(state)
+
+
+def _renew(event: Tick, state: State) -> list[Command]:
+    reason = "planned reconnect with a fresh token"
+    _drop_connection(state)
+    state.phase = Phase.OPENING
+    down = LinkDown(reason=reason, retry_in_ns=0, planned=True, ts_recv_ns=event.ts_ns)
+    return [CloseSocket(reason), Deliver([down]), OpenSocket()]
+
+
+def _want(event: Event, subscription: Subscription, state: State) -> list[Command]:
+    if subscription in state.wanted:
+        return []
+    assert len(state.wanted) < SUBSCRIPTIONS_MAX, f"more than {SUBSCRIPTIONS_MAX} subscriptions on one link"
+    state.wanted[subscription] = None
+    return _ask(event, [subscription], state)
+
+
+def _ask(
+    event: Event, subscriptions: list[Subscription], state: State, *, awaited: bool = True
+) -> list[Command]:
+    if state.phase not in (Phase.SUBSCRIBING, Phase.LIVE) or state.connection is None:
+        return []  # asked for once the link is open
+    for subscription in subscriptions:
+        invocation_id = state.connection.invoke(subscription.target, subscription.arguments, event.now_ns)
+        if awaited:
+            state.unanswered[invocation_id] = (subscription, event.now_ns)
+    return _output(state)
+
+
+def _answered(event: FrameReceived, completion: Completion, state: State) -> list[LinkEvent]:
+    asked = state.unanswered.pop(completion.invocation_id, None)
+    if asked is None:
+        return []  # of an unsubscription, or nobody's
+    events: list[LinkEvent] = []
+    if completion.error is not None:
+        subscription = asked[0]
+        argument = "" if subscription.argument is None else str(subscription.argument)
+        refused = SubscriptionRefused(
+            target=subscription.target, argument=argument, error=completion.error, ts_recv_ns=event.ts_ns
+        )
+        events.append(refused)
+    return events + _up_when_answered(event, state)
+
+
+def _up_when_answered(event: FrameReceived, state: State) -> list[LinkEvent]:
+    if state.phase is not Phase.SUBSCRIBING or state.unanswered:
+        return []
+    state.phase = Phase.LIVE
+    state.live_since_ns = event.now_ns
+    return [LinkUp(connection=state.connections, ts_recv_ns=event.ts_ns)]
+
+
+# -- losing the link --------------------------------------------------------------
+
+
+def _give_up(event: Event, state: State, reason: str, pause_ns: int | None) -> list[Command]:
+    """Close a link that we hold: say goodbye, close the socket, wait."""
+    sent = _output(state)
+    return [*sent, CloseSocket(reason), *_down(event, state, reason, pause_ns)]
+
+
+def _down(event: Event, state: State, reason: str, pause_ns: int | None = None) -> list[Command]:
+    if state.phase in (Phase.STOPPED, Phase.WAITING, Phase.IDLE):
+        return []  # the close that we caused ourselves comes back as a loss
+    _drop_connection(state)
+    state.failures += 1
+    if pause_ns is None:
+        settings = state.settings
+        pause_ns = _pause_ns(event, state, settings.pause_s, settings.pause_max_s, state.failures)
+    state.phase = Phase.WAITING
+    state.retry_at_ns = event.now_ns + pause_ns
+    down = LinkDown(reason=reason, retry_in_ns=pause_ns, planned=False, ts_recv_ns=event.ts_ns)
+    return [Deliver([down])]
+
+
+def _stop(event: Event, state: State) -> list[Command]:
+    was_open = state.connection is not None
+    if state.connection is not None:
+        state.connection.close(event.now_ns)
+    commands = _output(state)
+    _drop_connection(state)
+    state.phase = Phase.STOPPED
+    return [*commands, CloseSocket("closed by this side")] if was_open else commands
+
+
+def _drop_connection(state: State) -> None:
+    state.connection = None
+    state.unanswered.clear()
+
+
+def _logout_pause_ns(event: Event, state: State) -> int:
+    settings = state.settings
+    base = settings.logout_pause_s
+    # Jitter only lengthens here: 20 s is the least that lets the other session settle.
+    return _ns(min(settings.logout_pause_max_s, base * 2 ** min(state.logouts - 1, 16))) + int(
+        event.chance * settings.jitter_share * _ns(base)
+    )
+
+
+def _pause_ns(event: Event, state: State, first_s: float, longest_s: float, nth: int) -> int:
+    pause_s = min(longest_s, first_s * 2 ** min(nth - 1, 16))
+    return _ns(pause_s * (1 - state.settings.jitter_share * event.chance))
+
+
+def _output(state: State) -> list[Command]:
+    if state.connection is None:
+        return []
+    data = state.connection.take_output()
+    return [SendFrame(data)] if data else []
+
+
+def _deliver(records: list[Invocation | LinkEvent]) -> list[Command]:
+    return [Deliver(records)] if records else []
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * SECOND_NS)
