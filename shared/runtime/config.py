@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import json
 import os
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,8 @@ SECTIONS = (
 )
 
 DEFAULT_FILE = "julie.toml"
+
+SOCKET_FOLDER_CHARS_MAX = 80
 
 
 class Section(BaseModel):
@@ -87,18 +90,24 @@ class JulieSection(Section):
 class RedisSection(Section):
     """Where the bus is."""
 
-    url: str = Field("unix://data/redis.sock", description="unix:///path or redis://host:port/0.")
+    url: str | None = Field(
+        None, description="unix:///path or redis://host:port/0; unset: the embedded server of `julie up`."
+    )
     username: str | None = Field(None, description="ACL user; None for the default user.")
     password_file: Path | None = Field(None, description="File with the password; None for no password.")
 
     @field_validator("url")
     @classmethod
-    def _readable(cls, url: str) -> str:
-        Address.from_url(absolute_url(url))
+    def _readable(cls, url: str | None) -> str | None:
+        if url is not None:
+            Address.from_url(url)
         return url
 
-    def address(self) -> Address:
+    def address(self, data_dir: Path) -> Address:
         """Return the address with its password.
+
+        Args:
+            data_dir: Of the installation, where the embedded server lives.
 
         Raises:
             SettingsRefused: If the password file cannot be read.
@@ -106,7 +115,8 @@ class RedisSection(Section):
         password = None
         if self.password_file is not None:
             password = read_secret("redis.password_file", self.password_file).reveal()
-        return Address.from_url(absolute_url(self.url), password=password, username=self.username)
+        url = self.url or f"unix://{run_dir(data_dir) / 'redis.sock'}"
+        return Address.from_url(url, password=password, username=self.username)
 
 
 class BrokerSection(Section):
@@ -222,11 +232,17 @@ def read_secret(setting: str, path: Path) -> Secret:
     return secret
 
 
-def absolute_url(url: str) -> str:
-    """Return a `unix://` URL with an absolute path; others as they are."""
-    if not url.startswith("unix://"):
-        return url
-    return "unix://" + str(Path(url.removeprefix("unix://")).absolute())
+def run_dir(data_dir: Path) -> Path:
+    """Return the folder of sockets and pid files of an installation.
+
+    Socket paths have a limit of about 100 characters; a long data folder gets a short stand-in, always the
+    same for the same folder.
+    """
+    folder = data_dir.absolute() / "run"
+    if len(str(folder)) <= SOCKET_FOLDER_CHARS_MAX:
+        return folder
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"julie-{os.getuid()}-{digest}"
 
 
 def check_strategy_id(value: str) -> str:

@@ -76,7 +76,7 @@ def serve(service: str, section: type[ConfigT], run: Run[ConfigT], *, process: s
         assert isinstance(redis, RedisSection)
         assert isinstance(broker, BrokerSection)
         assert isinstance(config, section)
-        address = redis.address()
+        address = redis.address(julie.data_dir)
     except SettingsRefused as refused:
         print(f"{name}: {refused}", file=sys.stderr)  # noqa: T201  before there are logs
         sys.exit(EXIT_SETTINGS)
