@@ -1,0 +1,285 @@
+"""The only sockets: one POST of JSON, and one hub socket. No retry, no meaning.
+
+What matters to a caller who sends orders is one bit: can the request have left this
+machine? `NotSentError` says that no connection was obtained, so it cannot have;
+`NoAnswerError` says that one was, so it may have. The bit is set when aiohttp has a
+connection in hand, which is before the first byte and hence on the safe side.
+
+Nothing is sent twice: aiohttp repeats only idempotent methods on a connection that
+turns out dead, never POST, and redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import aiohttp
+from msgspec import Struct
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from shared.broker.port import Clock
+from shared.broker.projectx.signalr import CLIENT_RECORD_BYTES_MAX
+from shared.broker.projectx.tokens import redact
+
+ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024  # 20,000 bars are about 2 MB
+CONNECT_WITHIN_S: Final = 5.0
+KEEP_ALIVE_S: Final = 30.0  # below the 130 s of the server's default, so that we close first
+CONNECTIONS_MAX: Final = 16
+HUB_OPEN_WITHIN_S: Final = 10.0
+HUB_CLOSE_WITHIN_S: Final = 2.0
+HUB_FRAMES_QUEUED_MAX: Final = 256  # beyond it the socket is not read until the reader catches up
+SECOND_NS: Final = 1_000_000_000
+
+# The library logs request lines, token included, at DEBUG; nobody gets to switch that on by accident.
+_websockets_log = logging.getLogger("shared.broker.projectx.websockets")
+_websockets_log.setLevel(logging.WARNING)
+_websockets_log.addFilter(lambda record: "access_token" not in record.getMessage())
+
+
+class NotSentError(Exception):
+    """No connection was obtained: nothing can have left this machine."""
+
+
+class NoAnswerError(Exception):
+    """A connection was obtained and no whole answer came back: the request may have arrived."""
+
+
+class HubGoneError(Exception):
+    """The hub socket could not be opened, or is closed."""
+
+
+class HttpReply(Struct, frozen=True, kw_only=True):
+    """Attributes: retry_after_s: as the header asked, in seconds from now; None when absent."""
+
+    status: int
+    body: bytes
+    retry_after_s: float | None
+
+
+class _Progress:
+    """Whether aiohttp had a connection for this one request."""
+
+    __slots__ = ("connected",)
+
+    def __init__(self) -> None:
+        self.connected = False
+
+
+class Http:
+    """Sends one POST at a time as told, and learns the broker's clock from the answers."""
+
+    def __init__(self, *, base_url: str, clock: Clock, answer_bytes_max: int = ANSWER_BYTES_MAX) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._clock = clock
+        self._answer_bytes_max = answer_bytes_max
+        self._session: aiohttp.ClientSession | None = None
+        self._venue_ns = 0
+        self._venue_seen_ns: int | None = None
+
+    async def post(
+        self, path: str, body: bytes, *, token: str | None, within_s: float, secrets: Iterable[str] = ()
+    ) -> HttpReply:
+        """Send `body` once and return the answer, whatever its status.
+
+        Args:
+            within_s: For everything, connecting and reading included.
+            secrets: Besides the token, what must not appear in an error.
+
+        Raises:
+            NotSentError: Nothing left this machine.
+            NoAnswerError: It may have arrived.
+        """
+        progress = _Progress()
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        timeout = aiohttp.ClientTimeout(
+            total=within_s, connect=min(CONNECT_WITHIN_S, within_s), sock_connect=CONNECT_WITHIN_S
+        )
+        try:
+            async with self._opened().post(
+                self._base_url + path,
+                data=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                trace_request_ctx=progress,
+            ) as response:
+                content = await self._read(response)
+                self._learn_clock(response.headers.get("Date"))
+                return HttpReply(
+                    status=response.status,
+                    body=content,
+                    retry_after_s=self._retry_after_s(response.headers.get("Retry-After")),
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            words = redact(f"{type(error).__name__}: {error}".rstrip(": "), [token, *secrets])
+            if progress.connected:
+                raise NoAnswerError(words) from None
+            raise NotSentError(words) from None
+
+    def venue_now_ns(self) -> int | None:
+        """Return the broker's wall clock: its last `Date` and the time since; None before the first.
+
+        The header counts whole seconds, so this is up to a second early.
+        """
+        if self._venue_seen_ns is None:
+            return None
+        return self._venue_ns + self._clock.monotonic_ns() - self._venue_seen_ns
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_create_end.append(_note_connected)
+            trace.on_connection_reuseconn.append(_note_connected)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=KEEP_ALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[trace],
+                trust_env=False,
+                # An answer that unpacks to gigabytes is refused by not asking for packed ones.
+                headers={"Accept-Encoding": "identity"},
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > self._answer_bytes_max:
+                response.close()
+                raise ValueError(f"the answer is larger than {self._answer_bytes_max} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    def _learn_clock(self, date: str | None) -> None:
+        if date is None:
+            return
+        try:
+            venue_ns = int(parsedate_to_datetime(date).timestamp()) * SECOND_NS
+        except ValueError:
+            return
+        seen_ns = self._clock.monotonic_ns()
+        if self._venue_seen_ns is not None and self._venue_ns + seen_ns - self._venue_seen_ns > venue_ns:
+            # Cut to whole seconds it only ever seems early: keep the latest reading unless it is far off.
+            if self._venue_ns + seen_ns - self._venue_seen_ns - venue_ns < 2 * SECOND_NS:
+                return
+        self._venue_ns, self._venue_seen_ns = venue_ns, seen_ns
+
+    def _retry_after_s(self, value: str | None) -> float | None:
+        """Read both forms of the header: seconds, or a date."""
+        if value is None:
+            return None
+        if value.strip().isdecimal():
+            return float(value)
+        try:
+            until_ns = int(parsedate_to_datetime(value).timestamp()) * SECOND_NS
+        except ValueError:
+            return None
+        now_ns = self.venue_now_ns()
+        return max(0.0, (until_ns - (self._clock.now_ns() if now_ns is None else now_ns)) / SECOND_NS)
+
+
+async def _note_connected(session: object, context: object, params: object) -> None:
+    progress = getattr(context, "trace_request_ctx", None)
+    if isinstance(progress, _Progress):
+        progress.connected = True
+
+
+# -- hubs -------------------------------------------------------------------------
+
+
+class _Connect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow nothing: the URL carries a token."""
+        return exc
+
+
+class HubSocket:
+    """One WebSocket. `receive` is for one reader, `send` for one writer."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> bytes:
+        """Return one frame.
+
+        Raises:
+            HubGoneError: The socket is closed.
+        """
+        try:
+            return await self._websocket.recv(decode=False)
+        except ConnectionClosed as error:
+            raise HubGoneError(_closed_words(error)) from None
+
+    async def send(self, data: bytes) -> None:
+        """Send one text frame.
+
+        Raises:
+            HubGoneError: The socket is closed.
+        """
+        try:
+            await self._websocket.send(data, text=True)
+        except ConnectionClosed as error:
+            raise HubGoneError(_closed_words(error)) from None
+
+    def abort(self) -> None:
+        """Drop the connection now; a peer that is dead would not answer a goodbye."""
+        self._websocket.transport.abort()
+
+    async def close(self) -> None:
+        await self._websocket.close()
+
+
+async def open_hub_socket(url: str, token: str) -> HubSocket:
+    """Open a hub without negotiation; the token in the query is what authenticates.
+
+    Raises:
+        HubGoneError: It could not be opened; the text holds no secret.
+    """
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    query = f"access_token={quote(token, safe='')}"
+    address = urlunsplit((scheme, parts.netloc, parts.path, query, ""))
+    try:
+        websocket = await _Connect(
+            address,
+            compression=None,  # quotes are small and many; inflating each would cost more than the wire
+            max_size=CLIENT_RECORD_BYTES_MAX,
+            max_queue=HUB_FRAMES_QUEUED_MAX,
+            ping_interval=None,  # SignalR has its own
+            open_timeout=HUB_OPEN_WITHIN_S,
+            close_timeout=HUB_CLOSE_WITHIN_S,
+            proxy=None,
+            user_agent_header=None,
+            logger=_websockets_log,
+        )
+    except InvalidStatus as error:
+        body = (error.response.body or b"")[:200].decode("utf-8", "replace")
+        status = error.response.status_code
+        raise HubGoneError(redact(f"HTTP {status} instead of a WebSocket {body!r}", [token])) from None
+    except (InvalidHandshake, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        words = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise HubGoneError(redact(words, [token, quote(token, safe="")])) from None
+    return HubSocket(websocket)
+
+
+def _closed_words(error: ConnectionClosed) -> str:
+    frame = error.rcvd or error.sent
+    if frame is None:
+        return "the connection was lost without a goodbye"
+    side = "the broker" if error.rcvd is not None else "this side"
+    return redact(f"{side} closed with code {frame.code} {frame.reason}".rstrip())
