@@ -22,20 +22,6 @@ MONTH_CODES = "FGHJKMNQUVXZ"
 QUARTER_MONTHS = (3, 6, 9, 12)
 YEARS_BACK = 10
 CHICAGO = ZoneInfo("America/Chicago")
-_MONTH_NAMES = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
 _CONTRACT_ID = re.compile(r"CON\.F\.US\.([A-Z0-9]{1,5})\.([FGHJKMNQUVXZ])(\d{2})")
 
 
@@ -139,7 +125,7 @@ def contract(symbol: str, year: int, month: int) -> Contract:
         id=f"CON.F.US.{product.root}.{code}{year % 100:02d}",
         product=product,
         name=f"{symbol}{code}{year % 10}",
-        description=f"{product.title}: {_MONTH_NAMES[month - 1]} {year}",
+        description=f"{product.title}: {date(year, month, 1):%B %Y}",
         year=year,
         month=month,
     )

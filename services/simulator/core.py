@@ -35,8 +35,11 @@ from shared.broker.projectx.enums import (
 )
 
 
-class TouchChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """The market's best bid or ask changed, prices in ticks; None is an empty side."""
+class TouchChanged(msgspec.Struct, frozen=True, gc=False):
+    """The market's best bid or ask changed, prices in ticks; None is an empty side.
+
+    Positional, unlike other messages: tens of thousands of these are made a second.
+    """
 
     now_ns: int
     contract_id: str
@@ -46,7 +49,7 @@ class TouchChanged(msgspec.Struct, frozen=True, kw_only=True):
     ask_qty: int
 
 
-class MarketTraded(msgspec.Struct, frozen=True, kw_only=True):
+class MarketTraded(msgspec.Struct, frozen=True, gc=False):
     """The market traded. `aggressor` None: the source does not say."""
 
     now_ns: int

@@ -1,0 +1,57 @@
+"""Run the simulator: `python -m services.simulator`, or with `alone` without the bus.
+
+As one process of the system it beats on the bus like every other. Alone it needs nothing
+but a port, for trying other clients against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+from services.simulator.config import SimulatorConfig
+from services.simulator.shell import Simulator, serving
+from shared.runtime.clock import SystemClock
+from shared.runtime.config import JulieSection, Settings
+from shared.runtime.logs import set_up_logs
+from shared.runtime.service import Context, serve
+
+
+def _resolved(config: SimulatorConfig, julie: JulieSection) -> tuple[SimulatorConfig, Path]:
+    """Fill in what defaults to the common settings."""
+    database = config.database or julie.data_dir / "simulator.sqlite"
+    return config.model_copy(update={"symbols": config.symbols or julie.symbols}), database
+
+
+async def run(context: Context[SimulatorConfig]) -> None:
+    """Serve until cancelled, beating on the bus."""
+    config, database = _resolved(context.config, context.julie)
+    async with serving(config, database=database, clock=context.clock, log=context.log) as simulator:
+        _report(context, simulator)
+        await simulator.run()
+
+
+def _report(context: Context[SimulatorConfig], simulator: Simulator) -> None:
+    duty = context.beat.duty("market")
+    simulator.progress = duty
+    context.beat.detail["url"] = simulator.url
+    context.beat.ready = True
+
+
+async def _alone() -> None:
+    settings = Settings.read()
+    julie = settings.section("julie", JulieSection)
+    config, database = _resolved(settings.section("simulator", SimulatorConfig), julie)
+    log = set_up_logs("simulator", julie.log_level)
+    async with serving(config, database=database, clock=SystemClock(), log=log) as simulator:
+        await simulator.run()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["alone"]:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_alone())
+    else:
+        serve("simulator", SimulatorConfig, run)

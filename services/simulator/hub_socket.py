@@ -1,0 +1,190 @@
+"""The hubs' sockets: negotiate, upgrade, one reader and one writer task per client.
+
+All writes of a socket go through its one writer, which sends whatever has gathered
+since its last turn as one WebSocket frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+from contextlib import suppress
+
+from aiohttp import ClientConnectionResetError, WSMsgType, web
+
+from services.simulator.config import HubConfig
+from services.simulator.hub import Hub, HubClient
+from shared.broker.projectx.signalr import (
+    SERVER_RECORD_BYTES_MAX,
+    Closed,
+    Invocation,
+    KeepAlive,
+    Malformed,
+    ServerConnection,
+)
+from shared.runtime.logs import Log
+
+NEGOTIATED_FOR_S = 15.0  # how long a negotiated id waits for its WebSocket
+NEGOTIATED_MAX = 1_000
+
+
+class HubServer:
+    """Serve one hub at `/hubs/<name>`."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        hub: Hub,
+        config: HubConfig,
+        secret: bytes,
+        authenticate: Callable[[web.Request], str | None],
+        monotonic_ns: Callable[[], int],
+        sent: Callable[[HubClient], None],
+        log: Log,
+    ) -> None:
+        """Args:
+        authenticate: Returns the user of a request, None when its token is no good.
+        sent: Called when a client's queue has just been written out.
+        """
+        self.hub = hub
+        self._name = name
+        self._config = config
+        self._secret = secret
+        self._authenticate = authenticate
+        self._monotonic_ns = monotonic_ns
+        self._sent = sent
+        self._log = log
+        self._negotiated: dict[str, int | None] = {}  # id -> offered until; None: taken by a socket
+        self._negotiations = 0
+        self._connections = 0
+        self._keep_alive = KeepAlive(
+            ping_after_ns=int(config.ping_after_s * 1e9),
+            peer_silent_after_ns=int(config.silent_after_s * 1e9),
+            handshake_within_ns=int(config.handshake_within_s * 1e9),
+        )
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_post(f"/hubs/{self._name}/negotiate", self._negotiate)
+        app.router.add_get(f"/hubs/{self._name}", self._serve)
+
+    async def _negotiate(self, request: web.Request) -> web.Response:
+        if self._authenticate(request) is None:
+            return web.Response(status=401)
+        now_ns = self._monotonic_ns()
+        for old in [one for one, until in self._negotiated.items() if until is not None and until < now_ns]:
+            del self._negotiated[old]
+        if len(self._negotiated) >= NEGOTIATED_MAX:
+            return web.json_response({"error": "too many connections are being negotiated"})
+        connection_id, token = self._new_id(), self._new_id()
+        version = 1 if request.query.get("negotiateVersion", "0") != "0" else 0
+        self._negotiated[token if version else connection_id] = now_ns + int(NEGOTIATED_FOR_S * 1e9)
+        answer: dict[str, object] = {
+            "negotiateVersion": version,
+            "connectionId": connection_id,
+            "availableTransports": [{"transport": "WebSockets", "transferFormats": ["Text"]}],
+        }
+        if version:
+            answer["connectionToken"] = token
+        return web.json_response(answer)
+
+    def _new_id(self) -> str:
+        self._negotiations += 1
+        digest = hmac.digest(self._secret, f"{self._name}{self._negotiations}".encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        user = self._authenticate(request)
+        if user is None:
+            return web.Response(status=401)
+        negotiated = request.query.get("id")
+        if negotiated is not None:
+            if negotiated not in self._negotiated:
+                return web.Response(status=404, text="No Connection with that ID")
+            if self._negotiated[negotiated] is None:
+                return web.Response(status=409, text="The connection is already in use")
+            self._negotiated[negotiated] = None
+        socket = web.WebSocketResponse(
+            compress=False, autoping=True, max_msg_size=2 * SERVER_RECORD_BYTES_MAX, decode_text=False
+        )
+        await socket.prepare(request)
+        self._connections += 1
+        try:
+            await self._run(socket, f"{self._name}-{self._connections}")
+        finally:
+            if negotiated is not None:
+                self._negotiated.pop(negotiated, None)
+        return socket
+
+    async def _run(self, socket: web.WebSocketResponse, name: str) -> None:
+        wake = asyncio.Event()
+        link = ServerConnection(keep_alive=self._keep_alive)
+        link.start(self._monotonic_ns())
+        client = HubClient(name, link, wake.set)
+        self.hub.clients.append(client)
+        writer = asyncio.create_task(self._write(socket, client, wake), name=f"hub-writer-{name}")
+        self._log.info("hub_client_connected", client=name)
+        try:
+            await self._read(socket, client)
+        finally:
+            self.hub.remove(client)
+            wake.set()
+            if not link.is_closed:
+                link.close(self._monotonic_ns())
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(writer, 1.0)
+            self._sent(client)
+            await socket.close()
+            self._log.info("hub_client_disconnected", client=name)
+
+    async def _read(self, socket: web.WebSocketResponse, client: HubClient) -> None:
+        async for message in socket:
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return
+            data = message.data if isinstance(message.data, bytes) else message.data.encode()
+            for event in client.link.receive(data, self._monotonic_ns()):
+                if isinstance(event, Invocation):
+                    self.hub.invoke(client, event, self._monotonic_ns())
+                elif isinstance(event, Malformed):
+                    self._log.warning(
+                        "record_unreadable", client=client.name, why=event.reason, raw=event.raw
+                    )
+                elif isinstance(event, Closed):
+                    self._log.info("hub_link_over", client=client.name, why=event.detail)
+                    client.wake()
+                    return
+            client.wake()
+
+    async def _write(self, socket: web.WebSocketResponse, client: HubClient, wake: asyncio.Event) -> None:
+        """Send what gathers in the link, one frame per turn, until the link is over."""
+        while True:
+            await wake.wait()
+            wake.clear()
+            data = client.link.take_output()
+            try:
+                if data:
+                    await socket.send_frame(data, WSMsgType.TEXT)
+                    self._sent(client)
+                if client.link.is_closed:
+                    await socket.close()
+                    return
+            except (ClientConnectionResetError, ConnectionError):
+                return
+
+    def on_time(self) -> None:
+        """Ping quiet clients and cut silent ones; called about once a second."""
+        now_ns = self._monotonic_ns()
+        for client in tuple(self.hub.clients):
+            for event in client.link.on_time(now_ns):
+                if isinstance(event, Closed):
+                    self._log.warning("hub_client_cut", client=client.name, why=event.detail)
+            client.wake()
+
+    def close_all(self) -> None:
+        """Tell every client that the venue goes away."""
+        for client in tuple(self.hub.clients):
+            client.link.close(self._monotonic_ns(), allow_reconnect=True)
+            client.wake()

@@ -1,0 +1,199 @@
+"""Market data as the hub sends it: bytes made by formatting, for speed.
+
+A quote carries only what changed (plus symbol and timestamps) and never a size;
+sizes travel as depth records, trades and depth as arrays. Timestamps have seven
+fraction digits, as seen at the gateway; order is the order on the wire.
+
+A trade whose aggressor the source does not know is sent as type 0: the gateway's
+enum has no "none", and 0 (Buy) is what an unset value of it looks like.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from services.simulator.contracts import Contract
+from services.simulator.core import MarketTraded, TouchChanged
+from shared.broker.projectx.enums import DomType
+
+SECOND_NS = 1_000_000_000
+
+
+class IsoClock:
+    """Format UTC nanoseconds; neighbors share the second, so its text is kept."""
+
+    __slots__ = ("_prefix", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = b""
+
+    def text(self, ts_ns: int) -> bytes:
+        second, rest_ns = divmod(ts_ns, SECOND_NS)
+        if second != self._second:
+            self._second = second
+            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+        return b"%b.%07d+00:00" % (self._prefix, rest_ns // 100)
+
+
+class PriceText(dict[int, bytes]):
+    """Prices as JSON numbers by ticks; exact decimals, made once each."""
+
+    def __init__(self, tick_size: Decimal) -> None:
+        super().__init__()
+        self._tick_size = tick_size
+
+    def __missing__(self, ticks: int) -> bytes:
+        text = self[ticks] = f"{ticks * self._tick_size:f}".encode()
+        return text
+
+
+class ContractWire:
+    """Encode one contract's market data; remembers what clients have been told."""
+
+    __slots__ = (
+        "_depth_head",
+        "_iso",
+        "_price",
+        "_quote_head",
+        "_trade_head",
+        "ask",
+        "ask_qty",
+        "bid",
+        "bid_qty",
+        "high",
+        "last",
+        "low",
+        "open",
+        "volume",
+    )
+
+    def __init__(self, contract: Contract, iso: IsoClock) -> None:
+        names = (contract.id.encode(), contract.symbol_id.encode(), contract.product.symbol.encode())
+        self._quote_head = (
+            b'{"type":1,"target":"GatewayQuote","arguments":["%b",{"symbol":"%b","symbolName":"/%b",' % names
+        )
+        self._trade_head = (
+            b'{"type":1,"target":"GatewayTrade","arguments":["%b",[{"symbolId":"%b","price":' % names[:2]
+        )
+        self._depth_head = b'{"type":1,"target":"GatewayDepth","arguments":["%b",[' % names[0]
+        self._iso = iso
+        self._price = PriceText(contract.tick_size)
+        self.bid: int | None = None
+        self.ask: int | None = None
+        self.bid_qty = self.ask_qty = 0
+        self.last: int | None = None
+        self.open: int | None = None
+        self.high: int | None = None
+        self.low: int | None = None
+        self.volume = 0
+
+    def touch(self, event: TouchChanged) -> tuple[bytes | None, bytes | None]:
+        """Return the quote and the depth record of a touch, each None when nothing of it changed."""
+        bid, bid_qty, ask, ask_qty = event.bid, event.bid_qty, event.ask, event.ask_qty
+        stamp = self._iso.text(event.now_ns)
+        price = self._price
+        new_bid, new_ask = bid != self.bid, ask != self.ask
+        quote = depth = None
+        if new_bid or new_ask:
+            fields = b'"bestBid":%b,' % price[bid] if new_bid and bid is not None else b""
+            if new_ask and ask is not None:
+                fields += b'"bestAsk":%b,' % price[ask]
+            if fields:
+                quote = b'%b%b"lastUpdated":"%b","timestamp":"%b"}]}\x1e' % (
+                    self._quote_head,
+                    fields,
+                    stamp,
+                    stamp,
+                )
+        if new_bid or bid_qty != self.bid_qty:
+            depth = self._level(stamp, bid, self.bid, bid_qty, self.bid_qty, True)
+        if new_ask or ask_qty != self.ask_qty:
+            level = self._level(stamp, ask, self.ask, ask_qty, self.ask_qty, False)
+            depth = b"%b,%b" % (depth, level) if depth else level
+        self.bid, self.bid_qty, self.ask, self.ask_qty = bid, bid_qty, ask, ask_qty
+        return quote, b"%b%b]]}\x1e" % (self._depth_head, depth) if depth else None
+
+    def _level(
+        self, stamp: bytes, ticks: int | None, was: int | None, qty: int, was_qty: int, is_bid: bool
+    ) -> bytes:
+        """Return one depth record; a side that emptied is its old price with nothing left."""
+        if ticks is None:
+            ticks, qty = (was if was is not None else 0), 0
+        if ticks == was:
+            kind, change = (DomType.BEST_BID if is_bid else DomType.BEST_ASK), qty - was_qty
+        else:
+            kind, change = (DomType.NEW_BEST_BID if is_bid else DomType.NEW_BEST_ASK), qty
+        return b'{"timestamp":"%b","type":%d,"price":%b,"volume":%d,"currentVolume":%d}' % (
+            stamp,
+            kind,
+            self._price[ticks],
+            change,
+            qty,
+        )
+
+    def trade(self, event: MarketTraded) -> bytes:
+        """Return the trade's message and count it into the session's figures."""
+        price = event.price
+        self.last = price
+        self.volume += event.qty
+        if self.open is None:
+            self.open = self.high = self.low = price
+        elif self.high is None or price > self.high:
+            self.high = price
+        elif self.low is None or price < self.low:
+            self.low = price
+        return b'%b%b,"timestamp":"%b","type":%d,"volume":%d}]]}\x1e' % (
+            self._trade_head,
+            self._price[price],
+            self._iso.text(event.now_ns),
+            event.aggressor or 0,
+            event.qty,
+        )
+
+    def last_quote(self, ts_ns: int) -> bytes:
+        """Return the quote that follows a trade: last price and session volume."""
+        stamp = self._iso.text(ts_ns)
+        return b'%b"lastPrice":%b,"volume":%d,"lastUpdated":"%b","timestamp":"%b"}]}\x1e' % (
+            self._quote_head,
+            self._price[self.last or 0],
+            self.volume,
+            stamp,
+            stamp,
+        )
+
+    def quote_snapshot(self, ts_ns: int) -> bytes | None:
+        """Return all that is known as one quote, or None when nothing is."""
+        named = (
+            (b"lastPrice", self.last),
+            (b"bestBid", self.bid),
+            (b"bestAsk", self.ask),
+            (b"open", self.open),
+            (b"high", self.high),
+            (b"low", self.low),
+        )
+        fields = b"".join(
+            b'"%b":%b,' % (name, self._price[ticks]) for name, ticks in named if ticks is not None
+        )
+        if not fields:
+            return None
+        if self.last is not None and self.open is not None:
+            change = self.last - self.open
+            fields += b'"change":%b,"changePercent":%b,"volume":%d,' % (
+                self._price[change],
+                b"%.4f" % (100 * change / self.open),
+                self.volume,
+            )
+        stamp = self._iso.text(ts_ns)
+        return b'%b%b"lastUpdated":"%b","timestamp":"%b"}]}\x1e' % (self._quote_head, fields, stamp, stamp)
+
+    def depth_snapshot(self, ts_ns: int) -> bytes | None:
+        """Return the present touch with its sizes, or None when there is none."""
+        stamp = self._iso.text(ts_ns)
+        levels = [
+            self._level(stamp, ticks, None, qty, 0, is_bid)
+            for ticks, qty, is_bid in ((self.bid, self.bid_qty, True), (self.ask, self.ask_qty, False))
+            if ticks is not None
+        ]
+        return b"%b%b]]}\x1e" % (self._depth_head, b",".join(levels)) if levels else None

@@ -1,0 +1,67 @@
+"""When the venue's market is open: Globex equity hours, Sunday 17:00 to Friday 16:00 Chicago.
+
+Every day has a break from 16:00 to 17:00. Holidays are not kept: the synthetic
+market trades through them, a recording knows its own.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from services.simulator.contracts import CHICAGO
+
+NEW_YORK = ZoneInfo("America/New_York")
+MINUTE_NS = 60_000_000_000
+_SUNDAY, _FRIDAY, _SATURDAY = 6, 4, 5
+
+
+def _chicago(now_ns: int) -> datetime:
+    return datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).astimezone(CHICAGO)
+
+
+def is_open(now_ns: int) -> bool:
+    """Return whether the market trades at `now_ns` (UTC nanoseconds)."""
+    local = _chicago(now_ns)
+    day, hour = local.weekday(), local.hour
+    if day == _SATURDAY or hour == 16:
+        return False
+    if day == _SUNDAY:
+        return hour >= 17
+    return day != _FRIDAY or hour < 16
+
+
+def next_open_ns(now_ns: int) -> int:
+    """Return `now_ns` when the market is open then, else the next opening."""
+    minute_ns = now_ns
+    while not is_open(minute_ns):
+        minute_ns = (minute_ns // MINUTE_NS + 1) * MINUTE_NS
+    return minute_ns
+
+
+def activity(now_ns: int) -> float:
+    """Return how busy the market is, 1.0 being an ordinary hour of the day session."""
+    local = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).astimezone(NEW_YORK)
+    minute = local.hour * 60 + local.minute
+    if 570 <= minute < 600:
+        return 1.8  # the first half hour
+    if 600 <= minute < 690:
+        return 1.2
+    if 690 <= minute < 840:
+        return 0.8  # lunch
+    if 840 <= minute < 930:
+        return 1.1
+    if 930 <= minute < 960:
+        return 1.6  # into the close
+    return 0.35 if 180 <= minute < 570 else 0.2  # London, Asia
+
+
+def last_day_session_open_ns(now_ns: int) -> int:
+    """Return 09:30 New York time of the last weekday on which it has passed."""
+    local = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).astimezone(NEW_YORK)
+    day = local.date()
+    while True:
+        opening = datetime.combine(day, time(9, 30), NEW_YORK)
+        if day.weekday() < _SATURDAY and opening <= local:
+            return int(opening.timestamp()) * 1_000_000_000
+        day -= timedelta(days=1)

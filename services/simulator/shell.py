@@ -1,0 +1,357 @@
+"""The simulator's sockets and tasks: one TCP port for REST and both hubs, one market pump.
+
+Three tasks: the pump moves the market to venue time and hands it out, a housekeeper pings,
+cuts and saves once a second, and aiohttp serves. All state has one owner, the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+from aiohttp import web
+
+from services.simulator import sessions
+from services.simulator.bars import MINUTE_NS
+from services.simulator.config import SimulatorConfig
+from services.simulator.contracts import Contract, active_contract
+from services.simulator.endpoints import Endpoints
+from services.simulator.gateway import Gateway
+from services.simulator.history import PastBars
+from services.simulator.hub import Hub, HubClient
+from services.simulator.hub_socket import HubServer
+from services.simulator.login import Sessions
+from services.simulator.market_replay import ReplayMarket
+from services.simulator.market_synthetic import FloodMarket, SyntheticMarket, first_ticks
+from services.simulator.orders import Account
+from services.simulator.state import AccountUpdated, Rules
+from services.simulator.store import Store
+from services.simulator.venue import Venue, VenueSettings
+from services.simulator.venue_time import VenueTime
+from shared.runtime.clock import Clock
+from shared.runtime.logs import Log
+from shared.runtime.schedule import Progress
+
+REPLAY_ROWS_PER_TURN = 400  # as many records as one frame may hold: about 100 KB
+SYNTHETIC_EVENTS_PER_TURN = 2_000
+FLOOD_QUOTES_PER_TURN = 2_000
+HOUSEKEEPING_S = 1.0
+CLOSE_WITHIN_S = 2.0
+DEFAULT_SYMBOLS = ("MES", "MNQ")
+
+
+class Simulator:
+    """A venue on real sockets.
+
+    Attributes:
+        url: Base of the REST API, known once `start` returns.
+        replay_finished: The recording has been played to its end; the market is quiet.
+    """
+
+    def __init__(self, config: SimulatorConfig, *, database: Path, clock: Clock, log: Log) -> None:
+        """Raises:
+        BadRecording: If the recording to replay cannot be read.
+        """
+        self._config = config
+        self._clock = clock
+        self._log = log
+        self._symbols = config.symbols or DEFAULT_SYMBOLS
+        self._store = Store(database)
+        self._replay = self._open_replay()
+        self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=config.speed)
+        self.venue = self._make_venue()
+        self._synthetic = self._open_market()
+        self._subscribed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runner: web.AppRunner | None = None
+        self.progress = Progress()
+        self.replay_finished = False
+        self.url = ""
+
+    # composition
+
+    def _open_replay(self) -> ReplayMarket | None:
+        if self._config.source != "replay":
+            return None
+        assert self._config.replay_file is not None
+        return ReplayMarket(self._config.replay_file, self._config.replay_symbol)
+
+    def _start_ns(self) -> int:
+        """Return where venue time begins: a recording's start, the stored time, or the default."""
+        if self._replay is not None:
+            return self._replay.first_ns
+        stored = self._store.fact("venue_ns", int)
+        if stored is not None:
+            return sessions.next_open_ns(stored)
+        if self._config.venue_start is not None:
+            return int(datetime.fromisoformat(self._config.venue_start).timestamp()) * 1_000_000_000
+        return sessions.last_day_session_open_ns(self._clock.now_ns())
+
+    def _make_venue(self) -> Venue:
+        config = self._config
+        rules = Rules(
+            fees=config.fees_usd,
+            bracket_ticks_min=config.bracket_ticks_min,
+            close_cancels_brackets=config.close_cancels_brackets,
+        )
+        state = self._store.load(rules)
+        opened = []
+        for one in config.accounts:
+            known = state.accounts.get(one.id)
+            account = Account(
+                id=one.id,
+                name=one.name,
+                balance=one.balance if known is None else known.balance,
+                can_trade=one.can_trade,
+                auto_oco=one.auto_oco,
+            )
+            state.accounts[one.id] = account
+            opened.append(AccountUpdated(account=account))
+        self._store.write(state, list(opened), self.time.now_ns())
+        lossless = self._replay is not None
+        settings = VenueSettings(
+            envelope=config.hub.envelope,
+            snapshot_on_subscribe=config.hub.snapshot_on_subscribe,
+            conflate_above_bytes=None if lossless else config.hub.conflate_above_bytes,
+            unsent_max_bytes=None if lossless else config.hub.unsent_max_bytes,
+            last_quotes=not lossless and config.flood_quotes_per_s == 0,
+        )
+        return Venue(
+            state=state,
+            store=self._store,
+            settings=settings,
+            now_ns=self.time.now_ns,
+            monotonic_ns=self._clock.monotonic_ns,
+        )
+
+    def _open_market(self) -> SyntheticMarket | FloodMarket | None:
+        if self._replay is not None:
+            self.venue.open_market(self._replay.contract)
+            return None
+        start_ns, seed = self.time.now_ns(), self._config.seed
+        contracts = [active_contract(symbol, start_ns) for symbol in self._symbols]
+        last_ticks: dict[str, int] = {}
+        for one in contracts:
+            began = self._beginning(one, start_ns)
+            past = PastBars(one, seed=seed, end_ns=began[0], close_ticks=began[1])
+            self.venue.open_market(one, past=past)
+            bars = self.venue.minute_bars(one.id, began[0])
+            last_ticks[one.id] = bars[-1].close if bars else began[1]
+        if self._config.flood_quotes_per_s:
+            return FloodMarket(contracts)
+        return SyntheticMarket(contracts, seed=seed, start_ns=start_ns, last_ticks=last_ticks)
+
+    def _beginning(self, contract: Contract, start_ns: int) -> tuple[int, int]:
+        """Return when and at what price this contract's market first began."""
+        name = f"began:{contract.id}"
+        known = self._store.fact(name, tuple[int, int])
+        if known is None:
+            known = (start_ns // MINUTE_NS * MINUTE_NS, first_ticks(contract))
+            self._store.put_fact(name, known)
+        return known
+
+    # life
+
+    async def start(self) -> None:
+        """Listen, and set the market going.
+
+        Raises:
+            OSError: If the address cannot be listened on.
+        """
+        secret = self._secret()
+        login = Sessions(
+            users=self._config.users,
+            secret=secret,
+            ttl_s=self._config.token_ttl_s,
+            now_ns=self._clock.now_ns,
+        )
+        gateway = Gateway(
+            config=self._config,
+            endpoints=Endpoints(self.venue, self._config),
+            sessions=login,
+            venue_now_ns=self.time.now_ns,
+            monotonic_ns=self._clock.monotonic_ns,
+        )
+        app = gateway.application()
+        app.router.add_get("/sim/status", self._status)
+        self._hubs = [
+            self._hub_server(name, hub, secret, login)
+            for name, hub in (("user", self.venue.user_hub), ("market", self.venue.market_hub))
+        ]
+        for one in self._hubs:
+            one.add_routes(app)
+        self.venue.subscribed = self._on_subscribed
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, shutdown_timeout=CLOSE_WITHIN_S
+        )
+        await self._runner.setup()
+        listener = socket.create_server((self._config.host, self._config.port), backlog=128)
+        await web.SockSite(self._runner, listener).start()
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://{host}:{port}"
+        self._tasks = [
+            asyncio.create_task(self._pump(), name="market-pump"),
+            asyncio.create_task(self._keep_house(), name="housekeeping"),
+        ]
+        self._log.info("listening", url=self.url, source=self._config.source, venue_time=self._venue_text())
+
+    def _hub_server(self, name: str, hub: Hub, secret: bytes, login: Sessions) -> HubServer:
+        return HubServer(
+            name=name,
+            hub=hub,
+            config=self._config.hub,
+            secret=secret,
+            authenticate=login.user_of,
+            monotonic_ns=self._clock.monotonic_ns,
+            sent=self._on_sent,
+            log=self._log,
+        )
+
+    def _secret(self) -> bytes:
+        """Return the key that signs tokens; kept with the database, so tokens survive a restart.
+
+        It protects nothing but a simulator: made from settings and the first start's time.
+        """
+        known = self._store.fact("secret", str)
+        if known is None:
+            seed = f"{self._config.seed}:{self._clock.now_ns()}:{self._clock.monotonic_ns()}"
+            known = hashlib.sha256(seed.encode()).hexdigest()
+            self._store.put_fact("secret", known)
+        return known.encode()
+
+    async def run(self) -> None:
+        """Wait until a task fails or this is cancelled."""
+        await asyncio.gather(*self._tasks)
+
+    async def stop(self) -> None:
+        """Say goodbye to clients, close the port, write what is left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._runner is not None:
+            for one in self._hubs:
+                one.close_all()
+            await self._runner.cleanup()
+        self.venue.save_bars()
+        self._store.close()
+
+    # the market
+
+    async def _pump(self) -> None:
+        if self._replay is not None:
+            await self._pump_replay(self._replay)
+        elif isinstance(self._synthetic, FloodMarket):
+            await self._pump_flood(self._synthetic)
+        else:
+            assert self._synthetic is not None
+            await self._pump_synthetic(self._synthetic)
+
+    async def _pump_synthetic(self, market: SyntheticMarket) -> None:
+        self.time.start()
+        while True:
+            events = market.advance(self.time.now_ns(), SYNTHETIC_EVENTS_PER_TURN)
+            self.venue.feed(events)
+            self.progress.did(self._clock.now_ns(), len(events))
+            busy = len(events) >= SYNTHETIC_EVENTS_PER_TURN
+            await self._clock.sleep(0 if busy else self._config.step_ms / 1000)
+
+    async def _pump_flood(self, market: FloodMarket) -> None:
+        """Make what real time says is due; a flood that cannot be kept up with is not made up for."""
+        self.time.start()
+        per_second = self._config.flood_quotes_per_s
+        made = 0
+        start_ns = self._clock.monotonic_ns()
+        while True:
+            due = int((self._clock.monotonic_ns() - start_ns) * per_second / 1e9) - made
+            now = min(due, FLOOD_QUOTES_PER_TURN)
+            made += due
+            if now > 0:
+                self.venue.feed(market.make(now, self.time.now_ns()))
+                self.progress.did(self._clock.now_ns(), now)
+            await self._clock.sleep(self._config.step_ms / 1000)
+
+    async def _pump_replay(self, market: ReplayMarket) -> None:
+        """Play every row, in order, losing nothing: a slow client slows the replay."""
+        if self._config.replay_start == "subscribed":
+            self._log.info("replay_waits", contract=market.contract.id)
+            await self._subscribed.wait()
+        self._log.info("replay_started", contract=market.contract.id, speed=self._config.speed)
+        as_fast_as_read = self._config.speed == 0
+        self.time.start()
+        while not market.finished:
+            until_ns = 1 << 62 if as_fast_as_read else self.time.now_ns()
+            events = market.advance(until_ns, REPLAY_ROWS_PER_TURN)
+            if events and as_fast_as_read:
+                self.time.reach(events[-1].now_ns)
+            self.venue.feed(events)
+            self.progress.did(self._clock.now_ns(), len(events))
+            await self._wait_for_room()
+            full = len(events) == REPLAY_ROWS_PER_TURN
+            await self._clock.sleep(0 if full or as_fast_as_read else self._config.step_ms / 1000)
+        self.time.set_speed(1.0)
+        self.replay_finished = True
+        self._log.info("replay_finished", rows=market.played)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until no client has more unsent bytes than the limit; nothing is ever dropped."""
+        limit = self._config.hub.conflate_above_bytes
+        while any(client.link.output_bytes > limit for client in self.venue.market_hub.clients):
+            self._room.clear()
+            await self._room.wait()
+
+    def _on_sent(self, client: HubClient) -> None:
+        self._room.set()
+        if client.stale and client.link.is_open:
+            self.venue.caught_up(client)
+
+    def _on_subscribed(self, contract_id: str) -> None:
+        replayed = self._replay is not None and contract_id == self._replay.contract.id
+        if replayed and self.venue.has_full_subscriber(contract_id):
+            self._subscribed.set()
+
+    # housekeeping
+
+    async def _keep_house(self) -> None:
+        while True:
+            await self._clock.sleep(HOUSEKEEPING_S)
+            for one in self._hubs:
+                one.on_time()
+            self.venue.save_bars()
+
+    def _venue_text(self) -> str:
+        return datetime.fromtimestamp(self.time.now_ns() // 1_000_000_000, sessions.NEW_YORK).isoformat()
+
+    async def _status(self, request: web.Request) -> web.Response:
+        """The simulator's own page, apart from the gateway's protocol."""
+        return web.json_response(
+            {
+                "source": self._config.source,
+                "venue_time": self._venue_text(),
+                "replay": "finished" if self.replay_finished else "playing" if self._replay else "none",
+                "replay_rows": self._replay.played if self._replay else 0,
+                "events": self.progress.done,
+                "quotes_sent": self.venue.quotes_sent,
+                "market_clients": len(self.venue.market_hub.clients),
+                "user_clients": len(self.venue.user_hub.clients),
+                "conflated": sum(one.conflated for one in self.venue.market_hub.clients),
+            }
+        )
+
+
+@asynccontextmanager
+async def serving(
+    config: SimulatorConfig, *, database: Path, clock: Clock, log: Log
+) -> AsyncIterator[Simulator]:
+    """Run a simulator for the length of a block."""
+    simulator = Simulator(config, database=database, clock=clock, log=log)
+    await simulator.start()
+    try:
+        yield simulator
+    finally:
+        await simulator.stop()

@@ -1,0 +1,258 @@
+"""The venue in operation: the pure core with its memory, its bars and its listeners.
+
+Between the sockets (gateway, hubs, the market's pump) and `core.decide`. One call is one
+turn: decide, write to the store, then tell the user hub; a client never hears of what a
+crash could still undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from services.simulator import core, faults, rows
+from services.simulator.bars import Bar, BarBook
+from services.simulator.contracts import Contract, resolve
+from services.simulator.core import MarketTraded, TouchChanged
+from services.simulator.history import PastBars
+from services.simulator.hub import Hub, HubClient
+from services.simulator.market_wire import ContractWire, IsoClock
+from services.simulator.placing import PlaceOrder
+from services.simulator.state import (
+    AccountUpdated,
+    Command,
+    FillBooked,
+    OrderUpdated,
+    PositionUpdated,
+    Reply,
+    State,
+)
+from services.simulator.store import Store
+from shared.broker.projectx.signalr import encode_invocation
+
+
+class VenueSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes:
+    envelope: User events as {"action","data"}.
+    snapshot_on_subscribe: New market subscribers get the present touch at once.
+    conflate_above_bytes: Unsent bytes of a client above which quotes and depth are
+        conflated for it; None never drops anything.
+    unsent_max_bytes: Unsent bytes above which a client is cut; None never.
+    last_quotes: Each trade is followed by a quote with last price and volume.
+    """
+
+    envelope: bool = True
+    snapshot_on_subscribe: bool = True
+    conflate_above_bytes: int | None = None
+    unsent_max_bytes: int | None = None
+    last_quotes: bool = True
+
+
+class _Market:
+    """One contract's market data on its way out."""
+
+    def __init__(self, contract: Contract, wire: ContractWire, bars: BarBook, hub: Hub) -> None:
+        self.contract = contract
+        self.wire = wire
+        self.bars = bars
+        self.quotes = hub.subscribers("quotes", contract.id)
+        self.trades = hub.subscribers("trades", contract.id)
+        self.depth = hub.subscribers("depth", contract.id)
+
+
+class Venue:
+    """Carry out requests and market events.
+
+    Attributes:
+        subscribed: Called with a contract id after each market subscription.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        store: Store,
+        settings: VenueSettings,
+        now_ns: Callable[[], int],
+        monotonic_ns: Callable[[], int],
+    ) -> None:
+        self.state = state
+        self.now_ns = now_ns
+        self.market_hub = Hub(is_user_hub=False, known_key=self._is_contract, subscribed=self._on_market)
+        self.user_hub = Hub(is_user_hub=True, known_key=self._is_account, subscribed=self._on_user)
+        self.subscribed: Callable[[str], None] = lambda contract_id: None
+        self.quotes_sent = 0
+        self._store = store
+        self._settings = settings
+        self._monotonic_ns = monotonic_ns
+        self._iso = IsoClock()
+        self._markets: dict[str, _Market] = {}
+        self._past: dict[str, PastBars] = {}
+
+    def open_market(self, contract: Contract, *, past: PastBars | None = None) -> None:
+        """List a contract with a market; its stored bars come back."""
+        stored = [msgspec.json.decode(body, type=Bar) for body in self._store.bars(contract.id)]
+        self._markets[contract.id] = _Market(
+            contract, ContractWire(contract, self._iso), BarBook(stored), self.market_hub
+        )
+        if past is not None:
+            self._past[contract.id] = past
+
+    # requests
+
+    def submit(self, event: PlaceOrder | core.ModifyOrder | core.CancelOrder | core.ClosePosition) -> Reply:
+        """Decide a client's request; it is stored when this returns."""
+        commands = core.decide(event, self.state)
+        reply = commands[-1]
+        assert isinstance(reply, Reply)
+        self._perform(commands, event.now_ns)
+        return reply
+
+    def _perform(self, commands: list[Command], now_ns: int) -> None:
+        self._store.write(self.state, commands, now_ns)
+        for command in commands:
+            self._tell(command)
+
+    def _tell(self, command: Command) -> None:
+        match command:
+            case OrderUpdated(order=order):
+                row = rows.hub_order_row(self.state, order)
+                self._publish("orders", order.account_id, "GatewayUserOrder", row)
+            case FillBooked(fill=fill):
+                row = rows.fill_row(self.state, fill)
+                self._publish("trades", fill.account_id, "GatewayUserTrade", row)
+            case PositionUpdated(position=position):
+                row = rows.position_row(self.state, position)
+                self._publish("positions", position.account_id, "GatewayUserPosition", row)
+            case AccountUpdated(account=account):
+                self._publish("accounts", None, "GatewayUserAccount", rows.account_row(account))
+
+    def _publish(self, topic: str, key: object, target: str, row: rows.Row) -> None:
+        clients = self.user_hub.subscribers(topic, key)
+        if not clients:
+            return
+        argument = {"action": 1, "data": row} if self._settings.envelope else row
+        record = encode_invocation(target, msgspec.Raw(rows.encode([argument])))
+        monotonic_ns = self._monotonic_ns()
+        for sent in faults.user_events(record):
+            for client in clients:
+                client.send(sent, monotonic_ns)
+
+    # market data
+
+    def feed(self, events: Iterable[TouchChanged | MarketTraded]) -> None:
+        """Take market events in order: send them, then match what works there."""
+        monotonic_ns = self._monotonic_ns()
+        for event in events:
+            market = self._markets[event.contract_id]
+            if isinstance(event, TouchChanged):
+                quote, depth = market.wire.touch(event)
+                if quote is not None:
+                    self.quotes_sent += 1
+                    self._send(market, market.quotes, quote, monotonic_ns)
+                if depth is not None and market.depth:
+                    self._send(market, market.depth, depth, monotonic_ns)
+                commands = core.touch(
+                    self.state,
+                    event.contract_id,
+                    event.bid,
+                    event.bid_qty,
+                    event.ask,
+                    event.ask_qty,
+                    event.now_ns,
+                )
+            else:
+                commands = self._feed_trade(market, event, monotonic_ns)
+            if commands:
+                self._perform(commands, event.now_ns)
+
+    def _feed_trade(self, market: _Market, event: MarketTraded, monotonic_ns: int) -> list[Command]:
+        record = market.wire.trade(event)
+        market.bars.add(event.now_ns, event.price, event.qty)
+        for client in market.trades:
+            client.send(record, monotonic_ns)  # trades are never conflated
+        if self._settings.last_quotes and market.quotes:
+            quote = market.wire.last_quote(event.now_ns)
+            self._send(market, market.quotes, quote, monotonic_ns)
+        return core.trade(
+            self.state, event.contract_id, event.price, event.qty, event.aggressor, event.now_ns
+        )
+
+    def _send(self, market: _Market, clients: list[HubClient], record: bytes, monotonic_ns: int) -> None:
+        above = self._settings.conflate_above_bytes
+        for client in clients:
+            if above is not None and client.link.output_bytes > above:
+                self._conflate(market, client, monotonic_ns)
+            else:
+                client.send(record, monotonic_ns)
+
+    def _conflate(self, market: _Market, client: HubClient, monotonic_ns: int) -> None:
+        """Drop a quote for a client that is behind; it gets the newest when it has caught up."""
+        client.stale.add(market.contract.id)
+        client.conflated += 1
+        limit = self._settings.unsent_max_bytes
+        if limit is not None and client.link.output_bytes > limit:
+            client.link.close(monotonic_ns, error="The client does not keep up.", allow_reconnect=True)
+            client.wake()
+
+    def caught_up(self, client: HubClient) -> None:
+        """Send the newest quotes to a client that had fallen behind."""
+        stale, client.stale = client.stale, set()
+        for contract_id in sorted(stale):
+            market = self._markets[contract_id]
+            self._snapshot(client, market, client in market.quotes, client in market.depth)
+
+    def _snapshot(self, client: HubClient, market: _Market, quotes: bool, depth: bool) -> None:
+        now_ns, monotonic_ns = self.now_ns(), self._monotonic_ns()
+        if quotes and (record := market.wire.quote_snapshot(now_ns)):
+            client.send(record, monotonic_ns)
+        if depth and (record := market.wire.depth_snapshot(now_ns)):
+            client.send(record, monotonic_ns)
+
+    # subscriptions
+
+    def _is_contract(self, key: object) -> bool:
+        return isinstance(key, str) and resolve(key, self.now_ns()) is not None
+
+    def _is_account(self, key: object) -> bool:
+        return key in self.state.accounts
+
+    def _on_market(self, client: HubClient, topic: str, key: object) -> None:
+        market = self._markets.get(str(key))
+        if market is not None and self._settings.snapshot_on_subscribe:
+            self._snapshot(client, market, topic == "quotes", topic == "depth")
+        self.subscribed(str(key))
+
+    def _on_user(self, client: HubClient, topic: str, key: object) -> None:
+        """Nothing is pushed after a user subscription: no snapshot is promised."""
+
+    def has_full_subscriber(self, contract_id: str) -> bool:
+        """Return whether one client takes quotes, trades and depth of a contract."""
+        topics = ("quotes", "trades", "depth")
+        clients = [set(map(id, self.market_hub.subscribers(one, contract_id))) for one in topics]
+        return bool(clients[0] & clients[1] & clients[2])
+
+    # history
+
+    def minute_bars(self, contract_id: str, start_ns: int) -> Sequence[Bar]:
+        """Return one-minute bars that open at or after `start_ns`, oldest first."""
+        market = self._markets.get(contract_id)
+        if market is None:
+            return []
+        past = self._past.get(contract_id)
+        bars = past.since(start_ns) if past is not None else []
+        return bars + [bar for bar in market.bars.minutes if bar.open_ns >= start_ns]
+
+    def second_bars(self, contract_id: str) -> Sequence[Bar]:
+        market = self._markets.get(contract_id)
+        return [] if market is None else list(market.bars.seconds)
+
+    def save_bars(self) -> None:
+        """Write the bars that closed, and venue time, for the next start."""
+        for contract_id, market in self._markets.items():
+            if market.bars.unsaved:
+                closed = [(bar.open_ns, msgspec.json.encode(bar)) for bar in market.bars.unsaved]
+                market.bars.unsaved.clear()
+                self._store.write_bars(contract_id, closed)
+        self._store.put_fact("venue_ns", self.now_ns())
