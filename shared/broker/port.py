@@ -77,6 +77,7 @@ class OrderTicket(Struct, frozen=True, kw_only=True):
         trail_price: Absolute price level, for a trailing stop only.
         bracket: Unsigned ticks; the signs are added at the border.
         expires_at_ns: Wall clock. Not sent after this, also when the rate limit made it wait.
+        urgent: It gets us out of a position: may use the reserve of the rate limit.
     """
 
     account_id: int
@@ -90,6 +91,7 @@ class OrderTicket(Struct, frozen=True, kw_only=True):
     trail_price: Decimal | None = None
     bracket: Bracket | None = None
     expires_at_ns: int | None = None
+    urgent: bool = False
 
 
 # -- session ----------------------------------------------------------------------
@@ -160,7 +162,7 @@ class FrameRefused(Struct, frozen=True, kw_only=True):
 
 
 class LinkUp(Struct, frozen=True, kw_only=True):
-    """The link is open and every subscription that was wanted then has been confirmed.
+    """The link is open and every subscription that was wanted then has been answered.
 
     What happened before is lost: read the REST truth once, then apply events.
     """

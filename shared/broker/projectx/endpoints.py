@@ -13,13 +13,13 @@ from typing import Final, Generic, TypeVar
 from shared.broker.port import LimitKind
 from shared.broker.projectx import enums, payloads
 
-E = TypeVar("E", bound=payloads.Envelope)
+E_co = TypeVar("E_co", bound=payloads.Envelope, covariant=True)
 
 DEFAULT_WITHIN_S: Final = 10.0
 BARS_WITHIN_S: Final = 30.0  # 20,000 bars take their time
 
 
-class Endpoint(Generic[E]):
+class Endpoint(Generic[E_co]):
     """Attributes: within_s: for the whole exchange, connecting and reading included."""
 
     __slots__ = ("codes", "envelope", "kind", "path", "within_s")
@@ -27,7 +27,7 @@ class Endpoint(Generic[E]):
     def __init__(
         self,
         path: str,
-        envelope: type[E],
+        envelope: type[E_co],
         codes: type[IntEnum],
         *,
         kind: LimitKind = "general",

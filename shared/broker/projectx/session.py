@@ -8,19 +8,39 @@ expired one shows as reconnects that fail for no visible reason.
 
 `GatewayLogout` says that another device has taken the session. Reconnecting at once
 would start two devices throwing each other out, so the link waits, longer each time.
-
-Times: `now_ns` never goes backward and is what waiting is measured in; `ts_ns` is the
-wall clock and only stamps what is delivered. `chance` is a number in [0, 1) for jitter.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import assert_never
 
 from msgspec import Struct, field
 
 from shared.broker.port import FrameRefused, LinkDown, LinkEvent, LinkUp, LoggedOut, SubscriptionRefused
+from shared.broker.projectx.link_words import (
+    LOGOUT_TARGET,
+    SECOND_NS,
+    SUBSCRIPTIONS_MAX,
+    CloseSocket,
+    Command,
+    Deliver,
+    Event,
+    FrameReceived,
+    LinkSettings,
+    Lost,
+    Opened,
+    OpenFailed,
+    OpenSocket,
+    ReconnectAsked,
+    SendFrame,
+    Started,
+    Stopped,
+    Subscription,
+    Tick,
+    Unwanted,
+    Wanted,
+)
 from shared.broker.projectx.signalr import (
     ClientConnection,
     Closed,
@@ -29,140 +49,8 @@ from shared.broker.projectx.signalr import (
     HandshakeAccepted,
     HubEvent,
     Invocation,
-    KeepAlive,
     Malformed,
 )
-
-LOGOUT_TARGET: Final = "GatewayLogout"
-SUBSCRIPTIONS_MAX: Final = 1_000  # of one link
-SECOND_NS: Final = 1_000_000_000
-
-
-class LinkSettings(Struct, frozen=True, kw_only=True):
-    """Pauses double from the first to the longest and lose up to `jitter_share` of themselves.
-
-    Attributes:
-        stable_after_s: A link that held this long was a good one: pauses start from the first again.
-        refused_pause_s: First pause after a Close that forbids reconnecting. We come back anyway,
-            a position may be open; but slowly.
-        logout_pause_s: First pause after GatewayLogout.
-        answer_within_s: For the completion of a subscription.
-        renew_before_s: Planned reconnect this long before the token expires.
-    """
-
-    pause_s: float = 0.5
-    pause_max_s: float = 30.0
-    refused_pause_s: float = 10.0
-    refused_pause_max_s: float = 120.0
-    logout_pause_s: float = 20.0
-    logout_pause_max_s: float = 300.0
-    jitter_share: float = 0.2
-    stable_after_s: float = 60.0
-    answer_within_s: float = 10.0
-    renew_before_s: float = 1_800.0
-    keep_alive: KeepAlive = KeepAlive()
-
-    def __post_init__(self) -> None:
-        assert 0 < self.pause_s <= self.pause_max_s
-        assert 0 < self.refused_pause_s <= self.refused_pause_max_s
-        assert 0 < self.logout_pause_s <= self.logout_pause_max_s
-        assert 0 <= self.jitter_share < 1
-
-
-class Subscription(Struct, frozen=True):
-    """A hub method and its argument; `argument` None: the method takes none."""
-
-    target: str
-    argument: str | int | None = None
-
-    @property
-    def arguments(self) -> list[str | int]:
-        return [] if self.argument is None else [self.argument]
-
-
-# -- events -----------------------------------------------------------------------
-
-
-class _At(Struct, frozen=True, kw_only=True):
-    now_ns: int
-    ts_ns: int
-    chance: float = 0.0
-
-
-class Started(_At, frozen=True, kw_only=True): ...
-
-
-class Opened(_At, frozen=True, kw_only=True):
-    """The socket is open. Attributes: token_life_ns: of the token it was opened with, from now on."""
-
-    token_life_ns: int
-
-
-class OpenFailed(_At, frozen=True, kw_only=True):
-    reason: str
-
-
-class FrameReceived(_At, frozen=True, kw_only=True, gc=False):
-    data: bytes
-
-
-class Lost(_At, frozen=True, kw_only=True):
-    """The socket closed under us."""
-
-    reason: str
-
-
-class Tick(_At, frozen=True, kw_only=True): ...
-
-
-class Wanted(_At, frozen=True, kw_only=True):
-    subscription: Subscription
-
-
-class Unwanted(_At, frozen=True, kw_only=True):
-    """Attributes: goodbye: the method that ends the subscription."""
-
-    subscription: Subscription
-    goodbye: Subscription
-
-
-class ReconnectAsked(_At, frozen=True, kw_only=True):
-    """A watchdog finds the link up and silent."""
-
-    reason: str
-
-
-class Stopped(_At, frozen=True, kw_only=True): ...
-
-
-Event = (
-    Started | Opened | OpenFailed | FrameReceived | Lost | Tick | Wanted | Unwanted | ReconnectAsked | Stopped
-)
-
-# -- commands ---------------------------------------------------------------------
-
-
-class OpenSocket(Struct, frozen=True):
-    """Open a socket with the newest token; answer with `Opened` or `OpenFailed`."""
-
-
-class CloseSocket(Struct, frozen=True):
-    """Close the socket, after what was to be sent; say nothing about it."""
-
-    reason: str
-
-
-class SendFrame(Struct, frozen=True):
-    data: bytes
-
-
-class Deliver(Struct, frozen=True, gc=False):
-    """Everything one frame held, in order: calls of the hub, and what became of the link."""
-
-    records: list[Invocation | LinkEvent]
-
-
-Command = OpenSocket | CloseSocket | SendFrame | Deliver
 
 # -- state ------------------------------------------------------------------------
 
@@ -245,11 +133,11 @@ def _opened(event: Opened, state: State) -> list[Command]:
         return [CloseSocket("nobody waits for this socket any more")]
     state.phase = Phase.HANDSHAKE
     state.connection = ClientConnection(keep_alive=state.settings.keep_alive)
-    state.connection.start(event.now_ns)
+    state.connection.start(event.at.now_ns)
     state.connections += 1
     # A token that is nearly over (not renewed yet) must not make us reconnect in a loop.
     life_ns = max(event.token_life_ns - _ns(state.settings.renew_before_s), event.token_life_ns // 2)
-    state.renew_at_ns = event.now_ns + max(life_ns, 60 * SECOND_NS)
+    state.renew_at_ns = event.at.now_ns + max(life_ns, 60 * SECOND_NS)
     return _output(state)
 
 
@@ -257,7 +145,7 @@ def _receive(event: FrameReceived, state: State) -> list[Command]:
     connection = state.connection
     if connection is None:
         return []  # a frame that was on its way when we gave the link up
-    records = connection.receive(event.data, event.now_ns)
+    records = connection.receive(event.data, event.at.now_ns)
     calls: list[Invocation | LinkEvent] = []
     if state.phase is Phase.LIVE:  # market data: only calls, nearly always
         for record in records:
@@ -280,13 +168,13 @@ def _sort(
         match record:
             case Invocation(target=target) if target == LOGOUT_TARGET:
                 text = bytes(record.arguments)[:300].decode("utf-8", "replace")
-                delivered.append(LoggedOut(text=text, ts_recv_ns=event.ts_ns))
+                delivered.append(LoggedOut(text=text, ts_recv_ns=event.at.ts_ns))
                 state.logouts += 1
                 reason = f"the broker logged this session out: {text}"
                 return [*_deliver(delivered), *_give_up(event, state, reason, _logout_pause_ns(event, state))]
             case Invocation(invocation_id=invocation_id):
                 if invocation_id is not None:  # not known of this gateway; silence would hang its caller
-                    connection.complete(invocation_id, event.now_ns, error="not supported by this client")
+                    connection.complete(invocation_id, event.at.now_ns, error="not supported by this client")
                 delivered.append(record)
             case Completion():
                 delivered += _answered(event, record, state)
@@ -296,7 +184,7 @@ def _sort(
                 delivered += _up_when_answered(event, state)
             case Malformed(reason=reason, raw=raw):
                 refused = FrameRefused(
-                    origin=state.hub, field="", reason=reason, raw=raw, ts_recv_ns=event.ts_ns
+                    origin=state.hub, field="", reason=reason, raw=raw, ts_recv_ns=event.at.ts_ns
                 )
                 delivered.append(refused)
             case Closed(detail=detail):
@@ -319,7 +207,7 @@ def _closed(event: Event, closed: Closed, detail: str, state: State) -> list[Com
 
 
 def _tick(event: Tick, state: State) -> list[Command]:
-    now_ns = event.now_ns
+    now_ns = event.at.now_ns
     if state.phase is Phase.WAITING and now_ns >= state.retry_at_ns:
         state.phase = Phase.OPENING
         return [OpenSocket()]
@@ -346,7 +234,7 @@ def _renew(event: Tick, state: State) -> list[Command]:
     reason = "planned reconnect with a fresh token"
     _drop_connection(state)
     state.phase = Phase.OPENING
-    down = LinkDown(reason=reason, retry_in_ns=0, planned=True, ts_recv_ns=event.ts_ns)
+    down = LinkDown(reason=reason, retry_in_ns=0, planned=True, ts_recv_ns=event.at.ts_ns)
     return [CloseSocket(reason), Deliver([down]), OpenSocket()]
 
 
@@ -364,9 +252,9 @@ def _ask(
     if state.phase not in (Phase.SUBSCRIBING, Phase.LIVE) or state.connection is None:
         return []  # asked for once the link is open
     for subscription in subscriptions:
-        invocation_id = state.connection.invoke(subscription.target, subscription.arguments, event.now_ns)
+        invocation_id = state.connection.invoke(subscription.target, subscription.arguments, event.at.now_ns)
         if awaited:
-            state.unanswered[invocation_id] = (subscription, event.now_ns)
+            state.unanswered[invocation_id] = (subscription, event.at.now_ns)
     return _output(state)
 
 
@@ -379,7 +267,7 @@ def _answered(event: FrameReceived, completion: Completion, state: State) -> lis
         subscription = asked[0]
         argument = "" if subscription.argument is None else str(subscription.argument)
         refused = SubscriptionRefused(
-            target=subscription.target, argument=argument, error=completion.error, ts_recv_ns=event.ts_ns
+            target=subscription.target, argument=argument, error=completion.error, ts_recv_ns=event.at.ts_ns
         )
         events.append(refused)
     return events + _up_when_answered(event, state)
@@ -389,8 +277,8 @@ def _up_when_answered(event: FrameReceived, state: State) -> list[LinkEvent]:
     if state.phase is not Phase.SUBSCRIBING or state.unanswered:
         return []
     state.phase = Phase.LIVE
-    state.live_since_ns = event.now_ns
-    return [LinkUp(connection=state.connections, ts_recv_ns=event.ts_ns)]
+    state.live_since_ns = event.at.now_ns
+    return [LinkUp(connection=state.connections, ts_recv_ns=event.at.ts_ns)]
 
 
 # -- losing the link --------------------------------------------------------------
@@ -411,15 +299,15 @@ def _down(event: Event, state: State, reason: str, pause_ns: int | None = None) 
         settings = state.settings
         pause_ns = _pause_ns(event, state, settings.pause_s, settings.pause_max_s, state.failures)
     state.phase = Phase.WAITING
-    state.retry_at_ns = event.now_ns + pause_ns
-    down = LinkDown(reason=reason, retry_in_ns=pause_ns, planned=False, ts_recv_ns=event.ts_ns)
+    state.retry_at_ns = event.at.now_ns + pause_ns
+    down = LinkDown(reason=reason, retry_in_ns=pause_ns, planned=False, ts_recv_ns=event.at.ts_ns)
     return [Deliver([down])]
 
 
 def _stop(event: Event, state: State) -> list[Command]:
     was_open = state.connection is not None
     if state.connection is not None:
-        state.connection.close(event.now_ns)
+        state.connection.close(event.at.now_ns)
     commands = _output(state)
     _drop_connection(state)
     state.phase = Phase.STOPPED
@@ -436,13 +324,13 @@ def _logout_pause_ns(event: Event, state: State) -> int:
     base = settings.logout_pause_s
     # Jitter only lengthens here: 20 s is the least that lets the other session settle.
     return _ns(min(settings.logout_pause_max_s, base * 2 ** min(state.logouts - 1, 16))) + int(
-        event.chance * settings.jitter_share * _ns(base)
+        event.at.chance * settings.jitter_share * _ns(base)
     )
 
 
 def _pause_ns(event: Event, state: State, first_s: float, longest_s: float, nth: int) -> int:
     pause_s = min(longest_s, first_s * 2 ** min(nth - 1, 16))
-    return _ns(pause_s * (1 - state.settings.jitter_share * event.chance))
+    return _ns(pause_s * (1 - state.settings.jitter_share * event.at.chance))
 
 
 def _output(state: State) -> list[Command]:

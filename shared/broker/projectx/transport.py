@@ -172,12 +172,10 @@ class Http:
             venue_ns = int(parsedate_to_datetime(date).timestamp()) * SECOND_NS
         except ValueError:
             return
-        seen_ns = self._clock.monotonic_ns()
-        if self._venue_seen_ns is not None and self._venue_ns + seen_ns - self._venue_seen_ns > venue_ns:
-            # Cut to whole seconds it only ever seems early: keep the latest reading unless it is far off.
-            if self._venue_ns + seen_ns - self._venue_seen_ns - venue_ns < 2 * SECOND_NS:
-                return
-        self._venue_ns, self._venue_seen_ns = venue_ns, seen_ns
+        estimate_ns = self.venue_now_ns()
+        # Cut to whole seconds, a header only ever seems early: the latest reading stands, unless far off.
+        if estimate_ns is None or not venue_ns <= estimate_ns < venue_ns + 2 * SECOND_NS:
+            self._venue_ns, self._venue_seen_ns = venue_ns, self._clock.monotonic_ns()
 
     def _retry_after_s(self, value: str | None) -> float | None:
         """Read both forms of the header: seconds, or a date."""
