@@ -94,6 +94,11 @@ class RedisBus:
         )
         return _entries(stream, rows)
 
+    async def between_newest(self, stream: str, last_id: str, count: int) -> list[Entry]:
+        """Return entries up to `last_id`, newest first; for looking back over a long stream."""
+        rows = await self._do(self._reads.execute_command("XREVRANGE", stream, last_id, "-", "COUNT", count))
+        return _entries(stream, rows)
+
     async def length(self, stream: str) -> int:
         return int(await self._do(self._reads.xlen(stream)))
 

@@ -34,7 +34,6 @@ SECTIONS = (
     "broker_sync",
     "strategy",
     "execution",
-    "risk",
     "recorder",
     "simulator",
 )

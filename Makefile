@@ -1,0 +1,57 @@
+# The one front door, for people and for CI. Needs Python >= 3.11 (with venv) and make; everything else comes
+# from the lock files.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: up down status test check bench settings lock clean help
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+up: $(VENV)/.run ## Start everything around an embedded Valkey and a simulated broker; Ctrl-C stops it.
+	@$(BIN)/julie up $(ARGS)
+
+down: $(VENV)/.run ## Stop it from another terminal.
+	@$(BIN)/julie down
+
+status: $(VENV)/.run ## Show every process, the session, positions.
+	@$(BIN)/julie status
+
+test: $(VENV)/.dev ## Run everything the project promises (lint, types, unit, integration, end to end, containers).
+	@BIN=$(BIN) tools/test
+
+check: $(VENV)/.dev ## Format, lint, types, import directions and unit tests; under a minute.
+	@BIN=$(BIN) tools/check
+
+bench: $(VENV)/.dev ## Measure; each figure as a ratio against its floor from the same run.
+	@$(BIN)/python -m bench $(ARGS)
+
+settings: $(VENV)/.dev ## Write julie.toml anew from the settings' own descriptions.
+	@$(BIN)/python -m tools.example_settings > julie.toml.new && mv julie.toml.new julie.toml
+
+lock: $(VENV)/.dev ## Resolve the dependencies anew (needs uv).
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--quiet pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--quiet --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove environment and caches; data stays.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Julie needs Python 3.11 or newer; this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml
+	@echo "installing what requirements.lock names ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@echo "installing what requirements-dev.lock names ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

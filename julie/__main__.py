@@ -1,0 +1,126 @@
+"""The command line. `julie --help` lists the commands; each one's own help has the details."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from julie.installation import Installation
+from shared.runtime.config import SettingsRefused
+
+app = App(
+    name="julie", help="A futures trading system of separate processes that talk over Redis.", version="0.1.0"
+)
+console = Console()
+
+
+@app.command
+def up(
+    *,
+    replay: Annotated[
+        Path | None, Parameter(help="A recorded market (csv or csv.gz) instead of the synthetic one.")
+    ] = None,
+    speed: Annotated[float | None, Parameter(help="Market seconds per second.")] = None,
+    symbol: Annotated[str, Parameter(help="The symbol that the recorded market is of.")] = "ES",
+    detach: Annotated[
+        bool, Parameter(help="Return when everything is ready; `julie down` stops it.")
+    ] = False,
+) -> int:
+    """Start every process around an embedded Valkey, with the simulator as the default broker."""
+    from julie.up import up as start
+
+    return start(replay=replay, speed=speed, symbol=symbol, detach=detach, console=console)
+
+
+@app.command
+def down() -> int:
+    """Stop what `julie up` started, cleanly and in order."""
+    from julie.up import down as stop
+
+    return stop(console)
+
+
+@app.command
+def status(*, json: Annotated[bool, Parameter(help="For machines.")] = False) -> int:
+    """Show every process, the session, trading state, positions, and where the bus is.
+
+    The exit code is 1 when a process is not alive or the session is not active.
+    """
+    from julie.status import status as show
+
+    return asyncio.run(show(Installation.find(), console, as_json=json))
+
+
+@app.command
+def tail(
+    key: str,
+    *,
+    count: Annotated[int | None, Parameter(help="Stop after this many lines.")] = None,
+    last: Annotated[int, Parameter(help="Begin with this many entries of the past.")] = 10,
+    kind: Annotated[str | None, Parameter(help="Only this type of message, such as bar.")] = None,
+) -> int:
+    """Follow a stream, one readable line per entry: julie tail 'md:{MES}' --kind bar."""
+    from julie.tail import tail as follow
+
+    return asyncio.run(follow(Installation.find(), key, console, count=count, last=last, kind=kind))
+
+
+@app.command
+def halt(*, reason: str = "by hand") -> int:
+    """Stop new exposure at once; cancels and exits stay possible. Stays until `julie resume`."""
+    from julie import control
+
+    return asyncio.run(control.send(Installation.find(), control.halt(reason), console))
+
+
+@app.command
+def resume(*, reason: str = "by hand") -> int:
+    """Lift every halt, also one for a broken invariant. Look at `julie status` first."""
+    from julie import control
+
+    return asyncio.run(control.send(Installation.find(), control.resume(reason), console))
+
+
+@app.command
+def flatten(*, symbol: str | None = None, reason: str = "by hand") -> int:
+    """Cancel every working order and close every position (of one symbol, or of the account), and halt."""
+    from julie import control
+
+    return asyncio.run(control.send(Installation.find(), control.flatten(symbol, reason), console))
+
+
+@app.command
+def doctor() -> int:
+    """Check settings, credentials, clock, bus and broker, and say what to do."""
+    from julie.doctor import doctor as examine
+
+    return asyncio.run(examine(console))
+
+
+@app.command
+def health(process: str) -> int:
+    """Judge one process by its progress, for a container's healthcheck."""
+    from julie.status import health as judge
+
+    return asyncio.run(judge(Installation.find(), process))
+
+
+def main() -> None:
+    """Run one command; wrong settings are told whole, without a traceback."""
+    try:
+        code: object = app(result_action="return_value")
+    except SettingsRefused as refused:
+        print(refused, file=sys.stderr)
+        code = 78
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

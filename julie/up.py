@@ -1,0 +1,245 @@
+"""`julie up` and `julie down`: every process under supervisor, around an embedded Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel
+from rich.console import Console
+from services.strategy.config import StrategyConfig
+
+from julie.installation import Installation, SettingsRefused, remember_active
+from julie.processes import PROCESSES, Process
+from julie.status import read_beats
+from julie.tail import follow_orders
+from shared.runtime.config import run_dir
+from shared.wire import topics
+
+HOME = Path(__file__).resolve().parents[1]
+READY_TIMEOUT_S = 60.0
+REPLAY_SPEED = 60.0
+STOP_TIMEOUT_S = 40.0
+
+
+def replay_variables(base: Installation, file: Path, speed: float, symbol: str) -> dict[str, str]:
+    """Return the settings that turn an installation into the replay of a recorded market.
+
+    Each replay has a data folder of its own: its clock, orders and streams are of another day. Strategy
+    instances that trade the symbol take part; if there is none, the example does.
+    """
+    started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = base.julie.data_dir.absolute() / f"replay-{file.name.split('.')[0]}-{started}"
+    strategy = base.settings.section("strategy", StrategyConfig)
+    instances = [one for one in strategy.instances if symbol in one.symbols]
+    example = {
+        "id": f"breakout-{symbol.lower()}",
+        "class": "strategies.breakout:Breakout",
+        "symbols": [symbol],
+    }
+    chosen = [one.model_dump(mode="json", by_alias=True) for one in instances] or [example]
+    return {
+        "JULIE_JULIE__DATA_DIR": str(folder),
+        "JULIE_JULIE__SYMBOLS": json.dumps([symbol]),
+        "JULIE_JULIE__MARKET_CLOCK": "venue",
+        "JULIE_JULIE__MARKET_SPEED": str(speed),
+        "JULIE_SIMULATOR__SOURCE": "replay",
+        "JULIE_SIMULATOR__REPLAY_FILE": str(file.resolve()),
+        "JULIE_STRATEGY__INSTANCES": json.dumps(chosen),
+    }
+
+
+class Supervised:
+    """The supervisor process of one installation."""
+
+    def __init__(self, installation: Installation, variables: Mapping[str, str]) -> None:
+        self.installation = installation
+        self.run_dir = installation.run_dir
+        self.data_dir = installation.julie.data_dir.absolute()
+        self._variables = variables
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    def start(self, *, simulator: bool) -> None:
+        """Start supervisor with every process."""
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.run_dir.chmod(0o700)
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        environment = os.environ | dict(self._variables)
+        environment |= {
+            "JULIE_HOME": str(HOME),
+            "JULIE_PYTHON": sys.executable,
+            "JULIE_RUN_DIR": str(self.run_dir),
+            "JULIE_DATA_DIR": str(self.data_dir),
+            "JULIE_LOG_DIR": str(self.log_dir),
+            "JULIE_CONFIG": str(Path(self.installation.settings.source).absolute()),
+            "JULIE_SIMULATOR": str(simulator).lower(),
+            "JULIE_EMBEDDED_BUS": str(
+                self.installation.address.unix_path == str(self.run_dir / "redis.sock")
+            ).lower(),
+            "PYTHONUNBUFFERED": "1",
+        }
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(HOME / "supervisord.conf")]
+        # A session of its own: Ctrl-C reaches us alone, and we stop the others in order.
+        self._process = subprocess.Popen(command, env=environment, cwd=HOME, start_new_session=True)
+
+    def poll(self) -> int | None:
+        assert self._process is not None
+        return self._process.poll()
+
+    def stop(self) -> None:
+        assert self._process is not None
+        stop_pid(self._process.pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT_S)
+
+
+def running_pid(folder: Path) -> int | None:
+    """Return the pid of the running supervisor, None if there is none."""
+    try:
+        pid = int((folder / "supervisord.pid").read_text())
+        os.kill(pid, 0)
+        command = Path(f"/proc/{pid}/cmdline")
+        if command.exists() and b"supervisord" not in command.read_bytes():
+            return None  # the pid was given to somebody else after a crash of the machine
+    except (OSError, ValueError):
+        return None
+    return pid
+
+
+def stop_pid(pid: int) -> None:
+    """Ask supervisor to stop everything in order, and wait for it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                return
+        except ChildProcessError:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return
+        time.sleep(0.05)
+
+
+def needs_simulator(installation: Installation) -> bool:
+    """The simulator runs when the broker's address is this machine."""
+    return "://127.0.0.1" in installation.broker.rest_url or "://localhost" in installation.broker.rest_url
+
+
+def promise_of(process: Process, sections: Mapping[str, BaseModel]) -> str:
+    return process.promise.format(**sections)
+
+
+async def announce(
+    installation: Installation, supervised: Supervised, console: Console, *, simulator: bool
+) -> bool:
+    """Print one line per process as it becomes ready; return False if one did not in time."""
+    sections = installation.all_sections()
+    waiting = {p.name: p for p in PROCESSES if simulator or not p.optional}
+    bus = installation.bus()
+    started = time.monotonic()
+    try:
+        while waiting and time.monotonic() - started < READY_TIMEOUT_S:
+            if supervised.poll() is not None:
+                console.print(f"[red]supervisor stopped[/red]; see {supervised.log_dir}/supervisord.log")
+                return False
+            for beat in await read_beats(bus):
+                name = beat.process.partition("@")[0]
+                fresh = time.time_ns() - beat.ts_ns < 3_000_000_000
+                if name in waiting and beat.ready and fresh:
+                    process = waiting.pop(name)
+                    took = f"{time.monotonic() - started:4.1f} s"
+                    promise = promise_of(process, sections)
+                    console.print(f"[green]ready[/green] {took}  [bold]{name:<12}[/bold] {promise}")
+            await asyncio.sleep(0.1)
+    finally:
+        await bus.close()
+    for name in waiting:
+        console.print(f"[red]not ready[/red]  {name}: see {supervised.log_dir}/{name}.log, or `julie doctor`")
+    return not waiting
+
+
+def up(*, replay: Path | None, speed: float | None, symbol: str, detach: bool, console: Console) -> int:
+    """Start everything; stay until Ctrl-C, or return at once with `detach`. Returns the exit code."""
+    variables: dict[str, str] = {}
+    if replay is not None:
+        if not replay.is_file():
+            console.print(f"[red]{replay}: no such file[/red]; give a recorded market, csv or csv.gz")
+            return 2
+        variables = replay_variables(Installation.find({}), replay, speed or REPLAY_SPEED, symbol)
+    elif speed is not None:
+        variables = {"JULIE_JULIE__MARKET_SPEED": str(speed)}
+    pid = running_pid(Installation.find().run_dir)
+    if pid is not None:
+        console.print(f"[yellow]running already (pid {pid})[/yellow]; `julie down` stops it")
+        return 1
+    installation = Installation.find(variables)
+    installation.all_sections()
+    supervised = Supervised(installation, variables)
+    simulator = needs_simulator(installation)
+    remember_active(variables)
+    supervised.start(simulator=simulator)
+    try:
+        good = asyncio.run(announce(installation, supervised, console, simulator=simulator))
+        where_next(installation, supervised, console)
+        if detach:
+            return 0 if good else 1
+        asyncio.run(follow_orders(installation, console, until=lambda: supervised.poll() is not None))
+    except KeyboardInterrupt:
+        pass
+    console.print("stopping ...")
+    supervised.stop()
+    console.print("stopped; everything is stored, `julie up` resumes it")
+    return 0
+
+
+def where_next(installation: Installation, supervised: Supervised, console: Console) -> None:
+    """Say where to look now."""
+    symbol = installation.julie.symbols[0]
+    account = installation.julie.account_id
+    console.print(
+        f"""
+Trading {", ".join(installation.julie.symbols)} on account {account}. In another terminal:
+  julie status              every process, the session, positions, where the bus is
+  julie tail '{topics.md(symbol)}'        the market as strategies see it
+  julie tail '{topics.orders(account)}'   every step of every order
+  julie halt | resume | flatten | doctor
+  {installation.address.cli()} XREVRANGE '{topics.orders(account)}' + - COUNT 5
+  logs: {supervised.log_dir}
+Ctrl-C or `julie down` stops everything; the next `julie up` resumes.
+""",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def down(console: Console) -> int:
+    """Stop the installation. Returns the exit code."""
+    try:
+        installation = Installation.find()
+    except SettingsRefused as refused:
+        console.print(str(refused))
+        return 2
+    pid = running_pid(run_dir(installation.julie.data_dir))
+    if pid is None:
+        console.print("nothing is running here")
+        return 0
+    stop_pid(pid)
+    console.print("stopped")
+    return 0
