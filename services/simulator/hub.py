@@ -32,17 +32,28 @@ class HubClient:
     Attributes:
         link: Its end of the protocol; holds what is still to be sent.
         wake: Tells its writer that there is something to send.
-        stale: Contracts whose quotes were conflated away while it was slow.
+        batch: Market records of the present turn, handed to the link together.
+        behind: At the start of this turn it had too much unsent: no quotes for it.
+        stale: Contracts whose quotes were conflated away while it was behind.
+        conflated: How many records it did not get for that.
     """
 
-    __slots__ = ("conflated", "link", "name", "stale", "wake")
+    __slots__ = ("batch", "behind", "conflated", "link", "name", "stale", "wake")
 
     def __init__(self, name: str, link: ServerConnection, wake: Callable[[], None]) -> None:
         self.name = name
         self.link = link
         self.wake = wake
+        self.batch: list[bytes] = []
+        self.behind = False
         self.stale: set[str] = set()
         self.conflated = 0
+
+    def flush(self, now_ns: int) -> None:
+        """Hand over what gathered in `batch`."""
+        if self.batch:
+            self.send(b"".join(self.batch), now_ns)
+            self.batch.clear()
 
     def send(self, record: bytes, now_ns: int) -> None:
         """Queue records for this client; nothing happens once its link is closed."""

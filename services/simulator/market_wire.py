@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from services.simulator.contracts import Contract
-from services.simulator.core import MarketTraded, TouchChanged
+from services.simulator.core import MarketTraded
 from shared.broker.projectx.enums import DomType
 
 SECOND_NS = 1_000_000_000
@@ -89,31 +89,32 @@ class ContractWire:
         self.low: int | None = None
         self.volume = 0
 
-    def touch(self, event: TouchChanged) -> tuple[bytes | None, bytes | None]:
-        """Return the quote and the depth record of a touch, each None when nothing of it changed."""
-        bid, bid_qty, ask, ask_qty = event.bid, event.bid_qty, event.ask, event.ask_qty
-        stamp = self._iso.text(event.now_ns)
-        price = self._price
-        new_bid, new_ask = bid != self.bid, ask != self.ask
-        quote = depth = None
-        if new_bid or new_ask:
-            fields = b'"bestBid":%b,' % price[bid] if new_bid and bid is not None else b""
-            if new_ask and ask is not None:
-                fields += b'"bestAsk":%b,' % price[ask]
-            if fields:
-                quote = b'%b%b"lastUpdated":"%b","timestamp":"%b"}]}\x1e' % (
-                    self._quote_head,
-                    fields,
-                    stamp,
-                    stamp,
-                )
-        if new_bid or bid_qty != self.bid_qty:
-            depth = self._level(stamp, bid, self.bid, bid_qty, self.bid_qty, True)
-        if new_ask or ask_qty != self.ask_qty:
-            level = self._level(stamp, ask, self.ask, ask_qty, self.ask_qty, False)
-            depth = b"%b,%b" % (depth, level) if depth else level
+    def quote(self, bid: int | None, ask: int | None, ts_ns: int) -> bytes | None:
+        """Return the quote of a touch, None when neither price changed."""
+        if bid != self.bid and bid is not None:
+            fields = b'"bestBid":%b,' % self._price[bid]
+            if ask != self.ask and ask is not None:
+                fields += b'"bestAsk":%b,' % self._price[ask]
+        elif ask != self.ask and ask is not None:
+            fields = b'"bestAsk":%b,' % self._price[ask]
+        else:
+            return None
+        stamp = self._iso.text(ts_ns)
+        return b'%b%b"lastUpdated":"%b","timestamp":"%b"}]}\x1e' % (self._quote_head, fields, stamp, stamp)
+
+    def depth(self, bid: int | None, bid_qty: int, ask: int | None, ask_qty: int, ts_ns: int) -> bytes | None:
+        """Return the depth records of a touch, None when no size changed."""
+        stamp = self._iso.text(ts_ns)
+        levels = []
+        if bid != self.bid or bid_qty != self.bid_qty:
+            levels.append(self._level(stamp, bid, self.bid, bid_qty, self.bid_qty, True))
+        if ask != self.ask or ask_qty != self.ask_qty:
+            levels.append(self._level(stamp, ask, self.ask, ask_qty, self.ask_qty, False))
+        return b"%b%b]]}\x1e" % (self._depth_head, b",".join(levels)) if levels else None
+
+    def keep(self, bid: int | None, bid_qty: int, ask: int | None, ask_qty: int) -> None:
+        """Remember the touch as told."""
         self.bid, self.bid_qty, self.ask, self.ask_qty = bid, bid_qty, ask, ask_qty
-        return quote, b"%b%b]]}\x1e" % (self._depth_head, depth) if depth else None
 
     def _level(
         self, stamp: bytes, ticks: int | None, was: int | None, qty: int, was_qty: int, is_bid: bool

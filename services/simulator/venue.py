@@ -142,19 +142,13 @@ class Venue:
     # market data
 
     def feed(self, events: Iterable[TouchChanged | MarketTraded]) -> None:
-        """Take market events in order: send them, then match what works there."""
-        monotonic_ns = self._monotonic_ns()
+        """Take one turn's market events in order: send them, then match what works there."""
+        state, markets, touch = self.state, self._markets, core.touch
+        self._begin_turn()
         for event in events:
-            market = self._markets[event.contract_id]
-            if isinstance(event, TouchChanged):
-                quote, depth = market.wire.touch(event)
-                if quote is not None:
-                    self.quotes_sent += 1
-                    self._send(market, market.quotes, quote, monotonic_ns)
-                if depth is not None and market.depth:
-                    self._send(market, market.depth, depth, monotonic_ns)
-                commands = core.touch(
-                    self.state,
+            market = markets[event.contract_id]
+            if type(event) is TouchChanged:
+                contract_id, bid, bid_qty, ask, ask_qty, now_ns = (
                     event.contract_id,
                     event.bid,
                     event.bid_qty,
@@ -162,39 +156,54 @@ class Venue:
                     event.ask_qty,
                     event.now_ns,
                 )
+                if quote := market.wire.quote(bid, ask, now_ns):
+                    self.quotes_sent += 1
+                    self._hand_out(market, market.quotes, quote)
+                if market.depth and (depth := market.wire.depth(bid, bid_qty, ask, ask_qty, now_ns)):
+                    self._hand_out(market, market.depth, depth)
+                market.wire.keep(bid, bid_qty, ask, ask_qty)
+                commands = touch(state, contract_id, bid, bid_qty, ask, ask_qty, now_ns)
             else:
-                commands = self._feed_trade(market, event, monotonic_ns)
+                assert isinstance(event, MarketTraded)
+                commands = self._feed_trade(market, event)
             if commands:
                 self._perform(commands, event.now_ns)
+        self._end_turn()
 
-    def _feed_trade(self, market: _Market, event: MarketTraded, monotonic_ns: int) -> list[Command]:
+    def _feed_trade(self, market: _Market, event: MarketTraded) -> list[Command]:
         record = market.wire.trade(event)
         market.bars.add(event.now_ns, event.price, event.qty)
         for client in market.trades:
-            client.send(record, monotonic_ns)  # trades are never conflated
+            client.batch.append(record)  # trades are never conflated
         if self._settings.last_quotes and market.quotes:
-            quote = market.wire.last_quote(event.now_ns)
-            self._send(market, market.quotes, quote, monotonic_ns)
+            self._hand_out(market, market.quotes, market.wire.last_quote(event.now_ns))
         return core.trade(
             self.state, event.contract_id, event.price, event.qty, event.aggressor, event.now_ns
         )
 
-    def _send(self, market: _Market, clients: list[HubClient], record: bytes, monotonic_ns: int) -> None:
+    def _begin_turn(self) -> None:
         above = self._settings.conflate_above_bytes
-        for client in clients:
-            if above is not None and client.link.output_bytes > above:
-                self._conflate(market, client, monotonic_ns)
-            else:
-                client.send(record, monotonic_ns)
+        if above is not None:
+            for client in self.market_hub.clients:
+                client.behind = client.link.output_bytes > above
 
-    def _conflate(self, market: _Market, client: HubClient, monotonic_ns: int) -> None:
-        """Drop a quote for a client that is behind; it gets the newest when it has caught up."""
-        client.stale.add(market.contract.id)
-        client.conflated += 1
+    @staticmethod
+    def _hand_out(market: _Market, clients: list[HubClient], record: bytes) -> None:
+        for client in clients:
+            if client.behind:
+                client.stale.add(market.contract.id)
+                client.conflated += 1
+            else:
+                client.batch.append(record)
+
+    def _end_turn(self) -> None:
+        monotonic_ns = self._monotonic_ns()
         limit = self._settings.unsent_max_bytes
-        if limit is not None and client.link.output_bytes > limit:
-            client.link.close(monotonic_ns, error="The client does not keep up.", allow_reconnect=True)
-            client.wake()
+        for client in self.market_hub.clients:
+            client.flush(monotonic_ns)
+            if limit is not None and client.link.output_bytes > limit:
+                client.link.close(monotonic_ns, error="The client does not keep up.", allow_reconnect=True)
+                client.wake()
 
     def caught_up(self, client: HubClient) -> None:
         """Send the newest quotes to a client that had fallen behind."""
