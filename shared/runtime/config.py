@@ -122,8 +122,11 @@ class BrokerSection(Section):
     """The gateway and who we are there."""
 
     rest_url: str = Field("http://127.0.0.1:8700", pattern=r"^https?://", description="Base of the REST API.")
-    market_hub_url: str = Field("http://127.0.0.1:8700/hubs/market", pattern=r"^(https?|wss?)://")
-    user_hub_url: str = Field("http://127.0.0.1:8700/hubs/user", pattern=r"^(https?|wss?)://")
+    hub_url: str = Field(
+        "http://127.0.0.1:8700/hubs",
+        pattern=r"^(https?|wss?)://",
+        description="Base of the hubs; /market and /user follow.",
+    )
     user_name: str = Field("demo", min_length=1, description="Platform login (not the e-mail address).")
     api_key_file: Path | None = Field(
         None, description="File with the API key; None only with the simulator, whose key is public."

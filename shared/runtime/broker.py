@@ -1,0 +1,76 @@
+"""The broker's ports for one process, from its settings. The only place that names an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from shared.broker.port import AccountPort, Credentials, MarketPort, OrderPort, SessionPort
+from shared.broker.projectx.adapter import ProjectX, ProjectXSettings
+from shared.domain.instrument import Instrument
+from shared.runtime.limiter import SharedLimiter
+from shared.runtime.service import Context
+from shared.runtime.session import SessionWatch
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+@asynccontextmanager
+async def session_port(context: Context[ConfigT]) -> AsyncIterator[SessionPort]:
+    """Yield the session port; heartbeat alone uses it.
+
+    Raises:
+        SettingsRefused: If the API key cannot be read.
+    """
+    credentials = Credentials(user_name=context.broker.user_name, api_key=context.broker.api_key().reveal())
+    async with _adapter(context, lambda: None) as adapter:
+        yield adapter.session(credentials)
+
+
+@asynccontextmanager
+async def market_port(context: Context[ConfigT], watch: SessionWatch) -> AsyncIterator[MarketPort]:
+    """Yield the market data port; its requests and hub links carry the newest token of `watch`."""
+    async with _adapter(context, watch.token) as adapter:
+        yield adapter.market()
+
+
+@asynccontextmanager
+async def account_port(
+    context: Context[ConfigT], watch: SessionWatch, instruments: Mapping[str, Instrument] | None = None
+) -> AsyncIterator[AccountPort]:
+    """Yield the account port.
+
+    Args:
+        instruments: contract_id -> instrument, read at each use; prices of these are checked.
+    """
+    async with _adapter(context, watch.token) as adapter:
+        yield adapter.account(instruments)
+
+
+@asynccontextmanager
+async def order_ports(
+    context: Context[ConfigT], watch: SessionWatch, instruments: Mapping[str, Instrument] | None = None
+) -> AsyncIterator[tuple[OrderPort, AccountPort]]:
+    """Yield the ports of execution: to send orders, and to search for what became of them."""
+    async with _adapter(context, watch.token) as adapter:
+        yield adapter.orders(), adapter.account(instruments)
+
+
+@asynccontextmanager
+async def _adapter(context: Context[ConfigT], token: Callable[[], str | None]) -> AsyncIterator[ProjectX]:
+    broker = context.broker
+    limiter = SharedLimiter(bus=context.bus, clock=context.clock, broker=broker, process=context.process)
+    adapter = ProjectX(
+        settings=ProjectXSettings(api_url=broker.rest_url, hub_url=broker.hub_url, live=broker.live_data),
+        clock=context.clock,
+        limiter=limiter,
+        token=token,
+        chance=context.rng.random,
+    )
+    try:
+        yield adapter
+    finally:
+        await adapter.close()
