@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from shared.broker.port import Clock, Credentials, Limiter
+from shared.broker.port import AccountPort, Clock, Credentials, Limiter, MarketPort, OrderPort, SessionPort
 from shared.broker.projectx.client import ProjectXAccount, ProjectXMarket, ProjectXOrders, ProjectXSession
 from shared.broker.projectx.gateway import Gateway, TokenSource
 from shared.broker.projectx.link_words import LinkSettings
@@ -53,13 +53,13 @@ class ProjectX:
             url=settings.hub_url, token=token, clock=clock, chance=chance, settings=settings.link
         )
 
-    def session(self, credentials: Credentials) -> ProjectXSession:
+    def session(self, credentials: Credentials) -> SessionPort:
         return ProjectXSession(self._gateway, credentials)
 
-    def market(self) -> ProjectXMarket:
+    def market(self) -> MarketPort:
         return ProjectXMarket(self._gateway, self._hub, live=self._settings.live)
 
-    def account(self, instruments: Mapping[str, Instrument] | None = None) -> ProjectXAccount:
+    def account(self, instruments: Mapping[str, Instrument] | None = None) -> AccountPort:
         """Return the account port.
 
         Args:
@@ -68,7 +68,7 @@ class ProjectX:
         """
         return ProjectXAccount(self._gateway, self._hub, {} if instruments is None else instruments)
 
-    def orders(self) -> ProjectXOrders:
+    def orders(self) -> OrderPort:
         return ProjectXOrders(self._gateway)
 
     def venue_now_ns(self) -> int | None:

@@ -65,6 +65,7 @@ class HubLink(Generic[T]):
         self._batches: deque[list[T | LinkEvent]] = deque()
         self._to_send: asyncio.Queue[tuple[HubSocket, bytes]] = asyncio.Queue(FRAMES_TO_SEND_MAX)
         self._wake = asyncio.Event()
+        self._helpers: list[asyncio.Task[None]] = []
 
     @property
     def phase(self) -> Phase:
@@ -72,7 +73,7 @@ class HubLink(Generic[T]):
 
     async def events(self) -> AsyncIterator[Sequence[T | LinkEvent]]:
         """Yield everything one received frame held, in order; ends after `close()` only."""
-        helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._keep_time())]
+        self._helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._keep_time())]
         try:
             self._apply(words.Started(at=self._at()))
             while True:
@@ -88,9 +89,7 @@ class HubLink(Generic[T]):
                     self._wake.clear()
                     await self._wake.wait()
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            self._dismiss_helpers()
             if self._socket is not None:
                 self._socket.abort()
                 self._socket = None
@@ -104,6 +103,7 @@ class HubLink(Generic[T]):
         socket, self._socket = self._socket, None
         commands = decide(words.Stopped(at=self._at()), self._state)
         self._wake.set()
+        self._dismiss_helpers()
         if socket is None:
             return
         try:
@@ -171,6 +171,11 @@ class HubLink(Generic[T]):
             now_ns = self._access.clock.monotonic_ns()
             if self._state.phase is Phase.LIVE or (next_ns is not None and now_ns >= next_ns):
                 self._apply(words.Tick(at=self._at()))
+
+    def _dismiss_helpers(self) -> None:
+        for helper in self._helpers:
+            helper.cancel()
+        self._helpers.clear()
 
     def _apply(self, event: Event) -> None:
         for command in decide(event, self._state):
