@@ -1,0 +1,315 @@
+"""Judging processes: tables of (what was seen, when) -> verdict, halt, resume."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.heartbeat.core import BeatSeen, Command, State, Tick, decide
+from shared.domain.control import Beat, Duty, Halt, HaltKind, ProcessHealth, ProcessJudged, Resume
+
+S = 1_000_000_000
+MS = 1_000_000
+VITAL = ("feed", "broker_sync", "execution")
+STEP_MS = 250
+
+
+def make_state(vital: tuple[str, ...] = VITAL) -> State:
+    return State(
+        build="b1",
+        vital=vital,
+        late_after_ns=1_500 * MS,
+        dead_after_ns=3 * S,
+        stuck_after_ns=3 * S,
+        overdue_factor=2.5,
+        start_grace_ns=20 * S,
+        resume_after_ns=2 * S,
+        forget_after_ns=3_600 * S,
+        processes_max=8,
+    )
+
+
+def make_beat(
+    process: str,
+    seq: int,
+    *,
+    ready: bool = True,
+    started: int = 1,
+    build: str = "b1",
+    duties: dict[str, Duty] | None = None,
+) -> Beat:
+    return Beat(
+        process=process,
+        pid=started,
+        host="h",
+        build=build,
+        started_at_ns=started,
+        ts_ns=0,
+        seq=seq,
+        ready=ready,
+        duties=duties or {},
+    )
+
+
+class Room:
+    """Processes that beat every half second, but for those that a test silences."""
+
+    def __init__(self, vital: tuple[str, ...] = VITAL) -> None:
+        self.state = make_state(vital)
+        self.now_ms = 0
+        self.seq = dict.fromkeys(vital, 0)
+        self.silent: set[str] = set()
+        self.started = dict.fromkeys(vital, 1)
+        self.ready = dict.fromkeys(vital, True)
+        self.duties: dict[str, dict[str, Duty]] = {}
+        self.said: list[tuple[int, Command]] = []
+
+    def hear(self, name: str, *, live: bool = True) -> None:
+        self.seq[name] += 1
+        beat = make_beat(
+            name,
+            self.seq[name],
+            ready=self.ready[name],
+            started=self.started[name],
+            duties=self.duties.get(name),
+        )
+        decide(BeatSeen(beat=beat, live=live, now_ns=self.now_ms * MS), self.state)
+
+    def run(self, seconds: float) -> list[Command]:
+        """Let time pass and return what was said meanwhile."""
+        first = len(self.said)
+        end_ms = self.now_ms + round(seconds * 1_000)
+        while self.now_ms < end_ms:
+            if self.now_ms % 500 == 0:
+                for name in sorted(self.seq.keys() - self.silent):
+                    self.hear(name)
+            tick = Tick(now_ns=self.now_ms * MS, ts_ns=self.now_ms * MS)
+            self.said += [(self.now_ms, command) for command in decide(tick, self.state)]
+            self.now_ms += STEP_MS
+        return [command for _, command in self.said[first:]]
+
+    def controls(self) -> list[tuple[int, Halt | Resume]]:
+        return [(at, c) for at, c in self.said if isinstance(c, Halt | Resume)]
+
+    def health(self, name: str) -> ProcessHealth | None:
+        return self.state.processes[name].health
+
+
+def trading_room() -> Room:
+    """A room in which trading goes on."""
+    room = Room()
+    room.run(5)
+    assert isinstance(room.controls()[-1][1], Resume)
+    room.said.clear()
+    return room
+
+
+def test_start_halts_until_everyone_is_ready_and_stays_so() -> None:
+    room = Room()
+    room.silent = set(VITAL)
+    room.run(1)
+    room.silent = set()
+    room.run(4)
+    (at_halt, halt), (at_resume, resume) = room.controls()
+    assert (at_halt, halt.kind) == (0, HaltKind.LIVENESS)
+    assert "starting" in halt.reason
+    assert isinstance(resume, Resume)
+    assert at_resume == 3_000  # first beats at 1.0 s, then 2 s of peace
+
+
+@pytest.mark.parametrize(
+    ("silence_ms", "expected"),
+    [
+        (1_250, ProcessHealth.ALIVE),
+        (1_500, ProcessHealth.LATE),
+        (2_750, ProcessHealth.LATE),
+        (3_000, ProcessHealth.DEAD),
+    ],
+)
+def test_silence_thresholds(silence_ms: int, expected: ProcessHealth) -> None:
+    room = trading_room()
+    last_ms = room.state.processes["feed"].moved_ns // MS
+    room.silent = {"feed"}
+    room.run((last_ms + silence_ms - room.now_ms) / 1_000 + STEP_MS / 1_000)
+    assert room.health("feed") is expected
+
+
+@pytest.mark.parametrize("name", VITAL)
+def test_a_lost_vital_process_halts_within_5_s_and_its_return_resumes(name: str) -> None:
+    room = trading_room()
+    lost_ms = room.now_ms
+    room.silent = {name}
+    room.run(6)
+    ((at, halt),) = room.controls()
+    assert isinstance(halt, Halt)
+    assert name in halt.reason
+    assert at - lost_ms <= 3_500
+    room.silent = set()
+    room.run(4)
+    assert [type(c) for _, c in room.controls()] == [Halt, Resume]
+
+
+def test_a_process_that_is_not_vital_halts_nothing() -> None:
+    room = trading_room()
+    room.seq["strategy-1"], room.started["strategy-1"], room.ready["strategy-1"] = 0, 1, True
+    room.run(2)
+    room.silent = {"strategy-1"}
+    said = room.run(6)
+    verdicts = [c.health for c in said if isinstance(c, ProcessJudged)]
+    assert verdicts == [ProcessHealth.LATE, ProcessHealth.DEAD]
+    assert room.controls() == []
+
+
+def test_a_fast_restart_is_no_loss() -> None:
+    room = trading_room()
+    room.started["feed"], room.seq["feed"], room.ready["feed"] = 2, 0, False
+    room.run(2)
+    assert room.health("feed") is ProcessHealth.STARTING
+    room.ready["feed"] = True
+    room.run(5)
+    assert room.controls() == []
+
+
+def test_a_restart_that_does_not_become_ready_is_a_loss() -> None:
+    room = trading_room()
+    room.started["execution"], room.seq["execution"], room.ready["execution"] = 2, 0, False
+    room.run(6)
+    assert [type(c) for _, c in room.controls()] == [Halt]
+    assert room.health("execution") is ProcessHealth.STARTING
+    room.run(20)
+    assert room.health("execution") is ProcessHealth.DEAD
+
+
+def test_a_loop_that_beats_while_its_duty_stands_still_is_dead() -> None:
+    room = trading_room()
+    room.duties["execution"] = {"orders": Duty(interval_s=1.0, done=7)}
+    lost_ms = room.now_ms
+    room.run(5)
+    ((at, halt),) = room.controls()
+    assert "orders" in halt.reason
+    assert at - lost_ms <= 3_000  # 2.5 intervals, then the next look
+    room.duties["execution"] = {"orders": Duty(interval_s=1.0, done=8)}
+    room.run(1)
+    assert room.health("execution") is ProcessHealth.ALIVE
+
+
+def test_waiting_work_that_nobody_takes_is_death() -> None:
+    room = trading_room()
+    room.duties["feed"] = {"append": Duty(done=7, waiting_since_ns=123)}
+    lost_ms = room.now_ms
+    room.run(5)
+    ((at, halt),) = room.controls()
+    assert "append" in halt.reason
+    assert at - lost_ms <= 3_500
+
+
+def test_a_duty_of_30_s_may_rest_between_two_turns() -> None:
+    room = trading_room()
+    room.duties["broker_sync"] = {"reconcile": Duty(interval_s=30.0, done=7)}
+    room.run(74)
+    assert room.controls() == []
+    room.run(3)
+    assert [type(c) for _, c in room.controls()] == [Halt]
+
+
+def test_a_repeated_beat_is_no_life() -> None:
+    room = trading_room()
+    room.silent = {"feed"}
+    last = make_beat("feed", room.seq["feed"])
+    for _ in range(16):
+        decide(BeatSeen(beat=last, live=True, now_ns=room.now_ms * MS), room.state)
+        room.run(0.25)
+    assert room.health("feed") is ProcessHealth.DEAD
+
+
+def test_a_stored_beat_proves_life_only_when_it_moves() -> None:
+    room = Room(vital=("feed",))
+    room.silent = {"feed"}
+    room.hear("feed", live=False)
+    room.run(1)
+    assert room.health("feed") is ProcessHealth.STARTING
+    room.hear("feed", live=False)
+    room.run(0.25)
+    assert room.health("feed") is ProcessHealth.ALIVE
+
+
+def test_a_late_word_of_an_earlier_incarnation_is_refused() -> None:
+    room = trading_room()
+    room.started["feed"], room.seq["feed"] = 5, 0
+    room.run(1)
+    old = make_beat("feed", 99, started=1)
+    decide(BeatSeen(beat=old, live=True, now_ns=room.now_ms * MS), room.state)
+    assert room.state.processes["feed"].started_at_ns == 5
+    assert room.state.refused_beats == 1
+
+
+def test_nobody_is_blamed_for_our_own_pause() -> None:
+    room = trading_room()
+    room.now_ms += 60_000
+    tick = Tick(now_ns=room.now_ms * MS, ts_ns=0)
+    assert decide(tick, room.state) == []
+    room.run(2)
+    assert room.controls() == []
+
+
+def test_another_build_is_reported() -> None:
+    state = make_state(vital=("feed",))
+    decide(BeatSeen(beat=make_beat("feed", 1, build="b2"), live=True, now_ns=0), state)
+    judged = decide(Tick(now_ns=0, ts_ns=0), state)[0]
+    assert isinstance(judged, ProcessJudged)
+    assert "b2" in judged.reason
+
+
+def test_the_number_of_processes_is_bounded() -> None:
+    state = make_state()
+    decide(Tick(now_ns=0, ts_ns=0), state)
+    for n in range(20):
+        decide(BeatSeen(beat=make_beat(f"strategy-{n}", 1), live=True, now_ns=0), state)
+    assert len(state.processes) == state.processes_max
+    assert state.refused_beats == 15
+
+
+def test_a_process_that_left_is_forgotten_and_a_vital_one_is_not() -> None:
+    room = trading_room()
+    room.seq["old"], room.started["old"], room.ready["old"] = 0, 1, True
+    room.run(1)
+    room.silent = {"old", "feed"}
+    room.state.forget_after_ns = 10 * S
+    room.run(12)
+    assert "old" not in room.state.processes
+    assert "feed" in room.state.processes
+
+
+def test_only_liveness_is_ever_resumed() -> None:
+    room = trading_room()
+    room.silent = {"feed"}
+    room.run(5)
+    room.silent = set()
+    room.run(5)
+    assert {c.kind for _, c in room.controls()} == {HaltKind.LIVENESS}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sets(st.sampled_from(VITAL)), st.integers(min_value=1, max_value=40)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_halts_and_resumes_tell_the_truth_whoever_is_silent(phases: list[tuple[set[str], int]]) -> None:
+    """However processes come and go: never resumed while one is dead, always halted soon after a loss."""
+    room = trading_room()
+    for silent, quarters in phases:
+        room.silent = silent
+        room.run(quarters * STEP_MS / 1_000)
+        dead = [name for name in VITAL if room.health(name) is ProcessHealth.DEAD]
+        if dead:
+            assert room.state.halted
+    room.silent = set()
+    room.run(6)
+    assert room.state.halted is False
+    kinds = [type(c) for _, c in room.controls()]
+    assert not any(a is b is Resume for a, b in itertools.pairwise(kinds))
