@@ -10,6 +10,7 @@ whose reply was lost without doubling anything, and `redis-cli` still shows when
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -228,3 +229,30 @@ BEATS = "beats"
 def symbol_of(md_key: str) -> str:
     """Return the symbol in `md:{SYM}`."""
     return md_key[md_key.index("{") + 1 : md_key.index("}")]
+
+
+_PLACEHOLDERS = {"SYM": r"[A-Z0-9]+", "ACCT": r"\d+", "ID": r"[a-z0-9][a-z0-9_-]{0,31}", "NAME": r"[^{}]+"}
+
+
+def _pattern_of(row: Topic) -> re.Pattern[str]:
+    if row.key == "KEY:head":
+        return re.compile(r".+:head")
+    parts = re.split(r"\b(SYM|ACCT|ID|NAME)\b", row.key)
+    return re.compile("".join(_PLACEHOLDERS.get(part, re.escape(part)) for part in parts))
+
+
+_PATTERNS = tuple((_pattern_of(row), row) for row in TOPICS)
+
+
+def topic_of(key: str) -> Topic | None:
+    """Return the row of the table that `key` belongs to; None for a key that is not ours."""
+    return next((row for pattern, row in _PATTERNS if pattern.fullmatch(key)), None)
+
+
+def folder_of(stream: str) -> tuple[str, ...]:
+    """Return a stream's place in an archive, one readable name a level: `md:{MES}` -> `md`, `MES`.
+
+    Only for keys of the table: nothing in them can lead out of a folder.
+    """
+    assert topic_of(stream) is not None, stream
+    return tuple(part.strip("{}") for part in stream.split(":"))
