@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -45,13 +46,17 @@ async def _alone() -> None:
     julie = settings.section("julie", JulieSection)
     config, database = _resolved(settings.section("simulator", SimulatorConfig), julie)
     log = set_up_logs("simulator", julie.log_level)
+    this = asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     async with serving(config, database=database, clock=SystemClock(), log=log) as simulator:
         await simulator.run()
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["alone"]:
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(asyncio.CancelledError):
             asyncio.run(_alone())
     else:
         serve("simulator", SimulatorConfig, run)

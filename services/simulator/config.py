@@ -12,6 +12,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from services.simulator.contracts import PRODUCTS
 from shared.runtime.config import Section
 
+HOST_TIME = "host"
+
 
 class UserConfig(Section):
     """A user that may log in. Meant for the simulator only: no real credential belongs here."""
@@ -106,7 +108,9 @@ class SimulatorConfig(Section):
     venue_start: str | None = Field(
         default=None,
         description="Venue time at the first start, ISO-8601 with zone. Default: 09:30 New York time of the "
-        "last weekday on which that time has passed. A later start continues from the stored venue time.",
+        "last weekday on which that time has passed. A later start continues from the stored venue time. "
+        "`host`: this machine's time, with a market that never closes, for clients that ask for "
+        "history or orders by their own clock.",
     )
     replay_file: Path | None = Field(default=None, description="Recording to replay, csv or csv.gz.")
     replay_symbol: str = Field(default="ES", description="Ticker of the recording.")
@@ -166,7 +170,9 @@ class SimulatorConfig(Section):
     @field_validator("venue_start")
     @classmethod
     def _with_zone(cls, text: str | None) -> str | None:
-        if text is not None and datetime.fromisoformat(text).tzinfo is None:
+        if text in (None, HOST_TIME):
+            return text
+        if datetime.fromisoformat(text).tzinfo is None:
             raise ValueError("venue_start needs a zone, as in 2026-03-02T09:30:00-05:00")
         return text
 

@@ -104,6 +104,9 @@ class Gateway:
         return web.Response(status=429, headers=headers)
 
     async def _ping(self, request: web.Request) -> web.StreamResponse:
+        """Answer in text, or as a JSON string to who asks for JSON, as ASP.NET does with a string."""
+        if "json" in request.headers.get("Accept", ""):
+            return web.Response(body=b'"pong"', content_type="application/json", charset="utf-8")
         return web.Response(text="pong")
 
     async def _login_key(self, request: web.Request) -> web.StreamResponse:

@@ -29,12 +29,14 @@ class PastBars:
         seed: int,
         end_ns: int,
         close_ticks: int,
+        open_at: Callable[[int], bool] = is_open,
         chance: Callable[[str], Random] = Random,
     ) -> None:
         self._contract = contract
         self._character = CHARACTERS[contract.product.symbol]
         self._seed = seed
         self._chance = chance
+        self._open_at = open_at
         self._next_ns = end_ns // MINUTE_NS * MINUTE_NS - MINUTE_NS
         self._first_ns = end_ns - HISTORY_DAYS * 1440 * MINUTE_NS
         self._close_ticks = float(close_ticks)
@@ -44,7 +46,7 @@ class PastBars:
         """Return the bars from `start_ns` on, oldest first."""
         until_ns = max(start_ns, self._first_ns)
         while self._next_ns >= until_ns:
-            if is_open(self._next_ns):
+            if self._open_at(self._next_ns):
                 self._make(self._next_ns)
             self._next_ns -= MINUTE_NS
         return [bar for bar in reversed(self._backward) if bar.open_ns >= start_ns]

@@ -87,14 +87,17 @@ class SyntheticMarket:
         seed: int,
         start_ns: int,
         last_ticks: dict[str, int],
+        open_at: Callable[[int], bool] = is_open,
         chance: Callable[[str], Random] = Random,
     ) -> None:
         """Args:
         last_ticks: Prices to go on from, by contract id; others start at their own.
+        open_at: Whether the market trades at a moment, asked once a minute.
         chance: Makes a generator from a text; seeded, so nothing here is left to luck.
         """
         self._seed = seed
         self._chance = chance
+        self._open_at = open_at
         self._next_ns = start_ns // STEP_NS * STEP_NS + STEP_NS
         self._minute = -1
         self._rng = chance("")
@@ -118,7 +121,7 @@ class SyntheticMarket:
     def _begin_minute(self, now_ns: int) -> None:
         self._minute = now_ns // MINUTE_NS
         self._rng = self._chance(f"{self._seed}:{self._minute}")
-        self._open = is_open(now_ns)
+        self._open = self._open_at(now_ns)
         self._activity = activity(now_ns)
 
     def _step(self, now_ns: int, events: list[MarketEvent]) -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from services.simulator import sessions
 from services.simulator.bars import MINUTE_NS
-from services.simulator.config import SimulatorConfig
+from services.simulator.config import HOST_TIME, SimulatorConfig
 from services.simulator.contracts import Contract, active_contract
 from services.simulator.endpoints import Endpoints
 from services.simulator.gateway import Gateway
@@ -45,6 +45,14 @@ CLOSE_WITHIN_S = 2.0
 DEFAULT_SYMBOLS = ("MES", "MNQ")
 
 
+def _always(now_ns: int) -> bool:
+    return True
+
+
+class CannotListen(Exception):
+    """The address of the settings cannot be listened on; says which, why and what to do."""
+
+
 class Simulator:
     """A venue on real sockets.
 
@@ -61,6 +69,8 @@ class Simulator:
         self._clock = clock
         self._log = log
         self._symbols = config.symbols or DEFAULT_SYMBOLS
+        self._on_host_time = config.venue_start == HOST_TIME
+        self._open_at = _always if self._on_host_time else sessions.is_open
         self._store = Store(database)
         self._replay = self._open_replay()
         self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=config.speed)
@@ -86,6 +96,8 @@ class Simulator:
         """Return where venue time begins: a recording's start, the stored time, or the default."""
         if self._replay is not None:
             return self._replay.first_ns
+        if self._on_host_time:
+            return self._clock.now_ns()
         stored = self._store.fact("venue_ns", int)
         if stored is not None:
             return sessions.next_open_ns(stored)
@@ -139,13 +151,15 @@ class Simulator:
         last_ticks: dict[str, int] = {}
         for one in contracts:
             began = self._beginning(one, start_ns)
-            past = PastBars(one, seed=seed, end_ns=began[0], close_ticks=began[1])
+            past = PastBars(one, seed=seed, end_ns=began[0], close_ticks=began[1], open_at=self._open_at)
             self.venue.open_market(one, past=past)
             bars = self.venue.minute_bars(one.id, began[0])
             last_ticks[one.id] = bars[-1].close if bars else began[1]
         if self._config.flood_quotes_per_s:
             return FloodMarket(contracts)
-        return SyntheticMarket(contracts, seed=seed, start_ns=start_ns, last_ticks=last_ticks)
+        return SyntheticMarket(
+            contracts, seed=seed, start_ns=start_ns, last_ticks=last_ticks, open_at=self._open_at
+        )
 
     def _beginning(self, contract: Contract, start_ns: int) -> tuple[int, int]:
         """Return when and at what price this contract's market first began."""
@@ -162,7 +176,7 @@ class Simulator:
         """Listen, and set the market going.
 
         Raises:
-            OSError: If the address cannot be listened on.
+            CannotListen: If the address is taken or not ours.
         """
         secret = self._secret()
         login = Sessions(
@@ -191,7 +205,7 @@ class Simulator:
             app, handle_signals=False, access_log=None, shutdown_timeout=CLOSE_WITHIN_S
         )
         await self._runner.setup()
-        listener = socket.create_server((self._config.host, self._config.port), backlog=128)
+        listener = self._listen()
         await web.SockSite(self._runner, listener).start()
         host, port = listener.getsockname()[:2]
         self.url = f"http://{host}:{port}"
@@ -200,6 +214,16 @@ class Simulator:
             asyncio.create_task(self._keep_house(), name="housekeeping"),
         ]
         self._log.info("listening", url=self.url, source=self._config.source, venue_time=self._venue_text())
+
+    def _listen(self) -> socket.socket:
+        host, port = self._config.host, self._config.port
+        try:
+            return socket.create_server((host, port), backlog=128)
+        except OSError as error:
+            raise CannotListen(
+                f"cannot listen on {host}:{port}: {error.strerror or error}; stop what runs there, "
+                "or choose another simulator.port"
+            ) from error
 
     def _hub_server(self, name: str, hub: Hub, secret: bytes, login: Sessions) -> HubServer:
         return HubServer(
