@@ -158,12 +158,13 @@ class MarketTranslator:
 class _Grid:
     """The tick grid of one contract, with the prices seen so far: they repeat all day."""
 
-    __slots__ = ("_seen", "instrument", "symbol")
+    __slots__ = ("_seen", "instrument", "seen", "symbol")
 
     def __init__(self, instrument: Instrument) -> None:
         self.instrument = instrument
         self.symbol = instrument.symbol
         self._seen: dict[float, float] = {}
+        self.seen = self._seen.get
 
     def snap(self, px: float, field: str) -> float:
         snapped = self._seen.get(px)
@@ -185,17 +186,20 @@ class _Grid:
 
 
 def _quote(data: QuoteData, grid: _Grid, ts_recv_ns: int) -> Quote:
+    # The hottest lines of the system: known prices are looked up in place, without a call.
     bid, ask, last, volume = data.best_bid, data.best_ask, data.last_price, data.volume
-    bid_px = None if bid is None else grid.snap(bid, "bestBid")
-    ask_px = None if ask is None else grid.snap(ask, "bestAsk")
+    bid_px = None if bid is None else grid.seen(bid) or grid.snap(bid, "bestBid")
+    ask_px = None if ask is None else grid.seen(ask) or grid.snap(ask, "bestAsk")
+    if type(volume) is float or (volume is not None and volume < 0):
+        volume = _session_volume(volume)
     return Quote(
         symbol=grid.symbol,
         ts_event_ns=_time_ns(data.last_updated or data.timestamp, "lastUpdated"),
         ts_recv_ns=ts_recv_ns,
         bid_px=bid_px,
         ask_px=ask_px,
-        last_px=None if last is None else grid.snap(last, "lastPrice"),
-        volume=volume if volume is None or (type(volume) is int and volume >= 0) else _session_volume(volume),
+        last_px=None if last is None else grid.seen(last) or grid.snap(last, "lastPrice"),
+        volume=volume,  # type: ignore[arg-type]  # floats were made whole above
         crossed=bid_px is not None and ask_px is not None and bid_px > ask_px,
     )
 

@@ -111,20 +111,18 @@ class BarRow(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class QuoteData(Payload, frozen=True, kw_only=True):
-    """Sparse: what is absent has not changed. No sizes."""
+    """Sparse: what is absent has not changed. No sizes.
+
+    Fields that nobody here uses (symbolName, change, open, high, low ...) are not declared: this is the
+    most frequent payload of all, and what is not declared is skipped without being built.
+    """
 
     symbol: str
     last_updated: str | None = None
     timestamp: str | None = None
-    symbol_name: str | None = None
     last_price: float | None = None
     best_bid: float | None = None
     best_ask: float | None = None
-    change: float | None = None
-    change_percent: float | None = None
-    open: float | None = None
-    high: float | None = None
-    low: float | None = None
     volume: int | float | None = None  # session total; seen as 12345 and as 12345.0
 
 

@@ -26,6 +26,10 @@ def parse_ns(text: str) -> int:
     Raises:
         ValueError: If `text` is no timestamp, or one before 1970.
     """
+    if text[27:] == "+00:00" and text[19:20] == ".":  # the form of nearly all
+        digits = text[20:27]
+        if digits.isdigit() and digits.isascii():
+            return _second_ns(text[:19]) + int(digits) * 100
     base_ns = _second_ns(text[:19])
     rest = text[19:]
     if rest[-6:] == "+00:00":
