@@ -61,13 +61,14 @@ def match_trade(state: State, contract_id: str, price: int, qty: int, aggressor:
     book = state.books[contract_id]
     if not book.tradable:
         return
-    left = {True: qty, False: qty}  # traded volume not yet claimed by one of ours, by side
+    claimed = {True: 0, False: 0}  # what our earlier orders took of the traded volume, by side
     for order in tuple(state.working.get(contract_id, ())):
         if order.status is not OrderStatus.OPEN:
             continue  # the other leg of this pair was filled by this very trade
         if order.type in LIMITS and order.resting:
             waited = aggressor is None or (aggressor is TradeLogType.SELL) == order.is_buy
-            left[order.is_buy] -= _trade_meets(state, order, price, qty, left[order.is_buy], waited)
+            before = claimed[order.is_buy]
+            claimed[order.is_buy] += _trade_meets(state, order, price, qty, before, waited)
         elif order.type in STOPS:
             _trail(state, order, price)
             if order.triggered or _reached(order, price):
@@ -149,7 +150,7 @@ def _meet_resting(state: State, book: Book, order: Order) -> None:
         order.queue_ahead = 0  # the market left our price: nobody else is there
 
 
-def _trade_meets(state: State, order: Order, price: int, qty: int, left: int, waited: bool) -> int:
+def _trade_meets(state: State, order: Order, price: int, qty: int, before: int, waited: bool) -> int:
     """Apply a market trade to a resting order; return what it claimed of the volume."""
     limit = order.limit_ticks
     assert limit is not None
@@ -159,7 +160,7 @@ def _trade_meets(state: State, order: Order, price: int, qty: int, left: int, wa
         return 0
     if price != limit or not waited or order.queue_ahead is None:
         return 0
-    beyond = min(qty - order.queue_ahead, left)
+    beyond = qty - order.queue_ahead - before
     order.queue_ahead = max(0, order.queue_ahead - qty)
     claimed = min(order.leaves, beyond)
     if claimed <= 0:
