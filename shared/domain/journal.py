@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from shared.domain.market import MarketState
+
 
 class Consumed(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A run of consecutive entries of one stream."""
@@ -18,7 +20,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     """An incarnation began from a snapshot (`cursors` say where) or from nothing.
 
     Attributes:
-        reason: `fresh`, `snapshot`.
+        reason: `fresh` (nothing was stored), `snapshot`, or `changed` (code or settings are others than the
+            snapshot's: positions, orders and cursors stay, the author's memory starts anew).
         build: Code version, so that a replay with other code can say so.
     """
 
@@ -31,10 +34,23 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
 
 
 class InputsConsumed(msgspec.Struct, frozen=True, kw_only=True, tag="inputs"):
-    """Runs in the order they were consumed, and the ids of the orders they led to."""
+    """Runs in the order they were consumed, and the ids of the orders they led to.
+
+    Attributes:
+        asof_ns: The worker's clock as the strategy's guards saw it: what was older than
+            `max_input_age_s` then led to no intent. The only clock reading that matters, hence kept.
+    """
 
     runs: list[Consumed]
     intents: list[str]
+    asof_ns: int
+
+
+class MarketAdopted(msgspec.Struct, frozen=True, kw_only=True, tag="market_adopted"):
+    """The worker took a symbol's state from its conflated view: at a fresh start, and after lost entries."""
+
+    state: MarketState
+    asof_ns: int
 
 
 class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True, tag="strategy_failed"):
@@ -46,7 +62,7 @@ class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True, tag="strategy_fa
     ts_ns: int
 
 
-JournalMessage = Started | InputsConsumed | StrategyFailed
+JournalMessage = Started | InputsConsumed | MarketAdopted | StrategyFailed
 
 
 class StrategySnapshot(msgspec.Struct, frozen=True, kw_only=True, tag="strategy_snapshot"):

@@ -1,0 +1,189 @@
+"""What a worker has consumed since its last commit, and what it led to. No I/O: rows in, a step out.
+
+The step is one atomic write: snapshot with its cursors, journal, intents. A crash before it means that the
+same entries are read again, and because ids come from causes, the same intents follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from services.strategy.core import EntriesLost, Input, State, decide, snapshot_of
+from services.strategy.progress import HANDLED, LEFT, REFUSED
+from shared.domain.journal import Consumed, InputsConsumed, JournalMessage, MarketAdopted
+from shared.domain.market import Depth, Quote, Trade
+from shared.domain.order import Intent
+from shared.wire import topics
+from shared.wire.codec import MessageRefused, decode, encode
+
+Rows = Sequence[Sequence[Any]]
+
+
+class Step(NamedTuple):
+    """One commit."""
+
+    snapshot: bytes
+    journal: list[JournalMessage]
+    intents: list[Intent]
+
+
+class Consumption:
+    """Feeds rows to `decide` and keeps account of them.
+
+    Attributes:
+        cursors: Stream -> id of the last entry given to the strategy.
+        count: Entries consumed since the last step.
+        refused: The newest value that was not one of our messages, for the log.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        strategy_id: str,
+        settings_hash: str,
+        cursors: dict[str, bytes],
+        words: memoryview | list[int],
+    ) -> None:
+        self.state = state
+        self.cursors = cursors
+        self.intents: list[Intent] = []
+        self.count = 0
+        self.asof_ns = 0
+        self.refused: MessageRefused | None = None
+        self._strategy_id = strategy_id
+        self._settings_hash = settings_hash
+        self._words = words
+        self._journal: list[JournalMessage] = []
+        self._runs: list[Consumed] = []
+        self._taken: list[Intent] = []
+        self._quotes: dict[str, Sequence[Any]] = {}
+        self._skipped = frozenset(
+            str(t.__struct_config__.tag).encode() for t in (Quote, Trade, Depth) if t not in state.every
+        )
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.count or self._journal)
+
+    def note(self, message: JournalMessage) -> None:
+        """Put a message into the journal, after what was consumed so far."""
+        self._close_inputs()
+        self._journal.append(message)
+
+    def adopt(self, seen: MarketAdopted) -> None:
+        self._apply_quotes()
+        self.note(seen)
+        decide(seen, self.state)
+
+    def begin(self, asof_ns: int) -> None:
+        """Fix the clock that the guards see, once for all that the next step will hold."""
+        if not self._runs:
+            self.asof_ns = asof_ns
+
+    def take(self, stream: str, rows: Rows, at: int = 0) -> int:
+        """Consume `rows[at:]` up to the first entry that led to intents; return where to go on.
+
+        Raises:
+            Exception: Whatever the author's code raises.
+        """
+        self._check_gap(stream, rows[at][0])
+        words, state, skipped, asof_ns = self._words, self.state, self._skipped, self.asof_ns
+        handled, total = words[HANDLED], len(rows)
+        end = total
+        for i in range(at, total):
+            entry_id, (kind, value) = rows[i]
+            if kind in skipped:
+                if kind == b"quote":
+                    self._quotes[stream] = rows[i]
+                continue
+            if self._quotes:
+                self._apply_quotes()
+            handled += 1
+            words[HANDLED] = handled
+            try:
+                message: Any = decode(kind, value)
+            except MessageRefused as refused:
+                self._refuse(refused)
+                continue
+            intents = decide(Input(stream, entry_id, message, asof_ns), state)
+            if intents:
+                self.intents.extend(intents)
+                end = i + 1
+                break
+        words[LEFT] = total - end
+        self._consumed(stream, rows[at][0], rows[end - 1][0], end - at)
+        return end
+
+    def step(self) -> Step:
+        """Return what to commit; from now on a new step is being gathered."""
+        self._apply_quotes()
+        self._close_inputs()
+        snapshot = snapshot_of(
+            self.state,
+            strategy_id=self._strategy_id,
+            cursors={stream: cursor.decode() for stream, cursor in self.cursors.items()},
+            settings_hash=self._settings_hash,
+        )
+        step = Step(encode(snapshot), self._journal, self._taken)
+        self._journal, self._taken, self.count = [], [], 0
+        return step
+
+    def _consumed(self, stream: str, first: bytes, last: bytes, count: int) -> None:
+        self.cursors[stream] = last
+        self.count += count
+        runs = self._runs
+        if runs and runs[-1].stream == stream and _seq(runs[-1].last_id) + 1 == _seq(first):
+            before = runs[-1]
+            runs[-1] = Consumed(
+                stream=stream, first_id=before.first_id, last_id=last.decode(), count=before.count + count
+            )
+        else:
+            runs.append(Consumed(stream=stream, first_id=first.decode(), last_id=last.decode(), count=count))
+
+    def _close_inputs(self) -> None:
+        if not self._runs:
+            return
+        self._taken += self.intents
+        ids = [intent.client_order_id for intent in self.intents]
+        self._journal.append(InputsConsumed(runs=self._runs, intents=ids, asof_ns=self.asof_ns))
+        self._runs, self.intents = [], []
+
+    def _apply_quotes(self) -> None:
+        """Give the framework the last quote of each stream: nobody wanted the ones before."""
+        quotes, self._quotes = self._quotes, {}
+        for stream, (entry_id, (kind, value)) in quotes.items():
+            try:
+                message: Any = decode(kind, value)
+            except MessageRefused as refused:
+                self._refuse(refused)
+            else:
+                decide(Input(stream, entry_id, message, self.asof_ns), self.state)
+
+    def _check_gap(self, stream: str, first: bytes) -> None:
+        """Ids end in a number that rises by one: entries trimmed before they were read show here."""
+        before, here = _seq(self.cursors[stream]), _seq(first)
+        if before and here != before + 1:
+            symbol = topics.symbol_of(stream) if stream.startswith("md:") else None
+            decide(EntriesLost(symbol, here - before - 1, self.asof_ns), self.state)
+
+    def _refuse(self, refused: MessageRefused) -> None:
+        self.refused = refused
+        self._words[REFUSED] += 1
+
+
+def _seq(entry_id: bytes | str) -> int:
+    return int(entry_id.partition("-")[2] if isinstance(entry_id, str) else entry_id.partition(b"-")[2])
+
+
+def market_state(value: bytes | None) -> Any:
+    """Return the `MarketState` under `quote:{SYM}`, None if there is none or it cannot be read."""
+    if value is None:
+        return None
+    try:
+        return decode(b"market_state", value)
+    except (MessageRefused, msgspec.DecodeError):
+        return None

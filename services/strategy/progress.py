@@ -1,0 +1,88 @@
+"""A worker's progress, in memory that it shares with its host.
+
+A worker whose strategy hangs cannot say so. It only counts: before each event it writes one number, and a
+flag says whether it is inside a batch. The host looks every 50 ms; a count that stands still while the flag
+is up is a hung callback, by the host's clock. Writing costs the worker some 40 ns an event, no system call.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from typing import NamedTuple
+
+SIZE_BYTES = 4_096
+_TEXT_AT = 256
+_TEXT_BYTES_MAX = 3_000
+
+BUSY, HANDLED, INTENTS, COMMITS, REFUSED, READY, LAST_MS, LAST_SEQ, SUPPRESSED, AWAY, LEFT = range(11)
+"""Words of the page: in a batch; events given to the strategy; intents; commits; values that were not one of
+our messages; started; newest id consumed (two words); suppressed actions; Redis away; entries left in the
+batch when the last one was begun."""
+
+_TEXT_LENGTH = 31
+
+
+class Seen(NamedTuple):
+    """One look at a worker."""
+
+    busy: bool
+    handled: int
+    intents: int
+    commits: int
+    refused: int
+    ready: bool
+    last_id: str
+    suppressed: int
+    away: bool
+    left: int
+    reason: str
+
+
+class ProgressPage:
+    """The shared page, at either end."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, SIZE_BYTES)
+        self.words = memoryview(self._map)[:_TEXT_AT].cast("Q")
+
+    @classmethod
+    def create(cls) -> ProgressPage:
+        """Return a page in a file without a name, to be inherited by the worker."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("julie-progress")
+        else:
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        os.ftruncate(fd, SIZE_BYTES)
+        return cls(fd)
+
+    def say(self, reason: str) -> None:
+        """Leave the reason of the end for the host."""
+        text = reason.encode()[:_TEXT_BYTES_MAX]
+        self._map[_TEXT_AT : _TEXT_AT + len(text)] = text
+        self.words[_TEXT_LENGTH] = len(text)
+
+    def look(self) -> Seen:
+        w = self.words
+        text = self._map[_TEXT_AT : _TEXT_AT + w[_TEXT_LENGTH]]
+        return Seen(
+            busy=bool(w[BUSY]),
+            handled=w[HANDLED],
+            intents=w[INTENTS],
+            commits=w[COMMITS],
+            refused=w[REFUSED],
+            ready=bool(w[READY]),
+            last_id=f"{w[LAST_MS]}-{w[LAST_SEQ]}",
+            suppressed=w[SUPPRESSED],
+            away=bool(w[AWAY]),
+            left=w[LEFT],
+            reason=text.decode("utf-8", "replace"),
+        )
+
+    def close(self) -> None:
+        self.words.release()
+        self._map.close()
+        os.close(self.fd)

@@ -1,0 +1,70 @@
+"""Run a recorded journal again: the same inputs in the same order must give the same intents, byte for byte.
+
+The inputs come from the streams or from their archive; the journal says which of them, in which order, and
+what the guards' clock was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from services.strategy.consumption import Consumption, Rows
+from services.strategy.core import start
+from services.strategy.loading import Loaded
+from shared.domain.journal import Consumed, InputsConsumed, JournalMessage, MarketAdopted, Started
+from shared.domain.order import Intent
+from shared.strategy.desk import DeskRules
+
+RowsOf = Callable[[Consumed], Rows]
+"""Returns the recorded entries of one run, `[id, [kind, value]]`."""
+
+
+def replay(
+    journal: Iterable[JournalMessage],
+    rows_of: RowsOf,
+    *,
+    loaded: Loaded,
+    rules: DeskRules,
+    symbols: tuple[str, ...],
+) -> Iterator[Intent]:
+    """Yield the intents that the journal's inputs lead to.
+
+    Args:
+        journal: From a `Started` with reason `fresh` on. Later starts from a snapshot change nothing, which
+            is what a replay proves; failures had no effect.
+    """
+    consumption: Consumption | None = None
+    for message in journal:
+        if isinstance(message, Started):
+            if consumption is not None:
+                continue
+            state, _ = start(
+                loaded.cls,
+                rules=rules,
+                symbols=symbols,
+                settings=loaded.settings,
+                snapshot=None,
+                settings_hash=loaded.settings_hash,
+            )
+            consumption = Consumption(
+                state,
+                strategy_id=rules.strategy_id,
+                settings_hash=loaded.settings_hash,
+                cursors={stream: cursor.encode() for stream, cursor in message.cursors.items()},
+                words=[0] * 32,
+            )
+        elif consumption is None:
+            continue
+        elif isinstance(message, MarketAdopted):
+            consumption.adopt(message)
+        elif isinstance(message, InputsConsumed):
+            yield from _consume(consumption, message, rows_of)
+
+
+def _consume(consumption: Consumption, inputs: InputsConsumed, rows_of: RowsOf) -> Iterator[Intent]:
+    consumption.begin(inputs.asof_ns)
+    for run in inputs.runs:
+        rows, at = rows_of(run), 0
+        while at < len(rows):
+            at = consumption.take(run.stream, rows, at)
+    yield from consumption.step().intents

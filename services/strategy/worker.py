@@ -1,0 +1,463 @@
+"""The process of one strategy instance; `launch.py` starts it.
+
+One thread, one blocking connection. Commit and next read travel in one write. Intents are committed as soon
+as the event that led to them is done; otherwise a commit every 250 ms bounds what a crash reads again.
+Nobody waits for this process: it runs niced, its host kills it when a callback hangs, and it dies with its
+host.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from services.strategy import spec as exits
+from services.strategy.consumption import Consumption, Step, market_state
+from services.strategy.core import StopAsked, decide, start
+from services.strategy.loading import InstanceRefused, Loaded, load
+from services.strategy.progress import (
+    AWAY,
+    BUSY,
+    COMMITS,
+    INTENTS,
+    LAST_MS,
+    LAST_SEQ,
+    READY,
+    SUPPRESSED,
+    ProgressPage,
+)
+from services.strategy.spec import WorkerSpec
+from shared.bus.blocking import BlockingBus, Output
+from shared.bus.client import Address
+from shared.bus.functions import VERSION
+from shared.bus.port import BusAway, BusRefused, Fenced, Lease, RolledBack
+from shared.domain.journal import MarketAdopted, Started, StrategyFailed, StrategySnapshot
+from shared.domain.market import MarketState
+from shared.runtime.logs import Log, set_up_logs
+from shared.strategy.desk import DeskRules
+from shared.strategy.memory import MemoryRefused
+from shared.wire import topics
+
+NS_PER_S = 1_000_000_000
+READ_ENTRIES_MAX = 2_048
+"""Entries a stream and read: larger reads gain nothing and make the server wait for us."""
+
+RETRY_S = 0.2
+ADDRESS_SPACE_EXTRA_MB = 4_096
+ADOPT_EVERY_NS = 2 * NS_PER_S
+ERROR_CHARS_MAX = 2_000
+
+Reply = list[tuple[str, list[list[Any]]]]
+
+
+class StrategyRaised(Exception):
+    """The author's code raised; carries what to journal."""
+
+    def __init__(self, error: str, cause: str) -> None:
+        super().__init__(error, cause)
+        self.error, self.cause = error, cause
+
+
+class Stopped(Exception):
+    """The host asked to stop while Redis was away: nothing more can be committed."""
+
+
+class Worker:
+    """The loop of one instance."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        loaded: Loaded,
+        *,
+        bus: BlockingBus,
+        page: ProgressPage,
+        log: Log,
+        now_ns: Callable[[], int],
+        sleep: Callable[[float], None],
+        stop_asked: Callable[[], bool],
+    ) -> None:
+        self._spec, self._loaded, self._bus, self._page, self._log = spec, loaded, bus, page, log
+        self._now_ns, self._sleep, self._stop_asked = now_ns, sleep, stop_asked
+        self._lease = Lease(*spec.lease)
+        self._state_key = topics.state(spec.account_id, spec.strategy_id)
+        self._intents = topics.intents(spec.account_id, spec.strategy_id)
+        self._journal = topics.journal(spec.account_id, spec.strategy_id)
+        self._orders = topics.orders(spec.account_id)
+        self._next_seq: dict[str, int] = {}
+        self._snapshot = b""
+        self._committed_ns = 0
+        self._adopted_ns = 0
+        self._consumption: Consumption
+
+    def run(self) -> None:
+        """Work until asked to stop.
+
+        Raises:
+            Fenced: If another host has the lease.
+            RolledBack: If Redis lost what was committed.
+            InstanceRefused, MemoryRefused: If the instance cannot start as it is written.
+            StrategyRaised: If the author's code raised; journaled.
+        """
+        self._reach(self._connect)
+        try:
+            self._begin()
+            self._catch_up_orders()
+            self._page.words[READY] = 1
+            self._loop()
+        except StrategyRaised as raised:
+            self._journal_failure(raised)
+            raise
+
+    # Start
+
+    def _connect(self) -> None:
+        bus = self._bus
+        bus.connect()
+        try:
+            current = bus.call("FCALL", "julie_version", 0) == VERSION
+        except BusRefused as refused:
+            if "unction not found" not in str(refused):
+                raise
+            current = False
+        if not current:
+            bus.load_functions()
+
+    def _begin(self) -> None:
+        spec, loaded = self._spec, self._loaded
+        snapshot = self._stored()
+        rules = DeskRules(
+            env=spec.env,
+            account_id=spec.account_id,
+            strategy_id=spec.strategy_id,
+            intent_ttl_ns=round(spec.intent_ttl_s * NS_PER_S),
+            input_age_max_ns=round(spec.max_input_age_s * NS_PER_S),
+        )
+        state, reason = self._guarded(
+            lambda: start(
+                loaded.cls,
+                rules=rules,
+                symbols=spec.symbols,
+                settings=loaded.settings,
+                snapshot=snapshot,
+                settings_hash=loaded.settings_hash,
+            ),
+            "on_start",
+        )
+        stored = snapshot.cursors if snapshot is not None else {}
+        since = f"{self._now_ns() // 1_000_000 - round(spec.warmup_s * 1000)}-0"
+        fresh = {self._orders: "0-0", **{topics.md(symbol): since for symbol in spec.symbols}}
+        cursors = {stream: stored.get(stream, begin).encode() for stream, begin in fresh.items()}
+        for stream in (self._intents, self._journal):
+            self._next_seq[stream] = self._reach(lambda s=stream: self._bus.head(s)) + 1  # type: ignore[misc]
+        self._consumption = Consumption(
+            state,
+            strategy_id=spec.strategy_id,
+            settings_hash=loaded.settings_hash,
+            cursors=cursors,
+            words=self._page.words,
+        )
+        self._consumption.note(
+            Started(
+                strategy_id=spec.strategy_id,
+                reason=reason,
+                cursors={stream: cursor.decode() for stream, cursor in cursors.items()},
+                build=spec.build,
+                settings_hash=loaded.settings_hash,
+                ts_ns=self._now_ns(),
+            )
+        )
+        self._adopt()
+        self._commit()
+        self._log.info("strategy_started", why=reason, symbols=",".join(spec.symbols))
+
+    def _stored(self) -> StrategySnapshot | None:
+        value = self._reach(lambda: self._bus.call("GET", self._state_key))
+        if value is None:
+            return None
+        try:
+            return msgspec.json.decode(value, type=StrategySnapshot)
+        except msgspec.DecodeError as error:
+            raise InstanceRefused(
+                self._spec.strategy_id,
+                f"its snapshot cannot be read: {error}",
+                f"move the key {self._state_key} away: the instance then starts fresh",
+            ) from error
+
+    def _catch_up_orders(self) -> None:
+        """Know position and orders before the first market event is judged."""
+        while True:
+            cursor = self._consumption.cursors[self._orders]
+            rows = self._reach(
+                lambda c=cursor: self._bus.call(  # type: ignore[misc]
+                    "XRANGE", self._orders, b"(" + c, "+", "COUNT", READ_ENTRIES_MAX
+                )
+            )
+            if not rows:
+                return
+            self._consume([(self._orders, rows)])
+            self._commit()
+
+    # Loop
+
+    def _loop(self) -> None:
+        words, consumption = self._page.words, self._consumption
+        interval_ns = self._spec.commit_interval_ms * 1_000_000
+        entries_max = self._spec.commit_entries_max
+        due = False
+        while not self._stop_asked():
+            reply = self._commit_and_read() if due else self._read()
+            now_ns = self._now_ns()
+            if reply:
+                words[BUSY] = 1
+                self._consume(reply, now_ns)
+                words[BUSY] = 0
+            if now_ns - self._adopted_ns > ADOPT_EVERY_NS or now_ns < self._adopted_ns:
+                self._adopt()
+            due = consumption.dirty and (
+                bool(consumption.intents)
+                or consumption.count >= entries_max
+                or not 0 <= now_ns - self._committed_ns < interval_ns
+            )
+        self._guarded(lambda: decide(StopAsked(), consumption.state), "on_stop")
+        if consumption.dirty:
+            self._commit()
+
+    def _consume(self, reply: Reply, now_ns: int | None = None) -> None:
+        consumption = self._consumption
+        consumption.begin(self._now_ns() if now_ns is None else now_ns)
+        last = len(reply) - 1
+        for number, (stream, rows) in enumerate(reply):
+            at = 0
+            while at < len(rows):
+                try:
+                    at = consumption.take(stream, rows, at)
+                except (Exception, SystemExit) as error:
+                    # The author's code may raise anything; this process ends with it, in good order.
+                    raise StrategyRaised(_told(error), consumption.state.desk.cause) from error
+                if consumption.intents and (at < len(rows) or number < last):
+                    # More to consume, but an order must not wait for it.
+                    self._commit()
+                    consumption.begin(self._now_ns())
+        if consumption.refused is not None:
+            self._log.warning("message_refused", why=str(consumption.refused))
+            consumption.refused = None
+
+    def _guarded(self, work: Callable[[], Any], cause: str) -> Any:
+        try:
+            return work()
+        except MemoryRefused:
+            raise
+        except Exception as error:
+            raise StrategyRaised(_told(error), cause) from error
+
+    def _adopt(self) -> None:
+        """Where the stream has not said that a symbol is live, ask the feed's conflated view."""
+        self._adopted_ns = self._now_ns()
+        for symbol, market in self._consumption.state.desk.state.markets.items():
+            if market.live and market.tick_size is not None:
+                continue
+            value = self._reach(lambda s=symbol: self._bus.call("GET", topics.quote(s)))  # type: ignore[misc]
+            seen = market_state(value)
+            if not isinstance(seen, MarketState) or seen.ts_asof_ns <= market.ts_health_ns:
+                continue
+            if market.tick_size is None or seen.health != market.health or market.gapped:
+                adopted = MarketAdopted(state=seen, asof_ns=self._now_ns())
+                self._guarded(lambda a=adopted: self._consumption.adopt(a), "on_feed_state")  # type: ignore[misc]
+
+    # Bus
+
+    def _read(self) -> Reply:
+        consumption = self._consumption
+        return self._tried(lambda: self._bus.read(consumption.cursors, READ_ENTRIES_MAX))
+
+    def _commit_and_read(self) -> Reply:
+        step, outputs = self._step()
+        consumption = self._consumption
+        try:
+            reply = self._bus.step_and_read(
+                self._lease, self._state_key, step.snapshot, outputs, consumption.cursors, READ_ENTRIES_MAX
+            )
+        except (BusAway, BusRefused) as error:
+            self._write_again(error, step, outputs)
+            reply = []
+        self._committed(step, outputs)
+        return reply
+
+    def _commit(self) -> None:
+        step, outputs = self._step()
+        try:
+            self._bus.step(self._lease, self._state_key, step.snapshot, outputs)
+        except (BusAway, BusRefused) as error:
+            self._write_again(error, step, outputs)
+        self._committed(step, outputs)
+
+    def _step(self) -> tuple[Step, list[Output]]:
+        try:
+            step = self._consumption.step()
+        except MemoryRefused as refused:
+            raise StrategyRaised(str(refused), "save") from refused
+        except Exception as error:
+            raise StrategyRaised(_told(error), "save") from error
+        outputs = [Output(self._journal, self._next_seq[self._journal], step.journal)]
+        if step.intents:
+            outputs.append(Output(self._intents, self._next_seq[self._intents], step.intents))
+        return step, outputs
+
+    def _write_again(self, error: BusAway | BusRefused, step: Step, outputs: list[Output]) -> None:
+        """Whether the step was done is unknown: repeat it, which adds nothing twice."""
+        if isinstance(error, (Fenced, RolledBack)):
+            raise error
+        self._away(error)
+        self._reach(lambda: self._bus.step(self._lease, self._state_key, step.snapshot, outputs))
+
+    def _committed(self, step: Step, outputs: list[Output]) -> None:
+        words = self._page.words
+        for output in outputs:
+            self._next_seq[output.stream] = output.first_seq + len(output.messages)
+        self._snapshot = step.snapshot
+        self._committed_ns = self._now_ns()
+        words[COMMITS] += 1
+        words[INTENTS] += len(step.intents)
+        words[SUPPRESSED] = sum(self._consumption.state.desk.state.suppressed.values())
+        newest = max(self._consumption.cursors.values(), key=lambda c: int(c.partition(b"-")[0]))
+        ms, _, seq = newest.partition(b"-")
+        words[LAST_MS], words[LAST_SEQ] = int(ms), int(seq)
+
+    def _tried(self, read: Callable[[], Reply]) -> Reply:
+        try:
+            return read()
+        except (Fenced, RolledBack):
+            raise
+        except (BusAway, BusRefused) as error:
+            self._away(error)
+            self._reach(lambda: self._bus.call("PING"))
+            return []
+
+    def _reach(self, call: Callable[[], Any]) -> Any:
+        """Return what `call` returns, however long Redis stays away."""
+        while True:
+            try:
+                result = call()
+            except (Fenced, RolledBack):
+                raise
+            except (BusAway, BusRefused) as error:
+                self._away(error)
+            else:
+                self._page.words[AWAY] = 0
+                return result
+
+    def _away(self, error: BusAway | BusRefused) -> None:
+        if not self._page.words[AWAY]:
+            self._log.warning("redis_away", why=str(error))
+            self._page.words[AWAY] = 1
+        if self._stop_asked():
+            raise Stopped
+        self._sleep(RETRY_S)
+        try:
+            self._connect()
+        except (BusAway, BusRefused):
+            return
+
+    def _journal_failure(self, raised: StrategyRaised) -> None:
+        """Record why; snapshot and cursors stay where the last commit left them."""
+        if not self._snapshot:
+            return
+        failed = StrategyFailed(
+            strategy_id=self._spec.strategy_id, error=raised.error, cause=raised.cause, ts_ns=self._now_ns()
+        )
+        output = Output(self._journal, self._next_seq[self._journal], [failed])
+        try:
+            self._bus.step(self._lease, self._state_key, self._snapshot, [output])
+        except (BusAway, BusRefused) as error:
+            self._log.warning("failure_not_journaled", why=str(error))
+
+
+def _told(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"[:ERROR_CHARS_MAX]
+
+
+def run(spec: WorkerSpec, page: ProgressPage, log: Log, stop_asked: Callable[[], bool]) -> int:
+    """Run one incarnation and return its exit code; the reason of a bad end is on the page."""
+    try:
+        loaded = load(spec.strategy_id, spec.strategy_class, spec.settings)
+        gc.collect()
+        gc.freeze()  # what importing made stays: never look through it again
+        gc.set_threshold(50_000, 20, 50)
+        bus = BlockingBus(Address(**spec.redis), now_ns=time.time_ns, block_ms=spec.commit_interval_ms)
+        worker = Worker(
+            spec, loaded, bus=bus, page=page, log=log,
+            now_ns=time.time_ns, sleep=time.sleep, stop_asked=stop_asked,
+        )  # fmt: skip
+        worker.run()
+    except Stopped:
+        return exits.EXIT_STOPPED
+    except Fenced as fenced:
+        page.say(str(fenced))
+        return exits.EXIT_FENCED
+    except RolledBack as rolled_back:
+        page.say(str(rolled_back))
+        return exits.EXIT_ROLLED_BACK
+    except (InstanceRefused, MemoryRefused) as refused:
+        page.say(str(refused))
+        log.error("strategy_refused", why=str(refused))
+        return exits.EXIT_REFUSED
+    except StrategyRaised as raised:
+        page.say(f"{raised.error} (at {raised.cause})")
+        log.exception("strategy_failed", cause=raised.cause)
+        return exits.EXIT_STRATEGY_FAILED
+    except Exception as error:
+        # The outermost loop of this process: an import of the author's, or a bug of ours.
+        page.say(_told(error))
+        log.exception("strategy_failed")
+        return exits.EXIT_STRATEGY_FAILED
+    return exits.EXIT_STOPPED
+
+
+def _limit_memory(megabytes: int) -> None:
+    """A backstop behind the host's look at resident memory: virtual, hence generous."""
+    try:
+        import resource
+    except ImportError:
+        return
+    limit = (megabytes + ADDRESS_SPACE_EXTRA_MB) << 20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _watch_pipe() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(exits.EXIT_HOST_GONE)
+
+
+def main(progress_fd: int) -> None:
+    """Read the spec from standard input, work, and leave with an exit code of `spec.py`."""
+    page = ProgressPage(progress_fd)
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(0, 65_536)
+        if not part:
+            sys.exit(exits.EXIT_HOST_GONE)
+        line += part
+    spec = msgspec.json.decode(line, type=WorkerSpec)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_pipe, daemon=True).start()
+    _limit_memory(spec.memory_max_mb)
+    log = set_up_logs(f"strategy:{spec.strategy_id}", spec.log_level)
+    code = run(spec, page, log, stop.is_set)
+    sys.stdout.flush()
+    # Not sys.exit: a strategy's own threads or exit handlers must not keep the process.
+    os._exit(code)
