@@ -1,0 +1,153 @@
+"""All that the feed knows. Only `core.decide` changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from services.feed.market_time import MarketTime
+from shared.domain.bars import Folder, MinuteBuilder
+from shared.domain.instrument import Instrument
+from shared.domain.market import Bar, FeedHealth
+
+NEVER_NS = 2**63 - 1
+FOREVER = float("inf")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the core needs of the settings; see `config.py` for what they mean. Times in ns."""
+
+    intervals_s: tuple[int, ...] = (60,)
+    venue_clock: bool = False
+    speed: float = 1.0
+    always_open: bool = False
+    backfill_bars: int = 120
+    backfill_attempts_max: int = 5
+    backfill_hold_ns: int = 15_000_000_000
+    backfill_delay_ns: int = 1_000_000_000
+    bar_grace_ns: int = 250_000_000
+    quote_margin_ns: int = 20_000_000
+    stale_after_ns: int = 10_000_000_000
+    stale_after_night_ns: int = 60_000_000_000
+    probe_wait_ns: int = 5_000_000_000
+    reconnect_pause_ns: int = 30_000_000_000
+    price_jump_max: float = 0.10
+    jump_confirm_ns: int = 5_000_000_000
+    ts_ahead_max_ns: int = 60_000_000_000
+    vouch_ns: int = 500_000_000
+    resolve_retry_ns: int = 60_000_000_000
+    resolve_before_open_ns: int = 600_000_000_000
+
+
+@dataclass(slots=True)
+class Market:
+    """One symbol.
+
+    Attributes:
+        contract_since_ns: Our clock when this contract was subscribed; what came before is of another.
+        subscribe_at_mono_ns: When the chosen contract is to be subscribed; 0 when that is done.
+        bid_px, ask_px, last_px, volume: The merged quote; None while the gateway has not told.
+        traded_px: The newest trade, from trades or quotes.
+        gap_open: A `FeedGap` was appended whose end is not known yet.
+        lo_px, hi_px: Prices outside are a jump.
+        minutes_out_ns: Opening time of the last published minute; -1 for none.
+        held: Closed minutes that wait for older ones from history.
+        need_from_ns, need_until_ns: Minutes wanted from history; `need_from_ns` None for none.
+        cover_from_ns: Market time when the link came up; minutes from there on are live.
+        verified_mono_ns: When a probe found the silence to be the market's.
+        frozen_mono_ns: When a probe found the feed frozen; 0 when it is not.
+    """
+
+    symbol: str
+    builder: MinuteBuilder
+    folders: list[Folder]
+    instrument: Instrument | None = None
+    contract_since_ns: int = NEVER_NS
+    subscribe_at_mono_ns: int = 0
+    resolving: bool = False
+    resolve_retry_mono_ns: int = 0
+    resolve_at_ns: int | None = None
+    trouble: str = "the contract is not resolved yet"
+
+    bid_px: float | None = None
+    ask_px: float | None = None
+    last_px: float | None = None
+    volume: int | None = None
+    traded_px: float | None = None
+    last_event_ns: int = 0
+    last_mono_ns: int = 0
+    dirty: bool = True
+    published_mono_ns: int = 0
+
+    gap_open: bool = False
+    gap_from_ns: int | None = None
+    gap_reason: str = "start"
+    shedding: bool = False
+    shed_from_ns: int | None = None
+
+    lo_px: float = 0.0
+    hi_px: float = FOREVER
+    jump_since_mono_ns: int = 0
+    jump_reason: str = ""
+
+    bar_due_ns: int = NEVER_NS
+    minutes_out_ns: int = -1
+    held: list[Bar] = field(default_factory=list)
+    fetched: dict[int, Bar] = field(default_factory=dict)
+    need_from_ns: int | None = None
+    need_until_ns: int = 0
+    need_tried_mono_ns: int = 0
+    cover_from_ns: int | None = None
+    fetching: bool = False
+    fetch_at_mono_ns: int = 0
+    fetch_attempts: int = 0
+    backfill_wanted: bool = True
+
+    health: FeedHealth = FeedHealth.UNKNOWN
+    health_reason: str = ""
+    opened_mono_ns: int = 0
+    was_open: bool = False
+    verified_mono_ns: int = 0
+    probe_mono_ns: int = 0
+    probe_failures: int = 0
+    frozen_mono_ns: int = 0
+    frozen_reason: str = ""
+
+    quotes: int = 0
+    trades: int = 0
+    depths: int = 0
+    unchanged: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """Attributes: link_up_mono_ns: 0 while the link is down. alarms: (name, symbol) -> (last said, since)."""
+
+    settings: Settings
+    markets: dict[str, Market]
+    time: MarketTime
+    link_up_mono_ns: int = 0
+    link_was_up: bool = False
+    link_reason: str = "the link has not been up yet"
+    reconnect_mono_ns: int = 0
+    refused: int = 0
+    alarms: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+
+def make_state(symbols: tuple[str, ...], settings: Settings) -> State:
+    """Return the state of a feed that knows nothing yet."""
+    return State(
+        settings=settings,
+        markets={symbol: make_market(symbol, settings) for symbol in symbols},
+        time=MarketTime(venue=settings.venue_clock, speed=settings.speed),
+    )
+
+
+def make_market(symbol: str, settings: Settings) -> Market:
+    return Market(
+        symbol=symbol,
+        builder=MinuteBuilder(symbol),
+        folders=[Folder(symbol, i) for i in settings.intervals_s if i != 60],
+    )

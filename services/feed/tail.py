@@ -1,0 +1,91 @@
+"""What a symbol's stream already holds, read from its newest entries at start.
+
+A bar that is not among the newest entries may still be out. But a bar goes out after its interval is over,
+so every bar that ended before the oldest entry that we read counts as published, and every bar that ended
+after it and was published is among them: nothing is published twice, and nothing needs to be remembered
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from services.feed.events import Resumed
+from shared.bus.port import Entry
+from shared.domain.bars import NS_PER_S, interval_open_ns
+from shared.domain.market import Bar, Depth, MarketState, Quote, Trade
+from shared.wire.codec import MessageRefused, decode
+
+_TIMED = (b"quote", b"trade", b"depth")
+
+
+class Tail(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: contract_id: of the newest `MarketState`, empty when there is none."""
+
+    bars_out_ns: dict[int, int]
+    last_event_ns: int | None
+
+    def resumed(self, symbol: str, now_ns: int, mono_ns: int) -> Resumed:
+        return Resumed(
+            symbol=symbol,
+            bars_out_ns=self.bars_out_ns,
+            last_event_ns=self.last_event_ns,
+            now_ns=now_ns,
+            mono_ns=mono_ns,
+        )
+
+
+def read_tail(
+    symbol: str, entries: Sequence[Entry], intervals_s: Sequence[int], *, written: int, latest: bytes | None
+) -> Tail:
+    """Return which bars are out and the newest event time.
+
+    Args:
+        entries: The newest entries of the stream, oldest first.
+        written: Sequence number of the last entry ever written; 0 for a new stream.
+        latest: The stored `MarketState`, for a stream whose entries are all archived and gone.
+    """
+    first_ns, last_ns = _edge_ns(entries), _edge_ns(reversed(entries))
+    if last_ns is None and written and latest is not None:
+        first_ns = last_ns = _event_ns(latest)
+    bars = {
+        (bar.interval_s, bar.ts_open_ns)
+        for bar in (_message(entry) for entry in entries if entry.kind == b"bar")
+        if isinstance(bar, Bar)
+    }
+    whole = bool(entries) and entries[0].seq == 1
+    bars_out_ns: dict[int, int] = {}
+    for interval_s in intervals_s:
+        found = [ts for length, ts in bars if length == interval_s]
+        if not whole and first_ns is not None:
+            # The last interval that was over when the oldest entry we know was written.
+            found.append(interval_open_ns(symbol, first_ns, interval_s) - interval_s * NS_PER_S)
+        if found:
+            bars_out_ns[interval_s] = max(found)
+    return Tail(bars_out_ns=bars_out_ns, last_event_ns=last_ns)
+
+
+def _edge_ns(entries: object) -> int | None:
+    for entry in entries:  # type: ignore[attr-defined]
+        if entry.kind in _TIMED:
+            message = _message(entry)
+            if isinstance(message, Quote | Trade | Depth):
+                return message.ts_event_ns
+    return None
+
+
+def _message(entry: Entry) -> object:
+    try:
+        return decode(entry.kind, entry.value)
+    except MessageRefused:
+        return None  # of another build; it tells nothing here
+
+
+def _event_ns(latest: bytes) -> int | None:
+    try:
+        state = decode(b"market_state", latest)
+    except MessageRefused:
+        return None
+    return state.ts_event_ns if isinstance(state, MarketState) and state.ts_event_ns else None
