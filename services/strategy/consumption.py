@@ -6,15 +6,14 @@ same entries are read again, and because ids come from causes, the same intents 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from services.strategy.core import EntriesLost, Input, State, decide, snapshot_of
+from services.strategy.core import EntriesLost, Handler, Input, State, decide, snapshot_of
 from services.strategy.progress import HANDLED, LEFT, REFUSED
 from shared.domain.journal import Consumed, InputsConsumed, JournalMessage, MarketAdopted
-from shared.domain.market import Depth, Quote, Trade
 from shared.domain.order import Intent
 from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode, encode
@@ -61,9 +60,11 @@ class Consumption:
         self._runs: list[Consumed] = []
         self._taken: list[Intent] = []
         self._quotes: dict[str, Sequence[Any]] = {}
-        self._skipped = frozenset(
-            str(t.__struct_config__.tag).encode() for t in (Quote, Trade, Depth) if t not in state.every
-        )
+        self._skipped = frozenset(_kind(t) for t in state.routes if t not in state.every)
+        self._table: dict[bytes, tuple[Callable[[bytes], Any], Handler]] = {
+            _kind(t): (msgspec.json.Decoder(t).decode, state.routes[t])
+            for t in sorted(state.every, key=_kind)
+        }
 
     @property
     def dirty(self) -> bool:
@@ -91,29 +92,37 @@ class Consumption:
             Exception: Whatever the author's code raises.
         """
         self._check_gap(stream, rows[at][0])
-        words, state, skipped, asof_ns = self._words, self.state, self._skipped, self.asof_ns
+        words, desk, table = self._words, self.state.desk, self._table
+        desk.stream, desk.asof_ns, desk.intents = stream, self.asof_ns, []
         handled, total = words[HANDLED], len(rows)
         end = total
+        # `decide`, unrolled: a call and a tuple an entry would cost as much as the rest of this loop.
         for i in range(at, total):
             entry_id, (kind, value) = rows[i]
-            if kind in skipped:
+            known = table.get(kind)
+            if known is None:
                 if kind == b"quote":
                     self._quotes[stream] = rows[i]
+                elif kind not in self._skipped:
+                    self._refuse(kind, value)
                 continue
             if self._quotes:
                 self._apply_quotes()
+                desk.stream = stream
             handled += 1
             words[HANDLED] = handled
             try:
-                message: Any = decode(kind, value)
-            except MessageRefused as refused:
-                self._refuse(refused)
+                desk.message = message = known[0](value)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._refuse(kind, value)
                 continue
-            intents = decide(Input(stream, entry_id, message, asof_ns), state)
-            if intents:
-                self.intents.extend(intents)
+            desk.entry_id = entry_id
+            known[1](message)
+            if desk.intents:
+                self.intents += desk.intents
                 end = i + 1
                 break
+        desk.message = None
         words[LEFT] = total - end
         self._consumed(stream, rows[at][0], rows[end - 1][0], end - at)
         return end
@@ -159,7 +168,7 @@ class Consumption:
             try:
                 message: Any = decode(kind, value)
             except MessageRefused as refused:
-                self._refuse(refused)
+                self._note_refused(refused)
             else:
                 decide(Input(stream, entry_id, message, self.asof_ns), self.state)
 
@@ -170,9 +179,19 @@ class Consumption:
             symbol = topics.symbol_of(stream) if stream.startswith("md:") else None
             decide(EntriesLost(symbol, here - before - 1, self.asof_ns), self.state)
 
-    def _refuse(self, refused: MessageRefused) -> None:
+    def _refuse(self, kind: bytes, value: bytes) -> None:
+        try:
+            decode(kind, value)
+        except MessageRefused as refused:
+            self._note_refused(refused)
+
+    def _note_refused(self, refused: MessageRefused) -> None:
         self.refused = refused
         self._words[REFUSED] += 1
+
+
+def _kind(message_type: type) -> bytes:
+    return str(message_type.__struct_config__.tag).encode()  # type: ignore[attr-defined]
 
 
 def _seq(entry_id: bytes | str) -> int:

@@ -110,9 +110,16 @@ def decide(event: Event, state: State) -> list[Intent]:
         if route is None:
             return []
         desk = state.desk
-        desk.begin(event.stream, event.id, event.message, event.asof_ns)
+        desk.stream, desk.entry_id, desk.message, desk.asof_ns = (
+            event.stream,
+            event.id,
+            event.message,
+            event.asof_ns,
+        )
+        desk.intents = []
         route(event.message)
-        return desk.end()
+        desk.message = None
+        return desk.intents
     match event:
         case EntriesLost():
             _entries_lost(event, state)

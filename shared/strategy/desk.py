@@ -68,34 +68,28 @@ class DeskRules(NamedTuple):
 
 
 class Desk:
-    """One instance's framework side. `begin` and `end` stand around each event."""
+    """One instance's framework side.
+
+    Attributes:
+        stream, entry_id, message, asof_ns: The event in hand, set by whoever delivers it. `message` is None
+            between events: no action is possible then.
+        intents: What the event led to; whoever delivered it takes them away.
+    """
 
     def __init__(self, rules: DeskRules, state: DeskState) -> None:
         self.rules = rules
         self.state = state
         self.symbol = next(iter(state.markets))
+        self.stream = ""
+        self.entry_id = b""
+        self.message: MarketMessage | OrderMessage | None = None
+        self.asof_ns = 0
         self.intents: list[Intent] = []
-        self._stream = ""
-        self._id = b""
-        self._message: MarketMessage | OrderMessage | None = None
-        self._asof_ns = 0
-
-    def begin(
-        self, stream: str, entry_id: bytes, message: MarketMessage | OrderMessage, asof_ns: int
-    ) -> None:
-        self._stream, self._id, self._message, self._asof_ns = stream, entry_id, message, asof_ns
-        if self.intents:
-            self.intents = []
-
-    def end(self) -> list[Intent]:
-        """Return the event's intents; from now on no action is possible until the next event."""
-        self._message = None
-        return self.intents
 
     @property
     def cause(self) -> str:
         """The stream entry in hand, or the last one."""
-        return f"{self._stream}@{self._id.decode()}"
+        return f"{self.stream}@{self.entry_id.decode()}"
 
     # What happened
 
@@ -311,12 +305,12 @@ class Desk:
     # Guards
 
     def _too_old(self) -> str:
-        message = self._message
+        message = self.message
         if message is None:
             return "no_event"
         if isinstance(message, Bar) and message.source is BarSource.BACKFILL:
             return "backfill"
-        if _received_ns(message) < self._asof_ns - self.rules.input_age_max_ns:
+        if _received_ns(message) < self.asof_ns - self.rules.input_age_max_ns:
             return "late"
         return "" if len(self.intents) < INTENTS_PER_EVENT_MAX else "too_many"
 
@@ -352,8 +346,8 @@ class Desk:
         suppressed[why] = suppressed.get(why, 0) + 1
 
     def _cause(self) -> tuple[int, str, int]:
-        assert self._message is not None
-        return len(self.intents), self.cause, _received_ns(self._message)
+        assert self.message is not None
+        return len(self.intents), self.cause, _received_ns(self.message)
 
     def _new_id(self) -> tuple[str, str, int]:
         n, cause, ts_ns = self._cause()
