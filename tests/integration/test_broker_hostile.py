@@ -1,0 +1,397 @@
+"""Every way a broker can fail to answer, over real sockets: nothing becomes "empty" or is sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from shared.broker import errors
+from shared.broker.limiter import LocalLimiter
+from shared.broker.port import (
+    Accepted,
+    Credentials,
+    LimitKind,
+    LinkDown,
+    LoginRefused,
+    NotSent,
+    OrderTicket,
+    Outcome,
+    Rejected,
+    SessionGone,
+    SessionToken,
+    Unknown,
+    Validated,
+)
+from shared.broker.projectx import endpoints
+from shared.broker.projectx.adapter import ProjectX, ProjectXSettings
+from shared.broker.projectx.link_words import LinkSettings
+from shared.domain.order import Side
+from shared.runtime.clock import SystemClock
+from tests.support.hostile_server import NEVER, RESET, HostileServer, closed_port, hostile_server, http
+
+pytestmark = pytest.mark.integration
+TOKEN = "canary-token-4711"
+KEY = "canary-key-4711"
+TICKET = OrderTicket(account_id=1, client_order_id="t", contract_id="C", side=Side.BUY, order_qty=1)
+CREDENTIALS = Credentials(user_name="u", api_key=KEY)
+
+
+class NotingLimiter:
+    """Lets everything through and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.acquired: list[tuple[LimitKind, bool]] = []
+        self.pauses: list[tuple[LimitKind, float]] = []
+        self.away = False
+
+    async def acquire(self, kind: LimitKind, urgent: bool) -> None:
+        if self.away:
+            raise errors.LimiterUnavailable("the store is away")
+        self.acquired.append((kind, urgent))
+
+    async def pause(self, kind: LimitKind, pause_s: float) -> None:
+        self.pauses.append((kind, pause_s))
+
+
+class Desk:
+    def __init__(self, url: str) -> None:
+        self.limiter = NotingLimiter()
+        self.token: str | None = TOKEN
+        self.adapter = ProjectX(
+            settings=ProjectXSettings(api_url=url, hub_url=f"{url}/hubs", link=LinkSettings(pause_s=0.05)),
+            clock=SystemClock(),
+            limiter=self.limiter,
+            token=lambda: self.token,
+            chance=random.Random(1).random,
+        )
+        self.orders = self.adapter.orders()
+        self.account = self.adapter.account()
+        self.market = self.adapter.market()
+        self.session = self.adapter.session(CREDENTIALS)
+
+
+@asynccontextmanager
+async def facing(answer: bytes) -> Any:
+    async with hostile_server() as server:
+        server.answer = answer
+        desk = Desk(server.url)
+        try:
+            yield desk, server
+        finally:
+            await desk.adapter.close()
+
+
+def ask(answer: bytes, scenario: Callable[[Desk, HostileServer], Awaitable[Any]]) -> Any:
+    async def whole() -> Any:
+        async with asyncio.timeout(20), facing(answer) as (desk, server):
+            return await scenario(desk, server)
+
+    return asyncio.run(whole())
+
+
+@pytest.fixture
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for endpoint in (endpoints.ORDER_PLACE, endpoints.POSITION_SEARCH_OPEN):
+        monkeypatch.setattr(endpoint, "within_s", 0.3)
+
+
+def ok(**payload: Any) -> bytes:
+    return http(json.dumps({"success": True, "errorCode": 0, "errorMessage": None, **payload}).encode())
+
+
+HTML = b"<html><body>Bad gateway</body></html>"
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 1_000
+ANSWERS = [
+    ("429", http(b"slow down", status="429 Too Many Requests"), Unknown, errors.RateLimited),
+    ("500", http(HTML, status="500 Internal Server Error"), Unknown, errors.HttpFailed),
+    ("503", http(b"", status="503 Service Unavailable"), Unknown, errors.HttpFailed),
+    ("401", http(b"", status="401 Unauthorized"), Unknown, errors.Unauthorized),
+    ("403", http(b"", status="403 Forbidden"), Unknown, errors.HttpFailed),
+    ("404", http(b"", status="404 Not Found"), Unknown, errors.HttpFailed),
+    ("redirect", http(b"", status="307 Moved", headers="Location: /x\r\n"), Unknown, errors.HttpFailed),
+    ("html", http(HTML), Unknown, errors.PayloadUnreadable),
+    ("empty", http(b""), Unknown, errors.PayloadUnreadable),
+    ("null", http(b"null"), Unknown, errors.PayloadUnreadable),
+    ("not utf-8", http(b'{"success":true,"errorMessage":"\xff"}'), Unknown, errors.PayloadUnreadable),
+    ("cut", b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"success":', Unknown, errors.NoAnswer),
+    ("no http", b"\x00\x01\x02\r\n\r\n", Unknown, errors.NoAnswer),
+    ("reset", RESET, Unknown, errors.NoAnswer),
+    ("refusal", http(b'{"success":false,"errorCode":1,"errorMessage":null}'), Rejected, errors.QueryRefused),
+    ("absent", ok(), Unknown, errors.PayloadAbsent),
+    ("null list", ok(positions=None, orderId=None), Unknown, errors.PayloadAbsent),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "outcome", "failure"), ANSWERS, ids=[case[0] for case in ANSWERS])
+def test_mutation_and_question(
+    name: str, answer: bytes, outcome: type[Outcome], failure: type[errors.BrokerQueryFailed]
+) -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        server.close_after = name in ("cut", "no http")
+        found = await desk.orders.place(TICKET)
+        assert type(found) is outcome, found
+        assert len(server.requests) == 1, "sent more than once"
+        with pytest.raises(errors.BrokerQueryFailed) as caught:
+            await desk.account.positions(1)
+        assert type(caught.value) is failure, caught.value
+        assert TOKEN not in f"{found!r} {caught.value} {caught.value!r}"
+        assert len(server.requests) == 2
+        assert caught.value.endpoint == "/api/Position/searchOpen"
+
+    ask(answer, scenario)
+
+
+@pytest.mark.usefixtures("short_timeouts")
+def test_silence_after_the_request_is_unknown() -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        assert isinstance(await desk.orders.place(TICKET), Unknown)
+        with pytest.raises(errors.NoAnswer):
+            await desk.account.positions(1)
+        assert len(server.requests) == 2
+
+    ask(NEVER, scenario)
+
+
+@pytest.mark.parametrize("resolved", [True, False])
+def test_nobody_there_proves_that_nothing_was_sent(resolved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def whole() -> None:
+        host = "127.0.0.1" if resolved else "broker.invalid"
+        desk = Desk(f"http://{host}:{closed_port()}")
+        if not resolved:
+            monkeypatch.setattr(socket, "getaddrinfo", no_name)
+        assert isinstance(await desk.orders.place(TICKET), NotSent)
+        with pytest.raises(errors.NotReachable):
+            await desk.account.positions(1)
+        await desk.adapter.close()
+
+    asyncio.run(whole())
+
+
+def test_failed_tls_proves_that_nothing_was_sent() -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        secure = Desk(server.url.replace("http:", "https:"))
+        assert isinstance(await secure.orders.place(TICKET), NotSent)
+        await secure.adapter.close()
+
+    ask(http(b"plain text"), scenario)
+
+
+def test_connection_that_died_while_idle_is_not_answered_by_a_second_post() -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        assert await desk.orders.place(TICKET) == Accepted(broker_order_id=5)
+        server.answer = RESET
+        assert isinstance(await desk.orders.place(TICKET), Unknown)
+        assert (len(server.requests), server.connections) == (2, 1)  # kept alive, and not repeated
+
+    ask(ok(orderId=5), scenario)
+
+
+def test_missing_token_store_and_time_prove_that_nothing_was_sent() -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        late = OrderTicket(
+            account_id=1, client_order_id="t", contract_id="C", side=Side.BUY, order_qty=1, expires_at_ns=1
+        )
+        assert isinstance(await desk.orders.place(late), NotSent)
+        desk.token = None
+        assert isinstance(await desk.orders.place(TICKET), NotSent)
+        with pytest.raises(errors.Unauthorized):
+            await desk.account.positions(1)
+        desk.limiter.away = True
+        assert isinstance(await desk.orders.place(TICKET), NotSent)
+        with pytest.raises(errors.NotAttempted):
+            await desk.account.positions(1)
+        assert server.requests == []
+
+    ask(ok(orderId=5), scenario)
+
+
+@pytest.mark.parametrize(
+    ("header", "pause_s"),
+    [
+        ("", 60.0),
+        ("Retry-After: 7\r\n", 7.0),
+        ("Retry-After: 99999\r\n", 300.0),
+        ("Retry-After: soon\r\n", 60.0),
+        (
+            "Date: Mon, 21 Jul 2025 13:45:00 GMT\r\nRetry-After: Mon, 21 Jul 2025 13:45:20 GMT\r\n",
+            pytest.approx(20.0, abs=1.0),
+        ),
+    ],
+)
+def test_too_many_requests_pauses_the_whole_budget(header: str, pause_s: float) -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        with pytest.raises(errors.RateLimited) as caught:
+            await desk.account.accounts()
+        assert caught.value.retry_after_s == pause_s
+        assert isinstance(await desk.orders.cancel(1, 2), Unknown)
+        assert desk.limiter.pauses == [("general", pause_s), ("general", pause_s)]
+        assert desk.limiter.acquired == [("general", False), ("general", True)]
+
+    ask(http(b"", status="429 Too Many Requests", headers=header), scenario)
+
+
+def test_venue_clock_comes_from_the_date_of_answers() -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        assert desk.account.venue_now_ns() is None
+        await desk.account.positions(1)
+        now_ns = desk.account.venue_now_ns()
+        assert now_ns is not None
+        assert 0 <= now_ns - 1_753_105_500_000_000_000 < 5_000_000_000
+
+    ask(
+        http(
+            b'{"success":true,"errorCode":0,"positions":[]}',
+            headers="Date: Mon, 21 Jul 2025 13:45:00 GMT\r\n",
+        ),
+        scenario,
+    )
+
+
+def test_one_row_that_is_not_understood_makes_the_answer_unknown() -> None:
+    good = {"id": 1, "accountId": 1, "contractId": "C", "type": 1, "size": 1, "averagePrice": 1}
+
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        with pytest.raises(errors.PayloadRefused) as caught:
+            await desk.account.positions(1)
+        assert caught.value.refused.field == "type"
+        assert "type" in str(caught.value)
+
+    ask(ok(positions=[good, {**good, "type": 7}]), scenario)
+
+
+def test_working_orders_that_are_cut_off_are_unknown() -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        with pytest.raises(errors.PayloadAbsent):
+            await desk.account.working_orders(1)
+
+    ask(ok(orders=[], totalCount=3), scenario)
+
+
+def test_answer_beyond_the_limit_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        http_transport = desk.adapter._http
+        http_transport._answer_bytes_max = 500
+        with pytest.raises(errors.NoAnswer, match="larger than 500"):
+            await desk.account.positions(1)
+
+    ask(LARGE, scenario)
+
+
+# -- session
+
+
+@pytest.mark.parametrize("code", [3, 7, 9, 10])
+def test_login_refusals_name_the_remedy(code: int) -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        found = await desk.session.login()
+        assert isinstance(found, LoginRefused)
+        assert (found.code, found.fatal) == (code, True)
+        assert found.remedy
+        assert KEY not in repr(found)
+        assert b"Authorization" not in server.requests[0]
+        assert json.loads(server.requests[0].split(b"\r\n\r\n")[1]) == {"userName": "u", "apiKey": KEY}
+
+    body = {"success": False, "errorCode": code, "errorMessage": f"no access for {KEY}", "token": None}
+    ask(http(json.dumps(body).encode()), scenario)
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "500 Oops"])
+def test_login_failure_does_not_echo_the_key(status: str) -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        with pytest.raises(errors.HttpFailed) as caught:
+            await desk.session.login()
+        assert KEY not in f"{caught.value} {caught.value!r} {caught.value.excerpt}"
+
+    ask(http(f"you sent {KEY}".encode(), status=status), scenario)
+
+
+def test_login_without_a_token_is_unknown() -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        with pytest.raises(errors.PayloadAbsent):
+            await desk.session.login()
+
+    ask(ok(token=None), scenario)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (ok(newToken=None), Validated),
+        (ok(), Validated),
+        (ok(newToken=""), Validated),
+        (ok(newToken="n"), Validated),
+        (http(b"", status="401 Unauthorized"), SessionGone),
+        *[(http(b'{"success":false,"errorCode":%d}' % code), SessionGone) for code in (1, 2, 3)],
+    ],
+)
+def test_validate(answer: bytes, kind: type[Any]) -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        found = await desk.session.validate(SessionToken(value=TOKEN, expires_at_ns=0))
+        assert type(found) is kind
+        if isinstance(found, Validated):
+            assert (found.new_token is not None) is (b'"newToken": "n"' in answer)
+        assert f"Bearer {TOKEN}".encode() in server.requests[0]
+
+    ask(answer, scenario)
+
+
+@pytest.mark.parametrize("answer", [http(b'{"success":false,"errorCode":4}'), http(b"", status="500 Oops")])
+def test_validate_that_tells_nothing_is_not_the_end_of_a_session(answer: bytes) -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        with pytest.raises(errors.BrokerQueryFailed):
+            await desk.session.validate(SessionToken(value=TOKEN, expires_at_ns=0))
+
+    ask(answer, scenario)
+
+
+# -- hubs
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (http(b"", status="401 Unauthorized"), "HTTP 401"),
+        (http(HTML), "HTTP 200"),
+        (http(b"", status="302 Found", headers="Location: http://127.0.0.1:1/x\r\n"), "HTTP 302"),
+        (RESET, ""),
+        (b"nonsense\r\n\r\n", ""),
+    ],
+)
+def test_hub_that_cannot_be_opened_is_retried_and_the_token_stays_secret(
+    answer: bytes, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        link = desk.market.market_link()
+        downs: list[LinkDown] = []
+        async for batch in link.events():
+            downs += [event for event in batch if isinstance(event, LinkDown)]
+            if len(downs) == 2:
+                await link.close()
+        assert said in downs[0].reason
+        assert TOKEN not in repr(downs)
+        assert server.connections == 2
+        assert TOKEN.encode() in server.requests[0]
+
+    ask(answer, scenario)
+    assert TOKEN not in caplog.text
+
+
+def test_local_limiter_is_a_limiter() -> None:
+    async def scenario() -> None:
+        limiter = LocalLimiter(clock=SystemClock())
+        await limiter.acquire("general", urgent=True)
+
+    asyncio.run(scenario())
