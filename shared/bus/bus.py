@@ -14,6 +14,7 @@ from shared.bus.client import (
     RedisError,
     RedisTimeoutError,
     ResponseError,
+    hang_up,
     once_client,
     raw_connection,
     retrying_client,
@@ -51,8 +52,7 @@ class RedisBus:
         except (RedisError, OSError, TimeoutError) as error:
             raise BusAway(f"Redis at {self.address.cli()} does not answer: {error}") from error
         finally:
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+            await hang_up(connection)
 
     async def open(self, stream: str, *, entries_max: int = 0, pending_max: int = 65_536) -> OneStreamWriter:
         self._pipe.start()
@@ -149,8 +149,7 @@ class RedisBus:
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(0.2)
             finally:
-                with suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
+                await hang_up(connection)
 
     async def lease(self, key: str, holder: str, ttl_s: float) -> Lease | str:
         reply = await self._fcall("julie_lease", [key], [holder, _ms(ttl_s)])
@@ -177,7 +176,7 @@ class RedisBus:
             await reader.close()
         for client in (self._once, self._reads):
             with suppress(RedisError, OSError):
-                await client.aclose()
+                await client.aclose(close_connection_pool=True)
 
     async def _fcall(self, name: str, keys: list[str], args: list[Any]) -> Any:
         try:

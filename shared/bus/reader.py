@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 from redis.asyncio.connection import AbstractConnection
 
-from shared.bus.client import Address, RedisError, raw_connection
+from shared.bus.client import Address, RedisError, hang_up, raw_connection
 from shared.bus.port import Entry
 
 REPLY_MARGIN_S = 2.0
@@ -79,8 +78,7 @@ class RedisStreamReader:
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+            await hang_up(connection)
 
     def _take(self, reply: list[list[object]]) -> list[Entry]:
         entries: list[Entry] = []

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 from redis.asyncio.connection import AbstractConnection
 
-from shared.bus.client import Address, RedisError, ResponseError, raw_connection
+from shared.bus.client import Address, RedisError, ResponseError, hang_up, raw_connection
 from shared.bus.functions import load_functions, refusal_of
 from shared.bus.port import BusRefused, WriterFull
 from shared.wire import topics
@@ -140,7 +140,7 @@ class WriterPipe:
             except* BusRefused as group:
                 self._fail(group.exceptions[0])
             finally:
-                await connection.disconnect(nowait=True)
+                await hang_up(connection)
             await asyncio.sleep(RETRY_DELAY_S[min(attempt, len(RETRY_DELAY_S) - 1)])
             attempt += 1
 
