@@ -180,6 +180,7 @@ def test_nobody_there_proves_that_nothing_was_sent(resolved: bool, monkeypatch: 
 
 def test_failed_tls_proves_that_nothing_was_sent() -> None:
     async def scenario(desk: Desk, server: HostileServer) -> None:
+        server.close_at_once = True
         secure = Desk(server.url.replace("http:", "https:"))
         assert isinstance(await secure.orders.place(TICKET), NotSent)
         await secure.adapter.close()

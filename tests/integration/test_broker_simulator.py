@@ -7,6 +7,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +18,11 @@ from shared.broker.port import (
     Accepted,
     AccountPort,
     Credentials,
+    LinkDown,
     LinkUp,
     LoggedIn,
     LoginRefused,
+    MarketLink,
     MarketPort,
     OrderPort,
     OrderTicket,
@@ -29,13 +33,14 @@ from shared.broker.port import (
     Validated,
 )
 from shared.broker.projectx.adapter import ProjectX, ProjectXSettings
-from shared.broker.projectx.link_words import Subscription
+from shared.broker.projectx.link_words import LinkSettings, Subscription
 from shared.broker.projectx.links import ProjectXMarketLink
 from shared.domain.instrument import Instrument
 from shared.domain.market import Depth, Quote, Trade
 from shared.domain.order import Bracket, OrderStatus, OrderType, Side
 from shared.domain.report import FillReport, OrderReport, PositionReport
 from shared.runtime.clock import SystemClock
+from tests.support.eventually import eventually
 from tests.support.simulator import ACCOUNT_ID, API_KEY, USER, running_simulator
 
 pytestmark = pytest.mark.integration
@@ -59,7 +64,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(*, api_key: str = API_KEY, **overrides: object) -> AsyncIterator[Desk]:
+async def desk(*, api_key: str = API_KEY, **overrides: Any) -> AsyncIterator[Desk]:
     clock = SystemClock()
     async with running_simulator(**overrides) as simulator:
         holder: list[Desk] = []
@@ -84,7 +89,7 @@ async def logged_in(client: Desk) -> Desk:
     return client
 
 
-def run(scenario: Callable[[Desk], Awaitable[None]], **overrides: object) -> None:
+def run(scenario: Callable[[Desk], Awaitable[None]], **overrides: Any) -> None:
     async def whole() -> None:
         async with asyncio.timeout(WITHIN_S), desk(**overrides) as client:
             await scenario(await logged_in(client))
@@ -93,12 +98,14 @@ def run(scenario: Callable[[Desk], Awaitable[None]], **overrides: object) -> Non
 
 
 async def until_flat(client: Desk) -> None:
-    while await client.account.positions(ACCOUNT_ID):
-        await asyncio.sleep(0.05)
+    async def flat() -> bool:
+        return await client.account.positions(ACCOUNT_ID) == []
+
+    await eventually(flat)
 
 
-def ticket(contract_id: str, tag: str, side: Side = Side.BUY, **fields: object) -> OrderTicket:
-    values: dict[str, object] = {
+def ticket(contract_id: str, tag: str, side: Side = Side.BUY, **fields: Any) -> OrderTicket:
+    values: dict[str, Any] = {
         "account_id": ACCOUNT_ID,
         "client_order_id": tag,
         "contract_id": contract_id,
@@ -106,7 +113,7 @@ def ticket(contract_id: str, tag: str, side: Side = Side.BUY, **fields: object) 
         "order_qty": 1,
         **fields,
     }
-    return OrderTicket(**values)  # type: ignore[arg-type]
+    return OrderTicket(**values)
 
 
 def accepted(outcome: Outcome) -> int:
@@ -188,9 +195,11 @@ def test_orders_from_place_to_flat() -> None:
 
         bracket = Bracket(stop_loss_ticks=40, take_profit_ticks=80)
         entry = accepted(await client.orders.place(ticket(mes.contract_id, "t2", bracket=bracket)))
-        while not (positions := await client.account.positions(ACCOUNT_ID)):
-            await asyncio.sleep(0.05)
-        assert [one.net_qty for one in positions] == [1]
+
+        async def long_one() -> bool:
+            return [one.net_qty for one in await client.account.positions(ACCOUNT_ID)] == [1]
+
+        await eventually(long_one)
         working = await client.account.working_orders(ACCOUNT_ID)
         assert {one.order_type for one in working} == {OrderType.STOP, OrderType.LIMIT}
         assert all(one.side is Side.SELL for one in working)
@@ -258,10 +267,10 @@ def test_account_link_reports_an_order_from_acceptance_to_position() -> None:
         mes = await client.front("MES")
         await first_quote(client, mes)
         link = client.account.account_link([ACCOUNT_ID])
-        waited = {OrderReport, FillReport, PositionReport}
+        waited: set[type] = {OrderReport, FillReport, PositionReport}
         async for batch in link.events():
             for event in batch:
-                waited.discard(type(event))  # type: ignore[arg-type]
+                waited.discard(type(event))
                 if isinstance(event, LinkUp):
                     accepted(await client.orders.place(ticket(mes.contract_id, "t1", Side.SELL)))
                 if isinstance(event, PositionReport) and event.net_qty:
@@ -286,3 +295,58 @@ def test_account_link_reads_user_events_with_and_without_envelope(envelope: bool
                     await link.close()
 
     run(scenario, symbols=("MES",), hub={"envelope": envelope})
+
+
+def test_link_comes_back_with_its_subscriptions_after_the_broker_was_away(tmp_path: Path) -> None:
+    clock = SystemClock()
+
+    async def whole() -> None:
+        tokens: list[str] = []
+        downs: list[LinkDown] = []
+        ups: list[LinkUp] = []
+        quotes: list[Quote] = []
+        where: dict[str, Any] = {"database": tmp_path / "venue.sqlite", "symbols": ("MES",)}
+
+        async def read(link: MarketLink) -> None:
+            async for batch in link.events():
+                downs.extend(event for event in batch if isinstance(event, LinkDown))
+                ups.extend(event for event in batch if isinstance(event, LinkUp))
+                quotes.extend(event for event in batch if isinstance(event, Quote))
+
+        async with running_simulator(**where) as simulator:
+            adapter = ProjectX(
+                settings=ProjectXSettings(
+                    api_url=simulator.url,
+                    hub_url=f"{simulator.url}/hubs",
+                    link=LinkSettings(pause_s=0.1, pause_max_s=0.2),
+                ),
+                clock=clock,
+                limiter=LocalLimiter(clock=clock),
+                token=lambda: tokens[-1] if tokens else None,
+                chance=random.Random(1).random,
+            )
+            session = adapter.session(Credentials(user_name=USER, api_key=API_KEY))
+
+            async def log_in() -> None:
+                answer = await session.login()
+                assert isinstance(answer, LoggedIn)
+                tokens.append(answer.token.value)
+
+            await log_in()
+            market = adapter.market()
+            link = market.market_link()
+            link.subscribe(next(one for one in await market.search_contracts("MES") if one.symbol == "MES"))
+            reader = asyncio.create_task(read(link))
+            await eventually(lambda: quotes, what="quotes")
+            port = int(simulator.url.rpartition(":")[2])
+        await eventually(lambda: downs, what="the link to go down")
+        quotes.clear()
+        async with running_simulator(**where, port=port):
+            await log_in()
+            await eventually(lambda: len(ups) == 2 and quotes, what="quotes after the restart")
+            await link.close()
+            await reader
+        assert ups[1].connection > ups[0].connection
+        await adapter.close()
+
+    asyncio.run(whole())

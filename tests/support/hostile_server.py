@@ -28,6 +28,7 @@ class HostileServer:
         requests: Heads and bodies, as they came.
         connections: How many were opened.
         close_after: Close the connection after the answer, without saying so before.
+        close_at_once: Close every connection as soon as it is open.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class HostileServer:
         self.requests: list[bytes] = []
         self.connections = 0
         self.close_after = False
+        self.close_at_once = False
         self.url = ""
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -62,7 +64,7 @@ class HostileServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
+            while not self.close_at_once:
                 head = await reader.readuntil(b"\r\n\r\n")
                 size = next(
                     (
