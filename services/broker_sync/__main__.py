@@ -1,0 +1,28 @@
+"""`python -m services.broker_sync`: the broker's truth about one account, on the bus."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from services.broker_sync.config import BrokerSyncSection
+from services.broker_sync.shell import Shell
+from shared.runtime.broker import account_port
+from shared.runtime.service import Context, serve
+from shared.runtime.session import SessionWatch
+
+
+async def run(ctx: Context[BrokerSyncSection]) -> None:
+    watch = SessionWatch(ctx.bus, ctx.clock)
+    following = asyncio.create_task(watch.run(), name="session")
+    try:
+        async with account_port(ctx, watch) as port:
+            await Shell(ctx, port, watch).run()
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+
+if __name__ == "__main__":
+    serve("broker_sync", BrokerSyncSection, run)
