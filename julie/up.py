@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 from rich.console import Console
-from services.strategy.config import StrategyConfig
+from services.strategy.config import StrategySection
 
 from julie.installation import Installation, SettingsRefused, remember_active
 from julie.processes import PROCESSES, Process
@@ -39,7 +39,7 @@ def replay_variables(base: Installation, file: Path, speed: float, symbol: str) 
     """
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = base.julie.data_dir.absolute() / f"replay-{file.name.split('.')[0]}-{started}"
-    strategy = base.settings.section("strategy", StrategyConfig)
+    strategy = base.settings.section("strategy", StrategySection)
     instances = [one for one in strategy.instances if symbol in one.symbols]
     example = {
         "id": f"breakout-{symbol.lower()}",

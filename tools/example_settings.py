@@ -80,7 +80,7 @@ def _default(name: str, field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     if default is None:
         return f"# {name} ="
-    return f"# {name} = {_toml(default)}"
+    return "\n".join(f"# {line}" for line in f"{name} = {_toml(default)}".splitlines())
 
 
 def _sentence(model: type[BaseModel]) -> str:

@@ -125,3 +125,6 @@ class FeedConfig(Section):
 
 def _ns(seconds: float) -> int:
     return int(seconds * 1_000_000_000)
+
+
+SECTION = FeedConfig

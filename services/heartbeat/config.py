@@ -69,3 +69,6 @@ class HeartbeatSection(Section):
         if self.retry_first_s > self.retry_max_s:
             raise ValueError("retry_first_s must not exceed retry_max_s")
         return self
+
+
+SECTION = HeartbeatSection

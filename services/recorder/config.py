@@ -52,3 +52,6 @@ class RecorderConfig(Section):
         ge=2,
         description="Files of the running day beyond which they are merged without waiting for its end.",
     )
+
+
+SECTION = RecorderConfig

@@ -23,7 +23,9 @@ from shared.runtime.service import Context, serve
 def _resolved(config: SimulatorConfig, julie: JulieSection) -> tuple[SimulatorConfig, Path]:
     """Fill in what defaults to the common settings."""
     database = config.database or julie.data_dir / "simulator.sqlite"
-    return config.model_copy(update={"symbols": config.symbols or julie.symbols}), database
+    speed = julie.market_speed if config.speed is None else config.speed
+    update = {"symbols": config.symbols or julie.symbols, "speed": speed}
+    return config.model_copy(update=update), database
 
 
 async def run(context: Context[SimulatorConfig]) -> None:

@@ -60,6 +60,12 @@ class HubConfig(Section):
     handshake_within_s: float = Field(
         default=15.0, gt=0, description="Cut a client without handshake, seconds."
     )
+    handshake_versions: tuple[int, ...] = Field(
+        default=(0, 1),
+        min_length=1,
+        description="Handshake versions taken. signalrcore says 0; one report has the gateway drop such a "
+        "client when it skipped negotiation: set [1] to be as strict.",
+    )
     envelope: bool = Field(
         default=True, description='User events as {"action","data"}; false: the bare object.'
     )
@@ -100,10 +106,11 @@ class SimulatorConfig(Section):
         default=(), description="Synthetic markets to run, tickers such as MES. Default: julie.symbols."
     )
     seed: int = Field(default=1, description="Seed of the synthetic market.")
-    speed: float = Field(
-        default=1.0,
+    speed: float | None = Field(
+        default=None,
         ge=0,
-        description="Venue seconds per real second; 0 (replay only) is as fast as clients read.",
+        description="Venue seconds per real second; 0 (replay only) is as fast as clients read. "
+        "Default: julie.market_speed.",
     )
     venue_start: str | None = Field(
         default=None,
@@ -183,3 +190,6 @@ class SimulatorConfig(Section):
         if self.source == "synthetic" and self.speed == 0:
             raise ValueError("speed 0 (as fast as clients read) needs source 'replay'")
         return self
+
+
+SECTION = SimulatorConfig

@@ -13,13 +13,16 @@ import hmac
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
 from services.simulator.config import HubConfig
 from services.simulator.hub import Hub, HubClient
 from shared.broker.projectx.signalr import (
+    HANDSHAKE_REQUEST,
     SERVER_RECORD_BYTES_MAX,
     Closed,
+    HubEvent,
     Invocation,
     KeepAlive,
     Malformed,
@@ -29,6 +32,29 @@ from shared.runtime.logs import Log
 
 NEGOTIATED_FOR_S = 15.0  # how long a negotiated id waits for its WebSocket
 NEGOTIATED_MAX = 1_000
+
+
+class VenueConnection(ServerConnection):
+    """The venue's end of a link, which may take other handshake versions than 1."""
+
+    def __init__(self, *, keep_alive: KeepAlive, versions: tuple[int, ...]) -> None:
+        super().__init__(keep_alive=keep_alive)
+        self._versions = versions
+
+    def _shake_hands(self, record: bytes, now_ns: int) -> HubEvent:
+        """Read an accepted version as 1: the JSON protocol is the same in all of them."""
+        try:
+            request = msgspec.json.decode(record, type=_Handshake)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return super()._shake_hands(record, now_ns)  # refuses it, in its own words
+        if request.protocol == "json" and request.version in self._versions:
+            return super()._shake_hands(HANDSHAKE_REQUEST[:-1], now_ns)
+        return super()._shake_hands(record, now_ns)
+
+
+class _Handshake(msgspec.Struct, frozen=True):
+    protocol: str
+    version: int
 
 
 class HubServer:
@@ -121,7 +147,7 @@ class HubServer:
 
     async def _run(self, socket: web.WebSocketResponse, name: str) -> None:
         wake = asyncio.Event()
-        link = ServerConnection(keep_alive=self._keep_alive)
+        link = VenueConnection(keep_alive=self._keep_alive, versions=self._config.handshake_versions)
         link.start(self._monotonic_ns())
         client = HubClient(name, link, wake.set)
         self.hub.clients.append(client)

@@ -106,6 +106,16 @@ class SyntheticMarket:
         self._factor = self._drift = self._burst = 0.0
         self._instruments = [_Instrument(one, last_ticks.get(one.id, first_ticks(one))) for one in contracts]
 
+    def opening(self, now_ns: int) -> list[MarketEvent]:
+        """Return a trade and the touch of each contract, so that nobody meets an empty book."""
+        if not self._open_at(now_ns):
+            return []
+        events: list[MarketEvent] = []
+        for one in self._instruments:
+            events.append(MarketTraded(now_ns, one.contract.id, one.bid, 1, TradeLogType.SELL))
+            events.append(TouchChanged(now_ns, one.contract.id, one.bid, one.bid_qty, one.ask, one.ask_qty))
+        return events
+
     def advance(self, until_ns: int, limit: int) -> list[MarketEvent]:
         """Return the events up to `until_ns`, at most about `limit` of them, in order."""
         events: list[MarketEvent] = []

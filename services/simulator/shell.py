@@ -53,6 +53,10 @@ class CannotListen(Exception):
     """The address of the settings cannot be listened on; says which, why and what to do."""
 
 
+def _speed(config: SimulatorConfig) -> float:
+    return 1.0 if config.speed is None else config.speed
+
+
 class Simulator:
     """A venue on real sockets.
 
@@ -73,7 +77,7 @@ class Simulator:
         self._open_at = _always if self._on_host_time else sessions.is_open
         self._store = Store(database)
         self._replay = self._open_replay()
-        self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=config.speed)
+        self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=_speed(config))
         self.venue = self._make_venue()
         self._synthetic = self._open_market()
         self._subscribed = asyncio.Event()
@@ -201,6 +205,8 @@ class Simulator:
         for one in self._hubs:
             one.add_routes(app)
         self.venue.subscribed = self._on_subscribed
+        if isinstance(self._synthetic, SyntheticMarket):
+            self.venue.feed(self._synthetic.opening(self.time.now_ns()))
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=CLOSE_WITHIN_S
         )
@@ -305,7 +311,7 @@ class Simulator:
         if self._config.replay_start == "subscribed":
             self._log.info("replay_waits", contract=market.contract.id)
             await self._subscribed.wait()
-        self._log.info("replay_started", contract=market.contract.id, speed=self._config.speed)
+        self._log.info("replay_started", contract=market.contract.id, speed=_speed(self._config))
         as_fast_as_read = self._config.speed == 0
         self.time.start()
         while not market.finished:
