@@ -134,6 +134,29 @@ class PositionMismatch(msgspec.Struct, frozen=True, kw_only=True, tag="position_
     ts_ns: int
 
 
+class FlattenProgressed(msgspec.Struct, frozen=True, kw_only=True, tag="flatten_progress"):
+    """One round of a flatten was sent.
+
+    Attributes:
+        cancels: Orders that a cancel was sent for.
+        closes: Contracts that a close was sent for.
+    """
+
+    round: int
+    cancels: int
+    closes: int
+    ts_ns: int
+
+
+class FlattenFinished(msgspec.Struct, frozen=True, kw_only=True, tag="flatten_finished"):
+    """Attributes: flat: seen at the broker: no position, no working order. False: a person must look."""
+
+    flat: bool
+    rounds: int
+    reason: str
+    ts_ns: int
+
+
 OrderMessage = (
     OrderDenied
     | OrderClaimed
@@ -143,4 +166,6 @@ OrderMessage = (
     | TradingStateChanged
     | ExternalOrderSeen
     | PositionMismatch
+    | FlattenProgressed
+    | FlattenFinished
 )

@@ -232,19 +232,40 @@ TRANSITIONS: dict[tuple[OrderStatus, OrderFact], OrderStatus] = {
     (_S.CANCELED, _F.FULLY_FILLED): _S.FILLED,  # a fill in flight beat our cancel
     (_S.EXPIRED, _F.FULLY_FILLED): _S.FILLED,
     (_S.EXPIRED, _F.PARTLY_FILLED): _S.EXPIRED,
+    (_S.REJECTED, _F.FOUND): _S.NEW,  # refused in words and there all the same; adopted with an alarm
+    (_S.REJECTED, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
+    (_S.REJECTED, _F.FULLY_FILLED): _S.FILLED,
+    (_S.ABSENT, _F.SUSPENDED): _S.SUSPENDED,
+    (_S.ABSENT, _F.CANCELED): _S.CANCELED,  # landed late and is gone already
+    (_S.ABSENT, _F.REJECTED): _S.REJECTED,
+    (_S.ABSENT, _F.EXPIRED): _S.EXPIRED,
+    (_S.UNKNOWN, _F.SUSPENDED): _S.SUSPENDED,
+    (_S.SUSPENDED, _F.SUSPENDED): _S.SUSPENDED,
+    (_S.SUSPENDED, _F.ACCEPTED): _S.SUSPENDED,
+    (_S.PENDING_CANCEL, _F.ACTIVATED): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _F.SUSPENDED): _S.PENDING_CANCEL,
 }
 """(status, fact) -> status. A terminal status hears the same terminal fact again without complaint; see
 `next_status`. A pair that is neither is a broken invariant."""
 
 _SAME_AGAIN = {
     _S.FILLED: frozenset(
-        {_F.ACCEPTED, _F.FOUND, _F.ACTIVATED, _F.FULLY_FILLED, _F.PARTLY_FILLED, _F.CANCEL_REFUSED}
+        {
+            _F.ACCEPTED,
+            _F.FOUND,
+            _F.ACTIVATED,
+            _F.FULLY_FILLED,
+            _F.PARTLY_FILLED,
+            _F.CANCEL_REFUSED,
+            _F.SUSPENDED,
+            _F.CANCELED,  # our fills make it whole, whatever else is said
+        }
     ),
     _S.CANCELED: frozenset(
         {_F.ACCEPTED, _F.FOUND, _F.ACTIVATED, _F.CANCELED, _F.CANCEL_REFUSED, _F.SUSPENDED}
     ),
-    _S.REJECTED: frozenset({_F.REJECTED, _F.ACCEPTED, _F.CANCEL_REFUSED}),
-    _S.EXPIRED: frozenset({_F.EXPIRED, _F.ACCEPTED, _F.FOUND, _F.CANCEL_REFUSED}),
+    _S.REJECTED: frozenset({_F.REJECTED, _F.ACCEPTED, _F.CANCEL_REFUSED, _F.UNANSWERED}),
+    _S.EXPIRED: frozenset({_F.EXPIRED, _F.ACCEPTED, _F.FOUND, _F.CANCEL_REFUSED, _F.CANCELED}),
     _S.ABSENT: frozenset({_F.PROVEN_ABSENT, _F.UNANSWERED}),
     _S.DENIED: frozenset[OrderFact](),
 }

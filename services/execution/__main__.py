@@ -1,0 +1,79 @@
+"""`python -m services.execution`: the only sender of orders of one account."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from services.execution.config import ExecutionConfig
+from services.execution.ledger import Commit, LedgerFailed, SqliteLedger
+from services.execution.records import Standing
+from services.execution.shell import Shell
+from shared.domain.control import HaltKind
+from shared.runtime.broker import order_ports
+from shared.runtime.service import Context, serve
+from shared.runtime.session import SessionWatch
+
+LEDGER_RETRY_S = 1.0
+
+
+async def open_ledger(ctx: Context[ExecutionConfig]) -> SqliteLedger:
+    """Return the ledger; while it cannot be written, say so and send nothing."""
+    path = ctx.julie.data_dir / f"execution-{ctx.julie.account_id}.sqlite"
+    said = ""
+    while True:
+        try:
+            ledger = SqliteLedger(path, account_id=ctx.julie.account_id)
+        except LedgerFailed as error:
+            if str(error) != said:
+                said = str(error)
+                ctx.log.error("ledger_failed", why=said)
+            ctx.beat.detail["ledger"] = said[:200]
+            await ctx.clock.sleep(LEDGER_RETRY_S)
+        else:
+            ctx.beat.detail.pop("ledger", None)
+            return ledger
+
+
+async def record_failure(ctx: Context[ExecutionConfig], why: str) -> None:
+    """Latch a halt as soon as the ledger takes writes again; nothing is sent before, or after it.
+
+    What memory knew beyond the ledger is gone with this process: the next start asks the broker.
+    """
+    ctx.log.error("ledger_failed", why=why)
+    ctx.beat.ready = False
+    ctx.beat.detail["ledger"] = why[:200]
+    while True:
+        ledger = await open_ledger(ctx)
+        try:
+            standing = ledger.load().standing or Standing()
+            standing.halts = {**standing.halts, HaltKind.INVARIANT: f"the ledger failed: {why}"}
+            ledger.commit(Commit(steps=[], orders={}, fills={}, standing=standing, cursors={}))
+        except LedgerFailed:
+            await ctx.clock.sleep(LEDGER_RETRY_S)
+        else:
+            return
+        finally:
+            ledger.close()
+
+
+async def run(ctx: Context[ExecutionConfig]) -> None:
+    ledger = await open_ledger(ctx)
+    watch = SessionWatch(ctx.bus, ctx.clock)
+    following = asyncio.create_task(watch.run(), name="session")
+    try:
+        async with order_ports(ctx, watch) as (orders, account):
+            await Shell(ctx, orders=orders, account=account, session=watch, ledger=ledger).run()
+    except* LedgerFailed as group:
+        ledger.close()
+        await record_failure(ctx, str(group.exceptions[0]))
+        raise
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        ledger.close()
+
+
+if __name__ == "__main__":
+    serve("execution", ExecutionConfig, run)

@@ -1,0 +1,142 @@
+"""The account as broker_sync reports it: snapshots, positions, and whether our fills explain them."""
+
+from __future__ import annotations
+
+from services.execution import brackets, fills, trading
+from services.execution.events import Moment, QueryOrder
+from services.execution.orders import want_search
+from services.execution.records import BEFORE
+from services.execution.state import NS_PER_S, Sync
+from services.execution.turn import Turn
+from shared.domain.control import HaltKind
+from shared.domain.execution import PositionMismatch
+from shared.domain.order import OrderStatus
+from shared.domain.report import (
+    AccountReport,
+    FillReport,
+    OrderReport,
+    PositionReport,
+    Report,
+    SnapshotBegun,
+    SnapshotTaken,
+    SyncHealth,
+    SyncState,
+)
+
+VENUE_MARGIN_NS = 2 * NS_PER_S
+"""The broker's clock is read from answers that give whole seconds."""
+
+_WORKING = frozenset(
+    {
+        OrderStatus.NEW,
+        OrderStatus.SUSPENDED,
+        OrderStatus.PARTIALLY_FILLED,
+        OrderStatus.PENDING_CANCEL,
+    }
+)
+
+
+def take(turn: Turn, report: Report) -> None:
+    """Apply one report of broker_sync. Repeated and reordered ones change nothing."""
+    sync = turn.state.sync
+    match report:
+        case OrderReport():
+            sync.seen_orders.add(report.broker_order_id)
+            brackets.see(turn, report)
+        case FillReport():
+            fill(turn, report)
+        case PositionReport(contract_id=contract_id, net_qty=net_qty):
+            sync.positions[contract_id] = net_qty
+            if sync.begun_ns is not None:
+                sync.building[contract_id] = net_qty
+        case AccountReport(can_trade=can_trade):
+            sync.can_trade = can_trade
+        case SyncState(health=health):
+            sync.in_sync = health is SyncHealth.IN_SYNC
+        case SnapshotBegun():
+            sync.begun_ns = turn.at.mono_ns
+            sync.building.clear()
+            sync.seen_orders.clear()
+        case SnapshotTaken(ts_recv_ns=ts_recv_ns):
+            _snapshot(turn, ts_recv_ns)
+
+
+def fill(turn: Turn, report: FillReport) -> None:
+    """Count one fill; one that breaks the books halts trading."""
+    wrong = fills.take(turn, report)
+    if wrong is not None:
+        trading.halt(turn, HaltKind.INVARIANT, wrong)
+
+
+def _snapshot(turn: Turn, ts_recv_ns: int) -> None:
+    state, sync = turn.state, turn.state.sync
+    begun_ns, sync.begun_ns = sync.begun_ns, None
+    if begun_ns is None:
+        return  # its beginning was before we listened: not a whole picture
+    sync.positions = dict(sync.building)
+    age_s = (turn.at.now_ns - ts_recv_ns) / NS_PER_S
+    if age_s <= state.rules.snapshot_age_s_max:
+        sync.complete = True
+    if not sync.complete:
+        return
+    if not state.standing.baselined:
+        _baseline(turn)
+    _query_missing(turn, sync, begun_ns)
+    _compare(turn, sync)
+
+
+def _baseline(turn: Turn) -> None:
+    """The ledger is new: what the account holds already is accepted as held by others, and said."""
+    state = turn.state
+    standing = state.change_standing()
+    standing.baselined = True
+    standing.baseline_venue_ns = baseline_ns(turn.at)
+    standing.baselines = {
+        contract_id: net_qty for contract_id, net_qty in sorted(state.sync.positions.items()) if net_qty
+    }
+    assert all(one.strategy_id == BEFORE for parts in state.fills.values() for one in parts)
+    for contract_id, net_qty in standing.baselines.items():
+        turn.alarm(
+            "baseline",
+            f"the account held {net_qty:+d} of {contract_id} before this ledger began; no strategy owns it",
+        )
+
+
+def baseline_ns(at: Moment) -> int:
+    """Return the venue time before which fills of others lie inside the baseline; 0 while it is unknown."""
+    return at.venue_ns - VENUE_MARGIN_NS if at.venue_ns is not None else 0
+
+
+def _query_missing(turn: Turn, sync: Sync, begun_ns: int) -> None:
+    """A complete picture without an order of ours: it has ended, and one question tells how."""
+    state = turn.state
+    for order in list(state.open.values()):
+        number = order.broker_order_id
+        if number is None or order.status not in _WORKING or number in sync.seen_orders:
+            continue
+        if state.accepted_ns.get(order.client_order_id, 0) < begun_ns:
+            turn.do(QueryOrder(broker_order_id=number))
+
+
+def _compare(turn: Turn, sync: Sync) -> None:
+    """Twice in a row the same difference with nothing on its way is a broken invariant."""
+    state = turn.state
+    before, sync.differences = sync.differences, {}
+    for contract_id in sorted(set(sync.positions) | set(state.net_of_fills) | set(state.standing.baselines)):
+        ours, theirs = state.contract_qty(contract_id), sync.positions.get(contract_id, 0)
+        if ours == theirs or state.in_flight(contract_id):
+            continue
+        want_search(turn, delay_s=0.0)  # a fill we never heard of is the usual reason
+        sync.differences[contract_id] = (ours, theirs)
+        if before.get(contract_id) != (ours, theirs):
+            continue
+        if state.standing.mismatches.get(contract_id) == theirs - ours:
+            continue  # said already
+        standing = state.change_standing()
+        standing.mismatches = {**standing.mismatches, contract_id: theirs - ours}
+        turn.publish(
+            PositionMismatch(contract_id=contract_id, from_fills=ours, at_broker=theirs, ts_ns=turn.at.now_ns)
+        )
+        text = f"{contract_id}: fills make {ours:+d}, the broker holds {theirs:+d}"
+        turn.alarm("position_mismatch", text)
+        trading.halt(turn, HaltKind.INVARIANT, f"position mismatch, {text}")

@@ -1,0 +1,106 @@
+"""Decide what becomes of orders: the only sender of an account's orders thinks here, and only here.
+
+An intent is checked, claimed in the ledger, sent once. Whatever the world does then (no answer, an answer
+that is overtaken, a restart at any point) ends in what the broker can show, never in a guess:
+
+* A claimed id is never sent again by anyone; one failure to send that is proven may be repeated once.
+* What is not known freezes new exposure in its contract until the broker has shown or ruled out the order.
+* Everything that must last is in records; `decide` changes them, the shell commits them before it obeys.
+
+The parts: `intents` asks `shared.domain.risk`, `orders` moves one order along the table, `brackets` finds
+whose an order is, `fills` counts, `answers` takes outcomes, `resolver` ends doubts, `account` compares with
+the broker, `trading` keeps halts, `flatten` makes flat.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import assert_never
+
+from services.execution import account, answers, intents, resolver, trading
+from services.execution.events import (
+    CancelAnswered,
+    CloseAnswered,
+    Command,
+    ControlRead,
+    Event,
+    HeartbeatHeard,
+    IntentRead,
+    MarketRead,
+    ModifyAnswered,
+    OrderQueried,
+    PlaceAnswered,
+    Recovered,
+    ReportRead,
+    Searched,
+    StreamGap,
+    Tick,
+)
+from services.execution.records import ContractRecord
+from services.execution.state import State
+from services.execution.turn import Turn
+from shared.domain.control import HaltKind
+from shared.domain.market import MarketState
+
+
+def decide(event: Event, state: State) -> list[Command]:
+    """Apply one event to `state` and return what must now happen, in order."""
+    turn = Turn(state=state, at=event.at)
+    match event:
+        case IntentRead():
+            turn.cause = event.cause
+            intents.take(turn, event)
+        case ReportRead():
+            turn.cause = event.cause
+            account.take(turn, event.report)
+        case ControlRead():
+            turn.cause = event.cause
+            trading.control(turn, event)
+        case MarketRead():
+            _market(turn, event.market)
+        case Tick():
+            state.session = event.session
+            resolver.due(turn)
+        case HeartbeatHeard():
+            state.heartbeat_ns = event.at.mono_ns
+        case PlaceAnswered():
+            turn.cause = state.orders[event.client_order_id].cause
+            answers.placed(turn, event)
+        case CancelAnswered():
+            answers.canceled(turn, event)
+        case ModifyAnswered():
+            answers.modified(turn, event)
+        case CloseAnswered():
+            answers.closed(turn, event)
+        case Searched():
+            resolver.searched(turn, event)
+        case OrderQueried():
+            resolver.queried(turn, event)
+        case StreamGap():
+            trading.gap(turn, event)
+        case Recovered():
+            if event.lost is not None:
+                turn.alarm("bus_differs", event.lost)
+                trading.halt(turn, HaltKind.INVARIANT, event.lost)
+            resolver.recovered(turn)
+            trading.announce(turn)
+        case _:
+            assert_never(event)
+    return turn.commands
+
+
+def _market(turn: Turn, market: MarketState) -> None:
+    state = turn.state
+    state.markets[market.symbol] = market
+    state.market_heard_ns[market.symbol] = turn.at.mono_ns
+    if market.contract_id and market.contract_id not in state.standing.contracts:
+        tick_size = Decimal(market.tick_size)
+        standing = state.change_standing()
+        standing.contracts = {
+            **standing.contracts,
+            market.contract_id: ContractRecord(
+                symbol=market.symbol,
+                tick_size=tick_size,
+                multiplier=Decimal(market.tick_value) / tick_size,
+            ),
+        }

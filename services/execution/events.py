@@ -1,0 +1,205 @@
+"""What happens to execution, and what it wants done: the shell makes the first and obeys the second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
+
+from shared.broker.port import OrderTicket, Outcome
+from shared.domain.control import Control, SessionHealth
+from shared.domain.execution import OrderMessage
+from shared.domain.market import MarketState
+from shared.domain.order import Intent
+from shared.domain.report import FillReport, OrderReport, PositionReport, Report
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The clocks at one event.
+
+    Attributes:
+        now_ns: Wall clock; it is data, and what crosses processes (expiry) counts by it.
+        mono_ns: Decides every timeout of ours; never jumps.
+        venue_ns: The broker's wall clock, for time windows of its searches; None while unknown.
+    """
+
+    now_ns: int
+    mono_ns: int
+    venue_ns: int | None = None
+
+
+class IntentRead(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: strategy_id: whose stream it came from; an intent may speak for nobody else."""
+
+    intent: Intent
+    strategy_id: str
+    cause: str
+    at: Moment
+
+
+class ReportRead(msgspec.Struct, frozen=True, kw_only=True):
+    report: Report
+    cause: str
+    at: Moment
+
+
+class ControlRead(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: by_operator: from the operator's stream; a message's own word for that proves nothing."""
+
+    control: Control
+    by_operator: bool
+    cause: str
+    at: Moment
+
+
+class StreamGap(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries of a stream that execution must not miss are missing."""
+
+    stream: str
+    what: str
+    missing: str
+    at: Moment
+
+
+class MarketRead(msgspec.Struct, frozen=True, kw_only=True):
+    market: MarketState
+    at: Moment
+
+
+class HeartbeatHeard(msgspec.Struct, frozen=True, kw_only=True):
+    at: Moment
+
+
+class PlaceAnswered(msgspec.Struct, frozen=True, kw_only=True):
+    client_order_id: str
+    outcome: Outcome
+    at: Moment
+
+
+class CancelAnswered(msgspec.Struct, frozen=True, kw_only=True):
+    broker_order_id: int
+    outcome: Outcome
+    at: Moment
+
+
+class ModifyAnswered(msgspec.Struct, frozen=True, kw_only=True):
+    client_order_id: str
+    outcome: Outcome
+    at: Moment
+
+
+class CloseAnswered(msgspec.Struct, frozen=True, kw_only=True):
+    contract_id: str
+    outcome: Outcome
+    at: Moment
+
+
+class Searched(msgspec.Struct, frozen=True, kw_only=True):
+    """The broker's answer to a `Search`, or why there is none (`failure`): that proves nothing."""
+
+    started: Moment
+    at: Moment
+    failure: str | None = None
+    orders: Sequence[OrderReport] = ()
+    working: Sequence[OrderReport] = ()
+    fills: Sequence[FillReport] = ()
+    positions: Sequence[PositionReport] = ()
+
+
+class OrderQueried(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: report: None with `failure` None: the broker says there is no such order."""
+
+    broker_order_id: int
+    report: OrderReport | None
+    failure: str | None
+    at: Moment
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger has been read; what was claimed and not answered is unknown from here on.
+
+    Attributes:
+        lost: In words, what the bus lacks or has too much of; None when it is as the ledger says.
+    """
+
+    lost: str | None
+    at: Moment
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    session: SessionHealth
+    at: Moment
+
+
+Event = (
+    IntentRead
+    | ReportRead
+    | ControlRead
+    | StreamGap
+    | MarketRead
+    | HeartbeatHeard
+    | PlaceAnswered
+    | CancelAnswered
+    | ModifyAnswered
+    | CloseAnswered
+    | Searched
+    | OrderQueried
+    | Recovered
+    | Tick
+)
+
+
+class Publish(msgspec.Struct, frozen=True, kw_only=True):
+    """One step for the ledger, and from there for `orders:{acct}`."""
+
+    message: OrderMessage
+    cause: str
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Send once. The claim is in the same commit that this command follows."""
+
+    ticket: OrderTicket
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True):
+    broker_order_id: int
+
+
+class Modify(msgspec.Struct, frozen=True, kw_only=True):
+    client_order_id: str
+    broker_order_id: int
+    order_qty: int | None
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+
+
+class CloseContract(msgspec.Struct, frozen=True, kw_only=True):
+    contract_id: str
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders (closed ones too), fills and positions of the account; one question for all doubts.
+
+    Attributes:
+        start_ns: Begin of the window in the broker's time.
+        working: Also ask for every order that works now, whoever placed it.
+    """
+
+    start_ns: int
+    working: bool = False
+
+
+class QueryOrder(msgspec.Struct, frozen=True, kw_only=True):
+    broker_order_id: int
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """For a person: something that should not be, in words."""
+
+    name: str
+    text: str
+
+
+Command = Publish | Place | Cancel | Modify | CloseContract | Search | QueryOrder | Alarm

@@ -1,0 +1,129 @@
+"""The figures that risk asks for, taken from the state at one moment."""
+
+from __future__ import annotations
+
+from services.execution.events import Moment
+from services.execution.records import OrderRecord
+from services.execution.state import NS_PER_MS, NS_PER_S, State
+from shared.domain.control import SessionHealth
+from shared.domain.order import Side, SubmitOrder
+from shared.domain.risk import Exposure
+
+NEVER_MS = 1 << 53
+
+
+def contract_of(state: State, intent_symbol: str, strategy_id: str, side: Side) -> str:
+    """Return the contract month an order is for.
+
+    An exit goes to the month in which the strategy holds its position, also after the symbol has rolled to
+    the next one; everything else goes to what the symbol means now.
+    """
+    for (owner, contract_id), book in state.books.items():
+        contract = state.standing.contracts.get(contract_id)
+        held = contract is not None and contract.symbol == intent_symbol
+        if owner == strategy_id and held and book.position.net_qty * side.sign < 0:
+            return contract_id
+    market = state.markets.get(intent_symbol)
+    return market.contract_id if market is not None else ""
+
+
+def exposure(state: State, command: SubmitOrder, contract_id: str, at: Moment) -> Exposure:
+    """Return what is known at `at`; what is sent and unanswered, or unknown, counts as it may still fill."""
+    own_buys, own_sells = _working(state, command.strategy_id, contract_id)
+    longs, shorts = _others(state, command.strategy_id, contract_id)
+    trim(state, at)
+    return Exposure(
+        contract_id=contract_id,
+        trading_state=state.trading_state,
+        halt_reason=state.halt_reason(),
+        net_qty=state.net_qty(command.strategy_id, contract_id),
+        buy_qty=own_buys,
+        sell_qty=own_sells,
+        others_long_qty=longs,
+        others_short_qty=shorts,
+        working_orders=sum(1 for order in state.open.values() if not order.is_protective),
+        frozen=state.is_frozen(contract_id),
+        in_sync=state.sync.in_sync and state.sync.complete,
+        session_active=state.session is SessionHealth.ACTIVE,
+        account_can_trade=state.sync.can_trade,
+        heartbeat_silent_ms=_silent_ms(state, at),
+        reference_age_ms=reference_age_ms(state, command.symbol, at),
+        day_pnl=state.day_pnl(at.venue_ns or at.now_ns),
+        messages_last_s=sum(1 for sent_ns in state.sent_ns if sent_ns > at.mono_ns - NS_PER_S),
+        messages_last_min=len(state.sent_ns),
+        duplicate_of=_alike(state, command, at),
+    )
+
+
+def reference_age_ms(state: State, symbol: str, at: Moment) -> int | None:
+    """Return the market state's age by the worse of two clocks: the feed's word, and when we heard it."""
+    market = state.markets.get(symbol)
+    if market is None:
+        return None
+    vouched_ms = (at.now_ns - market.ts_asof_ns) // NS_PER_MS
+    heard_ms = (at.mono_ns - state.market_heard_ns[symbol]) // NS_PER_MS
+    if vouched_ms < 0:
+        # Written in our future: clocks disagree. A second is tolerated, more is not fresh but wrong.
+        vouched_ms = 0 if vouched_ms > -1_000 else NEVER_MS
+    return max(vouched_ms, heard_ms)
+
+
+def trim(state: State, at: Moment) -> None:
+    """Forget messages older than a minute."""
+    while state.sent_ns and state.sent_ns[0] <= at.mono_ns - 60 * NS_PER_S:
+        state.sent_ns.popleft()
+
+
+def _working(state: State, strategy_id: str, contract_id: str) -> tuple[int, int]:
+    """Return what orders of one strategy may still buy and sell. Protective ones cancel each other."""
+    buys = sells = 0
+    for order in state.open.values():
+        if order.strategy_id != strategy_id or order.contract_id != contract_id or order.is_protective:
+            continue
+        if order.side is Side.BUY:
+            buys += order.leaves_qty
+        else:
+            sells += order.leaves_qty
+    return buys, sells
+
+
+def _others(state: State, strategy_id: str, contract_id: str) -> tuple[int, int]:
+    """Return the worst case of everybody else, longs and shorts apart."""
+    longs = shorts = 0
+    owners = {owner for owner, contract in state.books if contract == contract_id}
+    owners |= {order.strategy_id for order in state.open.values() if order.contract_id == contract_id}
+    for owner in owners - {strategy_id}:
+        net = state.net_qty(owner, contract_id)
+        buys, sells = _working(state, owner, contract_id)
+        longs += max(0, net + buys)
+        shorts += max(0, sells - net)
+    baseline = state.standing.baselines.get(contract_id, 0)
+    return longs + max(0, baseline), shorts + max(0, -baseline)
+
+
+def _silent_ms(state: State, at: Moment) -> int:
+    if state.heartbeat_ns is None:
+        return NEVER_MS
+    return (at.mono_ns - state.heartbeat_ns) // NS_PER_MS
+
+
+def _alike(state: State, command: SubmitOrder, at: Moment) -> str:
+    window_ns = state.rules.limits.duplicate_window_ms * NS_PER_MS
+    for sent_ns, order in reversed(state.recent):
+        if at.mono_ns - sent_ns >= window_ns:
+            break
+        if _same(order, command):
+            return order.client_order_id
+    return ""
+
+
+def _same(order: OrderRecord, command: SubmitOrder) -> bool:
+    return (
+        order.strategy_id == command.strategy_id
+        and order.symbol == command.symbol
+        and order.side is command.side
+        and order.order_qty == command.order_qty
+        and order.limit_price == command.limit_price
+        and order.stop_price == command.stop_price
+        and order.client_order_id != command.client_order_id
+    )

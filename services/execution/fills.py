@@ -1,0 +1,203 @@
+"""Fills: a set by the broker's id, each counted once for the one it belongs to.
+
+Three kinds of fill belong to nobody at first: one that overtook the answer to its own POST (it is counted for
+the account at once and for its strategy when the order's id is known), one of a close that a flatten sent
+(the broker places that order itself, without our tag; it goes to the strategies whose positions it closed),
+and what others did on the account.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from services.execution.orders import observe
+from services.execution.records import BEFORE, EXIT, EXTERNAL, FillRecord, OrderRecord
+from services.execution.state import NS_PER_S, State
+from services.execution.turn import Turn
+from shared.domain.control import HaltKind
+from shared.domain.execution import OrderFilled
+from shared.domain.order import OrderFact
+from shared.domain.position import ZERO
+from shared.domain.report import FillReport
+
+
+def take(turn: Turn, fill: FillReport) -> str | None:
+    """Count one fill; return why trading must halt over it, None in the ordinary case."""
+    state = turn.state
+    known = state.fills.get(fill.fill_id)
+    if fill.voided:
+        return _void(turn, known, fill)
+    if known is not None:
+        _correct_fees(state, known, fill)
+        return None
+    name = state.by_broker_id.get(fill.broker_order_id)
+    order = state.orders[name] if name is not None else None
+    record = _record(state, fill)
+    if order is not None:
+        _count_own(turn, order, record)
+    elif _is_before(state, fill):
+        state.put_fill(msgspec.structs.replace(record, strategy_id=BEFORE))
+    else:
+        _count_foreign(turn, record)
+    return None
+
+
+def adopt_early(turn: Turn, order: OrderRecord) -> None:
+    """Give `order` the fills that were heard before its broker id was known."""
+    state = turn.state
+    assert order.broker_order_id is not None, order
+    early = state.ownerless.get(order.broker_order_id, ())
+    for fill in sorted(early, key=lambda one: (one.ts_event_ns, one.fill_id)):
+        state.drop_fill(fill)
+        _count_own(turn, state.orders[order.client_order_id], fill)
+
+
+def attribute_closes(turn: Turn) -> None:
+    """Give fills of a flatten's closes to the strategies, once no order of ours could claim them."""
+    state = turn.state
+    waiting = [
+        fill
+        for fills in state.ownerless.values()
+        for fill in fills
+        if fill.contract_id in state.standing.closes and not state.is_doubtful(fill.contract_id)
+    ]
+    for fill in waiting:
+        if any(
+            contract == fill.contract_id
+            and strategy_id != EXTERNAL
+            and state.net_qty(strategy_id, contract) * fill.side.sign < 0
+            for strategy_id, contract in list(state.books)
+        ):
+            state.drop_fill(fill)
+            _count_foreign(turn, fill)
+
+
+def _record(state: State, fill: FillReport) -> FillRecord:
+    contract = state.standing.contracts.get(fill.contract_id)
+    return FillRecord(
+        fill_id=fill.fill_id,
+        broker_order_id=fill.broker_order_id,
+        contract_id=fill.contract_id,
+        side=fill.side,
+        qty=fill.last_qty,
+        px=fill.last_px,
+        fees=fill.fees,
+        multiplier=contract.multiplier if contract is not None else ZERO,
+        ts_event_ns=fill.ts_event_ns,
+    )
+
+
+def _count_own(turn: Turn, order: OrderRecord, fill: FillRecord) -> None:
+    state = turn.state
+    own = msgspec.structs.replace(
+        fill,
+        client_order_id=order.client_order_id,
+        strategy_id=order.strategy_id,
+        multiplier=order.multiplier,
+    )
+    realized = state.put_fill(own)
+    cum_qty = order.cum_qty + own.qty
+    leaves_qty = max(0, order.order_qty - cum_qty)
+    if cum_qty > order.order_qty and not order.is_protective:
+        text = f"{order.client_order_id}: {cum_qty} filled of {order.order_qty}"
+        turn.alarm("overfilled", text)
+    publish(turn, own, order.role, cum_qty, leaves_qty, realized)
+    fact = OrderFact.PARTLY_FILLED if leaves_qty else OrderFact.FULLY_FILLED
+    observe(turn, order, fact, cum_qty=cum_qty, broker_cum_qty=max(cum_qty, order.broker_cum_qty))
+    settle(turn, own, at_once=order.role == EXIT)
+
+
+def publish(turn: Turn, fill: FillRecord, role: str, cum_qty: int, leaves_qty: int, realized: object) -> None:
+    """Tell the strategy; `realized` is the gross result of the closing part."""
+    state = turn.state
+    position = state.book(fill.strategy_id, fill.contract_id).position
+    contract = state.standing.contracts.get(fill.contract_id)
+    order = state.orders.get(fill.client_order_id)
+    symbol = order.symbol if order is not None else contract.symbol if contract is not None else ""
+    turn.publish(
+        OrderFilled(
+            client_order_id=fill.client_order_id,
+            strategy_id=fill.strategy_id,
+            symbol=symbol,
+            fill_id=fill.fill_id,
+            side=fill.side,
+            last_qty=fill.qty,
+            last_px=fill.px,
+            cum_qty=cum_qty,
+            leaves_qty=leaves_qty,
+            fees=fill.fees,
+            realized_pnl=realized,  # type: ignore[arg-type]
+            strategy_net_qty=position.net_qty,
+            strategy_avg_px=position.avg_px,
+            ts_event_ns=fill.ts_event_ns,
+            ts_ns=turn.at.now_ns,
+            role=role,
+        )
+    )
+
+
+def settle(turn: Turn, fill: FillRecord, *, at_once: bool) -> None:
+    """Note when protective orders are left without a position; the broker's own OCO gets a moment first."""
+    state = turn.state
+    if state.net_qty(fill.strategy_id, fill.contract_id):
+        return
+    delay_s = 0.0 if at_once else state.rules.orphan_after_s
+    for order in state.open.values():
+        same = order.strategy_id == fill.strategy_id and order.contract_id == fill.contract_id
+        if same and order.is_protective:
+            due_ns = turn.at.mono_ns + round(delay_s * NS_PER_S)
+            state.orphans_due.setdefault(order.client_order_id, due_ns)
+
+
+def _count_foreign(turn: Turn, fill: FillRecord) -> None:
+    """Count a fill of an order that is not ours, or not yet known to be."""
+    state = turn.state
+    rest = fill.qty
+    part = 0
+    if fill.contract_id in state.standing.closes and not state.is_doubtful(fill.contract_id):
+        for strategy_id in sorted({name for name, contract in state.books if contract == fill.contract_id}):
+            net = state.net_qty(strategy_id, fill.contract_id)
+            if strategy_id == EXTERNAL or net * fill.side.sign >= 0 or rest == 0:
+                continue
+            qty = min(rest, abs(net))
+            share = msgspec.structs.replace(
+                fill,
+                part=part,
+                qty=qty,
+                fees=fill.fees * qty / fill.qty,
+                strategy_id=strategy_id,
+                client_order_id=f"flatten:{fill.broker_order_id}",
+            )
+            realized = state.put_fill(share)
+            publish(turn, share, EXIT, qty, 0, realized)
+            settle(turn, share, at_once=True)
+            rest -= qty
+            part += 1
+    if rest:
+        state.put_fill(msgspec.structs.replace(fill, part=part, qty=rest, fees=fill.fees * rest / fill.qty))
+
+
+def _is_before(state: State, fill: FillReport) -> bool:
+    """Is it of a time that the baseline contains?"""
+    standing = state.standing
+    return not standing.baselined or fill.ts_event_ns < standing.baseline_venue_ns
+
+
+def _correct_fees(state: State, known: list[FillRecord], fill: FillReport) -> None:
+    """Take over fees that came later: a hub's row may lack what the search's row has."""
+    if len(known) != 1 or known[0].fees == fill.fees or not fill.fees:
+        return
+    record = known[0]
+    state.drop_fill(record)
+    state.put_fill(msgspec.structs.replace(record, fees=fill.fees))
+
+
+def _void(turn: Turn, known: list[FillRecord] | None, fill: FillReport) -> str | None:
+    if known is None:
+        return None
+    own = any(record.client_order_id for record in known)
+    for record in list(known):
+        turn.state.drop_fill(record)
+    text = f"fill {fill.fill_id} of broker order {fill.broker_order_id} was voided by the broker"
+    turn.alarm("fill_voided", text)
+    return f"{HaltKind.INVARIANT}: {text}" if own else None

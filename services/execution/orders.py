@@ -1,0 +1,166 @@
+"""One order's life: facts move its status along the table, and every change is published once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from services.execution.events import Cancel
+from services.execution.records import OrderRecord
+from services.execution.state import NS_PER_S, Check, Doubt
+from services.execution.turn import Turn
+from shared.domain.execution import OrderUpdated
+from shared.domain.order import ImpossibleTransition, OrderFact, OrderStatus, next_status
+from shared.domain.report import OrderReport
+
+_VISIBLE = ("status", "order_qty", "broker_order_id", "limit_price", "stop_price")
+_BY_FILLS = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+FACTS = {
+    OrderStatus.PENDING_NEW: OrderFact.FOUND,
+    OrderStatus.NEW: OrderFact.FOUND,
+    OrderStatus.SUSPENDED: OrderFact.SUSPENDED,
+    OrderStatus.PARTIALLY_FILLED: OrderFact.FOUND,
+    OrderStatus.FILLED: OrderFact.FOUND,  # our own fills make it filled: they carry price and fees
+    OrderStatus.PENDING_CANCEL: OrderFact.FOUND,
+    OrderStatus.CANCELED: OrderFact.CANCELED,
+    OrderStatus.REJECTED: OrderFact.REJECTED,
+    OrderStatus.EXPIRED: OrderFact.EXPIRED,
+    OrderStatus.UNKNOWN: OrderFact.FOUND,
+}
+"""What a report's status says of the order; the broker's side of the transition table."""
+
+
+def updated(order: OrderRecord, turn: Turn) -> OrderUpdated:
+    """Return the message that says where `order` stands."""
+    return OrderUpdated(
+        client_order_id=order.client_order_id,
+        strategy_id=order.strategy_id,
+        symbol=order.symbol,
+        status=order.status,
+        reason=order.reason,
+        ts_ns=turn.at.now_ns,
+        side=order.side,
+        order_qty=order.order_qty,
+        cum_qty=order.cum_qty,
+        broker_order_id=order.broker_order_id,
+        role=order.role,
+        parent_client_order_id=order.parent,
+        limit_price=order.limit_price,
+        stop_price=order.stop_price,
+    )
+
+
+def advance(turn: Turn, order: OrderRecord, fact: OrderFact, **changes: Any) -> OrderRecord:
+    """Apply one fact, keep the order, publish what others can see of the change.
+
+    Raises:
+        ImpossibleTransition: A fact of ours that cannot be: a bug.
+    """
+    status = next_status(order.status, fact)
+    changed = msgspec.structs.replace(order, status=status, **changes)
+    if status in _BY_FILLS:
+        by_fills = OrderStatus.PARTIALLY_FILLED if changed.cum_qty else OrderStatus.NEW
+        changed = msgspec.structs.replace(changed, status=by_fills)
+    return store(turn, order, changed)
+
+
+def store(turn: Turn, before: OrderRecord, after: OrderRecord) -> OrderRecord:
+    """Keep `after`; publish it when anything visible differs."""
+    if after == before:
+        return after
+    state = turn.state
+    state.put_order(after)
+    if after.status is not OrderStatus.UNKNOWN:
+        state.doubts.pop(after.client_order_id, None)
+    if any(getattr(after, name) != getattr(before, name) for name in _VISIBLE):
+        turn.publish(updated(after, turn))
+    if after.cancel_wanted and after.broker_order_id is not None:
+        return cancel(turn, after, after.reason)
+    return after
+
+
+def observe(turn: Turn, order: OrderRecord, fact: OrderFact, **changes: Any) -> OrderRecord:
+    """Apply a fact of the broker. What cannot be is an alarm and changes nothing: input is never asserted."""
+    landed_late = order.status in (OrderStatus.ABSENT, OrderStatus.REJECTED)
+    try:
+        after = advance(turn, order, fact, **changes)
+    except ImpossibleTransition as error:
+        turn.alarm("impossible_report", f"{order.client_order_id}: {error}")
+        return order
+    if landed_late and after.status is not order.status:
+        text = f"{order.client_order_id}: given up as {order.status}, and the broker has it: {after.status}"
+        turn.alarm("late_landing", text)
+    return after
+
+
+def report(turn: Turn, order: OrderRecord, seen: OrderReport) -> OrderRecord:
+    """Apply what the broker says of an order of ours."""
+    changes: dict[str, Any] = {"broker_order_id": seen.broker_order_id}
+    changes["broker_cum_qty"] = max(order.broker_cum_qty, seen.cum_qty)
+    if seen.status is OrderStatus.FILLED:
+        changes["broker_cum_qty"] = max(changes["broker_cum_qty"], seen.order_qty)
+    if seen.ts_event_ns >= order.ts_broker_ns:
+        changes["ts_broker_ns"] = seen.ts_event_ns
+        changes["order_qty"] = max(seen.order_qty, order.cum_qty, 1)
+        changes["limit_price"] = seen.limit_price if seen.limit_price is not None else order.limit_price
+        changes["stop_price"] = seen.stop_price if seen.stop_price is not None else order.stop_price
+    fact = FACTS.get(seen.status, OrderFact.FOUND)
+    if fact is OrderFact.FOUND and order.status is OrderStatus.SUSPENDED:
+        fact = OrderFact.ACTIVATED
+    if fact is OrderFact.SUSPENDED and seen.ts_event_ns < order.ts_broker_ns:
+        fact = OrderFact.FOUND  # an old word about a child that works by now
+    if fact is OrderFact.SUSPENDED and order.status in _BY_FILLS:
+        fact = OrderFact.FOUND  # a working child does not fall asleep again
+    after = observe(turn, order, fact, **changes)
+    if after.missing_qty:
+        want_search(turn, delay_s=1.0)
+    return after
+
+
+def unknown(turn: Turn, order: OrderRecord, reason: str) -> OrderRecord:
+    """The broker may or may not have it: from here on only evidence decides."""
+    after = advance(turn, order, OrderFact.UNANSWERED, reason=reason)
+    if after.status is OrderStatus.UNKNOWN:
+        turn.state.doubts.setdefault(after.client_order_id, Doubt(since_ns=turn.at.mono_ns))
+        turn.state.search_attempt = 0
+        want_search(turn, delay_s=0.5)
+    return after
+
+
+def want_search(turn: Turn, *, delay_s: float) -> None:
+    """Ask the broker for orders, fills and positions, not later than in `delay_s`."""
+    due_ns = turn.at.mono_ns + round(delay_s * NS_PER_S)
+    current = turn.state.search_due_ns
+    turn.state.search_due_ns = due_ns if current is None else min(current, due_ns)
+
+
+def want_check(turn: Turn, broker_order_id: int, *, delay_s: float) -> None:
+    """Have a fresh look at one order after `delay_s`, whatever its report says meanwhile."""
+    due_ns = turn.at.mono_ns + round(delay_s * NS_PER_S)
+    turn.state.checks[broker_order_id] = Check(due_ns=due_ns)
+
+
+def cancel(turn: Turn, order: OrderRecord, reason: str) -> OrderRecord:
+    """Send a cancel, or remember it until the broker's id of the order is known."""
+    state = turn.state
+    if not order.status.may_fill:
+        return order
+    if order.broker_order_id is None:
+        return store(turn, order, msgspec.structs.replace(order, cancel_wanted=True, reason=reason))
+    if order.broker_order_id in state.cancels_running:
+        return order
+    after = order
+    if order.status is not OrderStatus.UNKNOWN:
+        after = advance(turn, order, OrderFact.CANCEL_SENT, cancel_wanted=False, reason=reason)
+    send_cancel(turn, order.broker_order_id)
+    return after
+
+
+def send_cancel(turn: Turn, broker_order_id: int) -> None:
+    """Send one cancel; its effect is judged by the order's state, not by the answer."""
+    state = turn.state
+    state.cancels_running.add(broker_order_id)
+    state.cancels_sent[broker_order_id] = state.cancels_sent.get(broker_order_id, 0) + 1
+    turn.do(Cancel(broker_order_id=broker_order_id))

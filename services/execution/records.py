@@ -1,0 +1,139 @@
+"""What the ledger keeps: one record per order, per fill, and one of everything else that must last."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from shared.domain.control import HaltKind
+from shared.domain.order import OrderStatus, OrderType, Side
+
+ENTRY, EXIT, STOP_LOSS, TAKE_PROFIT = "entry", "exit", "stop_loss", "take_profit"
+PROTECTIVE = frozenset({STOP_LOSS, TAKE_PROFIT})
+
+EXTERNAL = ""
+"""Strategy of what was done on the account by others: by hand, by another program."""
+BEFORE = "-"
+"""Strategy of fills from before the ledger began: they are inside the baseline, counted nowhere else."""
+
+
+class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The latest state of one order.
+
+    Attributes:
+        venue_claimed_ns: The broker's clock at the claim, where it was known.
+        broker_cum_qty: Filled as the broker says; what our fills lack of it is still exposure.
+        attempts: POSTs that may have been made; a second one only after a proven failure to send.
+        cancel_wanted: Cancel as soon as the broker's id is known.
+        ts_broker_ns: The broker's time of the newest report; older ones change no price and no size.
+    """
+
+    client_order_id: str
+    strategy_id: str
+    symbol: str
+    contract_id: str
+    side: Side
+    order_qty: int
+    order_type: OrderType
+    cause: str
+    tick_size: Decimal
+    multiplier: Decimal
+    ts_claimed_ns: int
+    expires_at_ns: int = 0
+    venue_claimed_ns: int | None = None
+    status: OrderStatus = OrderStatus.PENDING_NEW
+    reason: str = ""
+    role: str = ENTRY
+    parent: str | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    stop_loss_ticks: int | None = None
+    take_profit_ticks: int | None = None
+    reduce_only: bool = False
+    cum_qty: int = 0
+    broker_order_id: int | None = None
+    broker_cum_qty: int = 0
+    attempts: int = 1
+    cancel_wanted: bool = False
+    ts_broker_ns: int = 0
+
+    @property
+    def missing_qty(self) -> int:
+        """Contracts the broker says are filled and whose fills we have not seen."""
+        return max(0, self.broker_cum_qty - self.cum_qty)
+
+    @property
+    def leaves_qty(self) -> int:
+        """Contracts that may still change the position as we know it."""
+        if self.status.may_fill:
+            return max(0, self.order_qty - self.cum_qty)
+        return self.missing_qty
+
+    @property
+    def is_protective(self) -> bool:
+        return self.role in PROTECTIVE
+
+
+class FillRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One fill, or one strategy's part of it. (`fill_id`, `part`) is unique.
+
+    Attributes:
+        client_order_id: Empty while nobody knows whose it is, and for what others did.
+    """
+
+    fill_id: int
+    broker_order_id: int
+    contract_id: str
+    side: Side
+    qty: int
+    px: Decimal
+    fees: Decimal
+    multiplier: Decimal
+    ts_event_ns: int
+    part: int = 0
+    client_order_id: str = ""
+    strategy_id: str = EXTERNAL
+
+    @property
+    def signed_qty(self) -> int:
+        return self.side.sign * self.qty
+
+
+class FlattenRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A flatten that is under way; it survives a restart and goes on from a fresh look."""
+
+    reason: str
+    ts_ns: int
+    symbol: str | None = None
+    rounds: int = 0
+
+
+class ContractRecord(msgspec.Struct, frozen=True, kw_only=True):
+    symbol: str
+    tick_size: Decimal
+    multiplier: Decimal
+
+
+class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Everything else that lasts; small, and written whole.
+
+    Attributes:
+        baselined: The first complete picture of the account has been seen.
+        baselines: contract -> position that our fills do not explain and a person or the start accepted.
+        baseline_venue_ns: Fills of others before this lie inside the baselines.
+        externals: Broker ids of orders of others that have been announced.
+        closes: contract -> our clock when a close was sent last; its fills belong to the strategies.
+        acked_seq: Up to where the bus had acknowledged `orders:{acct}`.
+    """
+
+    halts: dict[HaltKind, str] = {}
+    baselined: bool = False
+    baselines: dict[str, int] = {}
+    baseline_venue_ns: int = 0
+    externals: list[int] = []
+    flatten: FlattenRecord | None = None
+    closes: dict[str, int] = {}
+    contracts: dict[str, ContractRecord] = {}
+    mismatches: dict[str, int] = {}
+    acked_seq: int = 0

@@ -1,0 +1,169 @@
+"""Doubts and their ends: what is due at a tick, and what a search proves.
+
+One search answers all doubts at once: every order of the window, closed ones too, every fill, every position.
+Found is found. Not found is nothing by itself: it needs several searches that succeeded, a time in which
+a late landing would have shown, and a position that is explained without the order.
+"""
+
+from __future__ import annotations
+
+from services.execution import account, brackets, flatten, orders
+from services.execution.events import OrderQueried, QueryOrder, Search, Searched
+from services.execution.records import OrderRecord
+from services.execution.state import NS_PER_S, Check, State
+from services.execution.turn import Turn
+from shared.domain.order import OrderFact, OrderStatus
+
+SEARCH_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Between searches while something is in doubt; the last one repeats."""
+CHECK_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+WINDOW_MARGIN_S = 60.0
+"""Searches begin this long before the claim: clocks differ."""
+
+
+def recovered(turn: Turn) -> None:
+    """After a start: what was claimed and never answered may be anywhere."""
+    state = turn.state
+    for order in list(state.open.values()):
+        if order.status in (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN) and order.broker_order_id is None:
+            orders.unknown(turn, order, "restarted before an answer was recorded")
+        elif order.status is OrderStatus.PENDING_CANCEL and order.broker_order_id is not None:
+            orders.want_check(turn, order.broker_order_id, delay_s=0.0)
+        elif order.missing_qty:
+            orders.want_search(turn, delay_s=0.0)
+    _remember_pace(turn)
+    if state.standing.flatten is not None:
+        state.flatten_due_ns = turn.at.mono_ns
+    # Always one look: it settles old doubts, and its answer tells the broker's time.
+    orders.want_search(turn, delay_s=0.0)
+    state.recovered = True
+
+
+def _remember_pace(turn: Turn) -> None:
+    """Count what was sent in the minute before the restart, so that restarting is no way around limits."""
+    state, at = turn.state, turn.at
+    sent = [order for order in state.orders.values() if order.attempts and order.parent is None]
+    for order in sorted(sent, key=lambda one: one.ts_claimed_ns):
+        age_ns = max(0, at.now_ns - order.ts_claimed_ns)
+        if age_ns < 60 * NS_PER_S:
+            state.sent_ns.append(at.mono_ns - age_ns)
+            state.recent.append((at.mono_ns - age_ns, order))
+
+
+def due(turn: Turn) -> None:
+    """Ask what is due."""
+    state = turn.state
+    brackets.cancel_orphans(turn)
+    for number, check in sorted(state.checks.items()):
+        if check.due_ns <= turn.at.mono_ns:
+            pause_s = CHECK_PAUSES_S[min(check.attempt, len(CHECK_PAUSES_S) - 1)]
+            later_ns = turn.at.mono_ns + round(pause_s * NS_PER_S)
+            state.checks[number] = Check(due_ns=later_ns, attempt=check.attempt + 1)
+            turn.do(QueryOrder(broker_order_id=number))
+    if (
+        state.search_due_ns is not None
+        and state.search_due_ns <= turn.at.mono_ns
+        and not state.search_running
+    ):
+        state.search_due_ns = None
+        state.search_running = True
+        working = state.standing.flatten is not None
+        turn.do(Search(start_ns=_window_start(state, turn), working=working))
+
+
+def _window_start(state: State, turn: Turn) -> int:
+    """Return where a search begins in the broker's time, early enough for everything in doubt."""
+    begins = [
+        _venue_claim_ns(state, turn, order)
+        for order in state.open.values()
+        if order.client_order_id in state.doubts or order.missing_qty
+    ]
+    now_ns = turn.at.venue_ns or turn.at.now_ns
+    begins += [now_ns - round(WINDOW_MARGIN_S * 60 * state.rules.market_speed * NS_PER_S)]
+    return max(0, min(begins) - round(WINDOW_MARGIN_S * state.rules.market_speed * NS_PER_S))
+
+
+def _venue_claim_ns(state: State, turn: Turn, order: OrderRecord) -> int:
+    if order.venue_claimed_ns is not None:
+        return order.venue_claimed_ns
+    if not state.rules.venue_clock:
+        return order.ts_claimed_ns
+    if turn.at.venue_ns is None:
+        return 0
+    elapsed_ns = max(0, turn.at.now_ns - order.ts_claimed_ns)
+    return turn.at.venue_ns - round(elapsed_ns * state.rules.market_speed)
+
+
+def searched(turn: Turn, look: Searched) -> None:
+    """Take a search: first what it shows, then what it proves by not showing."""
+    state = turn.state
+    state.search_running = False
+    if look.failure is None:
+        state.searched = True
+        for seen in (*look.orders, *look.working):
+            brackets.see(turn, seen)
+        for fill in look.fills:
+            account.fill(turn, fill)
+        at_broker = {one.contract_id: one.net_qty for one in look.positions}
+        for name in sorted(state.doubts):
+            _not_found(turn, state.orders[name], look, at_broker)
+        flatten.searched(turn, look)
+    incomplete = any(order.missing_qty for order in state.open.values())
+    if not state.searched or state.doubts or incomplete or _flattening(state, look):
+        pause_s = SEARCH_PAUSES_S[min(state.search_attempt, len(SEARCH_PAUSES_S) - 1)]
+        state.search_attempt += 1
+        orders.want_search(turn, delay_s=pause_s)
+    else:
+        state.search_attempt = 0
+
+
+def _flattening(state: State, look: Searched) -> bool:
+    return state.standing.flatten is not None and (look.failure is not None or state.search_due_ns is None)
+
+
+def _not_found(turn: Turn, order: OrderRecord, look: Searched, at_broker: dict[str, int]) -> None:
+    """Count one search that succeeded and does not show `order`; give it up when the evidence is whole."""
+    state = turn.state
+    doubt = state.doubts[order.client_order_id]
+    if look.started.mono_ns < doubt.since_ns:
+        return  # asked before the doubt: proves nothing
+    doubt.good_searches += 1
+    waited_s = (look.started.mono_ns - doubt.since_ns) / NS_PER_S
+    if doubt.good_searches < state.rules.searches_min or waited_s < state.rules.quarantine_s:
+        return
+    ours, theirs = state.contract_qty(order.contract_id), at_broker.get(order.contract_id, 0)
+    if ours != theirs:
+        text = (
+            f"{order.client_order_id}: not found, but fills make {ours:+d} and the broker holds {theirs:+d}"
+        )
+        turn.alarm("unexplained_position", text)
+        return
+    reason = f"not at the broker after {doubt.good_searches} searches in {waited_s:.0f} s"
+    orders.advance(turn, order, OrderFact.PROVEN_ABSENT, reason=reason)
+    if not state.is_doubtful(order.contract_id):
+        brackets.judge_unmatched(turn)
+
+
+def queried(turn: Turn, answer: OrderQueried) -> None:
+    """Take a fresh look at one order; a cancel that had no effect is sent again, a few times."""
+    state = turn.state
+    number = answer.broker_order_id
+    if answer.failure is not None:
+        return  # asked again when the check is due again
+    if answer.report is None:
+        state.checks.pop(number, None)
+        turn.alarm("order_vanished", f"the broker says there is no order {number}, which it had accepted")
+        return
+    brackets.see(turn, answer.report)
+    name = state.by_broker_id.get(number)
+    order = state.orders[name] if name is not None else None
+    if order is None or order.status is not OrderStatus.PENDING_CANCEL:
+        state.checks.pop(number, None)
+        return
+    if number in state.cancels_running or not answer.report.status.may_fill:
+        return
+    if state.cancels_sent.get(number, 0) < state.rules.cancels_max:
+        orders.send_cancel(turn, number)
+    else:
+        state.checks.pop(number, None)
+        turn.alarm("cancel_without_effect", f"{name}: still working after {state.rules.cancels_max} cancels")

@@ -1,0 +1,165 @@
+"""What leaves for the broker: each command is one call, made as a task, and its answer is one event.
+
+Nothing here decides and nothing is repeated. A task that fails by a bug, or because the ledger did not take
+its answer, stops the process at the next `check`: nothing may go on as if it had been recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from services.execution.config import ExecutionConfig
+from services.execution.events import (
+    Cancel,
+    CancelAnswered,
+    CloseAnswered,
+    CloseContract,
+    Event,
+    Modify,
+    ModifyAnswered,
+    Moment,
+    OrderQueried,
+    Place,
+    PlaceAnswered,
+    QueryOrder,
+    Search,
+    Searched,
+)
+from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
+from shared.broker.port import AccountPort, OrderPort
+from shared.domain.control import SessionHealth
+from shared.runtime.service import Context
+
+Call = Place | Cancel | Modify | CloseContract | Search | QueryOrder
+
+SESSION_WAIT_S = 0.1
+
+
+class Session(Protocol):
+    """The broker session, read only."""
+
+    @property
+    def health(self) -> SessionHealth: ...
+
+    def token(self) -> str | None: ...
+
+
+class Sender:
+    """Makes the calls and hands their answers to `answer`."""
+
+    def __init__(
+        self,
+        ctx: Context[ExecutionConfig],
+        *,
+        orders: OrderPort,
+        account: AccountPort,
+        session: Session,
+        answer: Callable[[Event], None],
+    ) -> None:
+        self._clock = ctx.clock
+        self._log = ctx.log
+        self._account_id = ctx.julie.account_id
+        self._venue_clock = ctx.julie.market_clock == "venue"
+        self._orders = orders
+        self._account = account
+        self._session = session
+        self._answer = answer
+        self._running: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+
+    def now(self) -> Moment:
+        """Return the clocks, the broker's as far as its answers told."""
+        now_ns = self._clock.now_ns()
+        venue_ns: int | None = now_ns
+        if self._venue_clock:
+            venue_ns = self._orders.venue_now_ns() or self._account.venue_now_ns()
+        return Moment(now_ns=now_ns, mono_ns=self._clock.monotonic_ns(), venue_ns=venue_ns)
+
+    def send(self, call: Call) -> None:
+        """Begin one call; it has left this turn of the loop as the next thing."""
+        task = asyncio.get_running_loop().create_task(self._call(call))
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    def check(self) -> None:
+        """Raise what a call failed with."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def finish(self, wait_s: float) -> None:
+        """Wait for answers to what was sent, at most `wait_s`; what has none then is unknown."""
+        if not self._running:
+            return
+        _, late = await asyncio.wait(set(self._running), timeout=wait_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = task.exception()
+
+    async def _call(self, call: Call) -> None:
+        account_id = self._account_id
+        match call:
+            case Place(ticket=ticket):
+                outcome = await self._orders.place(ticket)
+                name = ticket.client_order_id
+                self._answer(PlaceAnswered(client_order_id=name, outcome=outcome, at=self.now()))
+            case Cancel(broker_order_id=number):
+                outcome = await self._orders.cancel(account_id, number)
+                self._answer(CancelAnswered(broker_order_id=number, outcome=outcome, at=self.now()))
+            case Modify(client_order_id=name, broker_order_id=number):
+                outcome = await self._orders.modify(
+                    account_id,
+                    number,
+                    order_qty=call.order_qty,
+                    limit_price=call.limit_price,
+                    stop_price=call.stop_price,
+                )
+                self._answer(ModifyAnswered(client_order_id=name, outcome=outcome, at=self.now()))
+            case CloseContract(contract_id=contract_id):
+                outcome = await self._orders.close_contract(account_id, contract_id)
+                self._answer(CloseAnswered(contract_id=contract_id, outcome=outcome, at=self.now()))
+            case Search():
+                await self._search(call)
+            case QueryOrder(broker_order_id=number):
+                await self._query(number)
+
+    async def _search(self, call: Search) -> None:
+        started = self.now()
+        if self._session.token() is None:
+            await self._clock.sleep(SESSION_WAIT_S)
+            self._answer(Searched(started=started, at=self.now(), failure="there is no session yet"))
+            return
+        account, account_id = self._account, self._account_id
+        try:
+            orders = await account.orders_since(account_id, call.start_ns)
+            fills = await account.fills_since(account_id, call.start_ns)
+            positions = await account.positions(account_id)
+            working = await account.working_orders(account_id) if call.working else []
+        except (BrokerQueryFailed, LimiterUnavailable) as error:
+            self._log.warning("search_failed", why=str(error))
+            self._answer(Searched(started=started, at=self.now(), failure=str(error)))
+            return
+        self._answer(
+            Searched(
+                started=started,
+                at=self.now(),
+                orders=orders,
+                fills=fills,
+                positions=positions,
+                working=working,
+            )
+        )
+
+    async def _query(self, number: int) -> None:
+        report, failure = None, None
+        try:
+            report = await self._account.order_by_id(self._account_id, number)
+        except (BrokerQueryFailed, LimiterUnavailable) as error:
+            failure = str(error)
+        self._answer(OrderQueried(broker_order_id=number, report=report, failure=failure, at=self.now()))

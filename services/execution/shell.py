@@ -1,0 +1,334 @@
+"""Execution's I/O: streams in, one commit, then POSTs and the outbox.
+
+Between reading an intent and its POST there are decoding, the decision and one fsynced commit, and nothing
+else: no await, no round trip. POSTs and questions to the broker run as tasks (`sender.py`), so a slow broker
+delays neither reports nor cancels nor control.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from services.execution.config import ExecutionConfig
+from services.execution.core import decide
+from services.execution.events import (
+    Alarm,
+    Command,
+    ControlRead,
+    Event,
+    HeartbeatHeard,
+    IntentRead,
+    MarketRead,
+    Publish,
+    Recovered,
+    ReportRead,
+    StreamGap,
+    Tick,
+)
+from services.execution.ledger import Commit, Ledger, Step
+from services.execution.outbox import Outbox, Position
+from services.execution.sender import Sender, Session
+from services.execution.state import NS_PER_S, Dirty, State
+from shared.broker.port import AccountPort, OrderPort
+from shared.bus.port import BusAway, BusRefused, Entry
+from shared.domain.control import Beat, Flatten, Halt, Resume
+from shared.domain.market import MarketState
+from shared.domain.order import CancelOrder, ClosePosition, ModifyOrder, SubmitOrder
+from shared.domain.report import (
+    AccountReport,
+    FillReport,
+    OrderReport,
+    PositionReport,
+    SnapshotBegun,
+    SnapshotTaken,
+    SyncState,
+)
+from shared.runtime.service import Context
+from shared.wire import topics
+from shared.wire.codec import MessageRefused, decode, encode, kind_of
+
+HEARTBEAT = "heartbeat"
+CURSORS_S = 5.0
+"""Cursors that moved over entries without effect are written this often; reading those again is harmless."""
+FENCE_CHECK_S = 0.25
+RECALL_ENTRIES = 5_000
+"""How far back the newest whole picture of the account is looked for at the start."""
+
+_CONTROL, _REPORTS, _INTENTS = 0, 1, 2
+
+
+class Shell:
+    """One account's sender of orders."""
+
+    def __init__(
+        self,
+        ctx: Context[ExecutionConfig],
+        *,
+        orders: OrderPort,
+        account: AccountPort,
+        session: Session,
+        ledger: Ledger,
+    ) -> None:
+        self._ctx = ctx
+        self._session = session
+        self._sender = Sender(ctx, orders=orders, account=account, session=session, answer=self._apply)
+        self._ledger = ledger
+        self._account_id = ctx.julie.account_id
+        self._duty = ctx.beat.duty("orders", interval_s=1.0)
+        self._reader = ctx.bus.reader()
+        self._followed: set[str] = set()
+        self._intents: list[str] = []
+        self._cursors: dict[str, str] = {}
+        self._unsaved: dict[str, str] = {}
+        self._saved_ns = 0
+        self._alarms = 0
+        self._outbox: Outbox | None = None
+        self.state = State(ctx.config.rules(ctx.julie))
+        self._now = self._sender.now
+
+    async def run(self) -> None:
+        """Recover, then work until cancelled."""
+        await self._recover()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(), name="read")
+                tasks.create_task(self._tick(), name="tick")
+                tasks.create_task(self._markets(), name="markets")
+                tasks.create_task(self._beats(), name="beats")
+                tasks.create_task(self._discover(), name="discover")
+                tasks.create_task(self._fence(), name="fence")
+        finally:
+            await self._finish()
+
+    # -- start and end ----------------------------------------------------------
+
+    async def _recover(self) -> None:
+        contents = self._ledger.load()
+        self.state.load(contents.standing, contents.orders, contents.fills)
+        self._cursors = contents.cursors
+        writer = await self._ctx.bus.open(topics.orders(self._account_id))
+        self._outbox = Outbox(writer, self._ledger)
+        acked_seq = self.state.standing.acked_seq
+        lost = self._outbox.difference(last_seq=contents.last_seq, acked_seq=acked_seq)
+        republished = await self._outbox.republish()
+        self._ctx.log.info(
+            "recovered", orders=len(contents.orders), fills=len(contents.fills), step=contents.last_seq,
+            republished=republished, state=self.state.trading_state,
+        )  # fmt: skip
+        await self._recall()
+        self._apply(Recovered(lost=lost, at=self._now()))
+
+    async def _recall(self) -> None:
+        """Read reports again from the newest whole picture on, and whether broker_sync was in sync."""
+        stream = topics.reports(self._account_id)
+        cursor = self._cursors.get(stream)
+        if cursor is None:
+            return
+        sync = (await self._ctx.bus.hash_get(topics.account(self._account_id))).get("sync")
+        if sync is not None:
+            report = decode(b"sync_state", sync)
+            assert isinstance(report, SyncState)
+            self._apply(ReportRead(report=report, cause="", at=self._now()))
+        entries = await self._ctx.bus.last(stream, RECALL_ENTRIES)
+        begun = [at for at, entry in enumerate(entries) if entry.kind == b"snapshot_begun"]
+        if begun and begun[-1] > 0 and _key(entries[begun[-1]].id) <= _key(cursor):
+            self._cursors[stream] = entries[begun[-1] - 1].id.decode()
+
+    async def _finish(self) -> None:
+        """Give what was sent a moment to be answered, so that a stop leaves nothing unknown if it can."""
+        await self._sender.finish(self._ctx.config.stop_wait_s)
+        await self._reader.close()
+
+    # -- what comes in ----------------------------------------------------------
+
+    async def _read(self) -> None:
+        config = self._ctx.config
+        while True:
+            self._follow()
+            entries = await self._reader.read(block_ms=config.read_block_ms, count=config.read_count_max)
+            if entries:
+                entries.sort(key=self._rank)
+                self._apply(*[event for entry in entries for event in self._events(entry)])
+            self._duty.did(self._ctx.clock.now_ns())
+
+    def _follow(self) -> None:
+        """Follow what may be read by now: reports after a look at the broker, intents when all is known."""
+        wanted = [topics.CONTROL_OPERATOR, topics.CONTROL_HEARTBEAT]
+        if self.state.searched:
+            wanted.append(topics.reports(self._account_id))
+        if self.state.ready:
+            wanted += self._intents
+            self._ctx.beat.ready = True
+        for stream in wanted:
+            if stream not in self._followed:
+                self._followed.add(stream)
+                self._reader.follow(stream, self._cursors.get(stream, "0-0"))
+
+    def _rank(self, entry: Entry) -> int:
+        if entry.stream.startswith("control"):
+            return _CONTROL
+        return _REPORTS if entry.stream == topics.reports(self._account_id) else _INTENTS
+
+    def _events(self, entry: Entry) -> list[Event]:
+        """Return what one entry says, after the news that entries before it are missing."""
+        at = self._now()
+        what = ("control", "reports", "intents")[self._rank(entry)]
+        events: list[Event] = []
+        before = Position.of(self._cursors.get(entry.stream, "0-0"))
+        if before.known and entry.seq > before.seq + 1:
+            missing = f"entries {before.seq + 1} to {entry.seq - 1} are missing"
+            events.append(StreamGap(stream=entry.stream, what=what, missing=missing, at=at))
+        self._cursors[entry.stream] = self._unsaved[entry.stream] = entry.id.decode()
+        try:
+            message = decode(entry.kind, entry.value)
+        except MessageRefused as refused:
+            missing = f"entry {entry.id.decode()} cannot be read: {refused}"
+            events.append(StreamGap(stream=entry.stream, what=what, missing=missing, at=at))
+            return events
+        cause = entry.cause
+        match message:
+            case SubmitOrder() | CancelOrder() | ModifyOrder() | ClosePosition() if what == "intents":
+                strategy_id = entry.stream.rpartition(":")[2]
+                events.append(IntentRead(intent=message, strategy_id=strategy_id, cause=cause, at=at))
+            case (
+                AccountReport() | PositionReport() | OrderReport() | FillReport()
+                | SnapshotBegun() | SnapshotTaken() | SyncState()
+            ) if what == "reports":  # fmt: skip
+                events.append(ReportRead(report=message, cause=cause, at=at))
+            case Halt() | Resume() | Flatten() if what == "control":
+                operator = entry.stream == topics.CONTROL_OPERATOR
+                events.append(ControlRead(control=message, by_operator=operator, cause=cause, at=at))
+            case _:
+                self._alarm("misplaced", f"{entry.cause}: a {entry.kind.decode()} does not belong there")
+        return events
+
+    async def _tick(self) -> None:
+        config = self._ctx.config
+        while True:
+            self._apply(Tick(session=self._session.health, at=self._now()))
+            if self._unsaved and self._ctx.clock.monotonic_ns() - self._saved_ns > CURSORS_S * NS_PER_S:
+                self._commit([])
+            self._show()
+            await self._ctx.clock.sleep(config.tick_ms / 1000)
+
+    async def _markets(self) -> None:
+        channels = [topics.quotes(symbol) for symbol in self._ctx.julie.symbols]
+        async for _, value in self._ctx.bus.subscribe(channels):
+            self._market(value)
+
+    def _market(self, value: bytes) -> None:
+        try:
+            market = decode(b"market_state", value)
+        except MessageRefused as refused:
+            self._alarm("market_refused", str(refused))
+            return
+        assert isinstance(market, MarketState)
+        known = self.state.markets.get(market.symbol)
+        if known is None or market.ts_asof_ns > known.ts_asof_ns:
+            self._apply(MarketRead(market=market, at=self._now()))
+
+    async def _beats(self) -> None:
+        async for _, value in self._ctx.bus.subscribe([topics.BEATS]):
+            if b'"heartbeat"' not in value:
+                continue
+            try:
+                beat = decode(b"beat", value)
+            except MessageRefused:
+                continue
+            if isinstance(beat, Beat) and beat.process == HEARTBEAT:
+                self._apply(HeartbeatHeard(at=self._now()))
+
+    async def _discover(self) -> None:
+        """Find new strategy instances; and market states, in case their channel was deaf."""
+        pattern = topics.intents(self._account_id, "*")
+        while True:
+            try:
+                keys = await self._ctx.bus.keys(pattern)
+                self._intents = [key for key in keys if not key.endswith(":head")]
+                for symbol in self._ctx.julie.symbols:
+                    value = await self._ctx.bus.get(topics.quote(symbol))
+                    if value is not None:
+                        self._market(value)
+            except (BusAway, BusRefused) as error:
+                self._ctx.log.debug("discover", why=str(error))
+            await self._ctx.clock.sleep(self._ctx.config.discover_s)
+
+    async def _fence(self) -> None:
+        """Notice that another execution has taken over, or that Redis went back, also while we are idle."""
+        assert self._outbox is not None
+        while True:
+            await self._outbox.check()
+            await self._ctx.clock.sleep(FENCE_CHECK_S)
+
+    # -- decide, commit, obey -----------------------------------------------------
+
+    def _apply(self, *events: Event) -> None:
+        commands = [command for event in events for command in decide(event, self.state)]
+        messages = [command for command in commands if isinstance(command, Publish)]
+        steps = self._commit(messages) if messages or self.state.dirty else []
+        for command in commands:
+            self._obey(command)
+        if steps:
+            assert self._outbox is not None
+            self._outbox.publish(steps)
+
+    def _commit(self, messages: Sequence[Publish]) -> list[Step]:
+        """Write steps, changed records and cursors, all or nothing. What follows rests on it."""
+        outbox, state = self._outbox, self.state
+        assert outbox is not None
+        now_ns = self._ctx.clock.now_ns()
+        steps = [
+            Step(outbox.next_seq + n, now_ns, kind_of(one.message), encode(one.message), one.cause)
+            for n, one in enumerate(messages)
+        ]
+        state.standing.acked_seq = outbox.acked_seq
+        dirty = state.dirty
+        self._ledger.commit(
+            Commit(
+                steps=steps,
+                orders=dirty.orders,
+                fills=dirty.fills,
+                standing=state.standing,
+                cursors=self._unsaved,
+            )
+        )
+        outbox.next_seq += len(steps)
+        state.dirty = Dirty()
+        self._unsaved = {}
+        self._saved_ns = self._ctx.clock.monotonic_ns()
+        return steps
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Publish():
+                pass  # with the steps
+            case Alarm(name=name, text=text):
+                self._alarm(name, text)
+            case _:
+                self._sender.send(command)
+
+    # -- what people see --------------------------------------------------------------
+
+    def _alarm(self, name: str, text: str) -> None:
+        self._alarms += 1
+        self._ctx.log.error(name, why=text)
+        self._ctx.beat.detail["alarm"] = f"{name}: {text}"[:200]
+        self._ctx.beat.detail["alarms"] = str(self._alarms)
+
+    def _show(self) -> None:
+        self._sender.check()
+        state, detail = self.state, self._ctx.beat.detail
+        detail["trading"] = str(state.trading_state)
+        if state.standing.halts:
+            detail["halts"] = state.halt_reason()[:200]
+        else:
+            detail.pop("halts", None)
+        detail["open_orders"] = str(len(state.open))
+        detail["in_doubt"] = str(len(state.doubts))
+
+
+def _key(entry_id: bytes | str) -> tuple[int, int]:
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    ms, _, seq = text.partition("-")
+    return int(ms), int(seq or 0)

@@ -1,0 +1,254 @@
+"""Everything execution knows. What must last is in records that the ledger keeps; the rest is heard again.
+
+`put_order`, `put_fill` and `change_standing` note what changed, so that the shell can commit exactly that
+together with the cursors, in one transaction, before anything leaves the process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import msgspec
+
+from services.execution.books import Book, trading_day
+from services.execution.records import BEFORE, EXTERNAL, FillRecord, OrderRecord, Standing
+from shared.domain.control import HaltKind, SessionHealth, TradingState
+from shared.domain.market import MarketState
+from shared.domain.order import OrderStatus
+from shared.domain.position import ZERO
+from shared.domain.report import OrderReport
+from shared.domain.risk import Limits
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that the core decides by; each is described in `config.py`."""
+
+    account_id: int
+    limits: Limits
+    market_speed: float = 1.0
+    venue_clock: bool = False
+    quarantine_s: float = 120.0
+    searches_min: int = 3
+    day_starts_at_utc_h: int = 22
+    flatten_rounds_max: int = 20
+    cancels_max: int = 3
+    orphan_after_s: float = 1.0
+    control_age_s_max: float = 60.0
+    snapshot_age_s_max: float = 45.0
+
+
+@dataclass(slots=True)
+class Doubt:
+    """The resolver's progress on one order of unknown fate; starts afresh with every restart."""
+
+    since_ns: int
+    good_searches: int = 0
+
+
+@dataclass(slots=True)
+class Check:
+    """A fresh look at one order that is due, again and again with growing pauses."""
+
+    due_ns: int
+    attempt: int = 0
+
+
+@dataclass(slots=True)
+class Sync:
+    """The account as broker_sync tells it."""
+
+    in_sync: bool = False
+    can_trade: bool = True
+    complete: bool = False  # one whole snapshot has been seen since the start or the last gap
+    begun_ns: int | None = None
+    seen_orders: set[int] = field(default_factory=set)
+    building: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    differences: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Dirty:
+    """Changed since the last commit."""
+
+    orders: dict[str, OrderRecord] = field(default_factory=dict)
+    fills: dict[tuple[int, int], FillRecord | None] = field(default_factory=dict)
+    standing: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.orders or self.fills or self.standing)
+
+
+class State:
+    """One owner, mutable, rebuilt by `load` from what the ledger kept."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.standing = Standing()
+        self.orders: dict[str, OrderRecord] = {}
+        self.open: dict[str, OrderRecord] = {}
+        self.children: dict[str, list[str]] = {}
+        self.by_broker_id: dict[int, str] = {}
+        self.fills: dict[int, list[FillRecord]] = {}
+        self.ownerless: dict[int, list[FillRecord]] = {}
+        self.books: dict[tuple[str, str], Book] = {}
+        self.net_of_fills: dict[str, int] = {}
+        self.dirty = Dirty()
+        # Heard, not kept: it is told again after a restart.
+        self.markets: dict[str, MarketState] = {}
+        self.market_heard_ns: dict[str, int] = {}
+        self.sync = Sync()
+        self.session = SessionHealth.UNKNOWN
+        self.heartbeat_ns: int | None = None
+        self.sent_ns: deque[int] = deque()
+        self.recent: deque[tuple[int, OrderRecord]] = deque(maxlen=256)
+        self.unmatched: dict[int, OrderReport] = {}
+        self.external_working: dict[int, OrderReport] = {}
+        self.doubts: dict[str, Doubt] = {}
+        self.checks: dict[int, Check] = {}
+        self.cancels_sent: dict[int, int] = {}
+        self.accepted_ns: dict[str, int] = {}
+        self.orphans_due: dict[str, int] = {}
+        self.search_due_ns: int | None = None
+        self.search_attempt = 0
+        self.search_running = False
+        self.searched = False
+        self.cancels_running: set[int] = set()
+        self.closes_running: set[str] = set()
+        self.flatten_due_ns: int | None = None
+        self.recovered = False
+
+    @property
+    def ready(self) -> bool:
+        """May intents be read? Everything that was in doubt at the start has been asked about once."""
+        return self.recovered and self.searched and self.sync.complete
+
+    @property
+    def trading_state(self) -> TradingState:
+        halts = self.standing.halts
+        if HaltKind.OPERATOR in halts or self.standing.flatten is not None:
+            return TradingState.HALTED
+        return TradingState.REDUCING if halts else TradingState.ACTIVE
+
+    def halt_reason(self) -> str:
+        return "; ".join(f"{kind}: {why}" for kind, why in sorted(self.standing.halts.items()))
+
+    # -- records ----------------------------------------------------------------
+
+    def put_order(self, order: OrderRecord) -> None:
+        self._index(order)
+        self.dirty.orders[order.client_order_id] = order
+
+    def put_fill(self, fill: FillRecord) -> Decimal:
+        """Count a fill; return what it realized for its strategy."""
+        self.dirty.fills[fill.fill_id, fill.part] = fill
+        return self._count(fill)
+
+    def drop_fill(self, fill: FillRecord) -> None:
+        """Stop counting a fill that is void, or about to be counted differently."""
+        parts = self.fills[fill.fill_id]
+        parts.remove(fill)
+        if not parts:
+            del self.fills[fill.fill_id]
+        if not fill.client_order_id and fill.strategy_id == EXTERNAL:
+            self.ownerless[fill.broker_order_id].remove(fill)
+        if fill.strategy_id != BEFORE:
+            self.book(fill.strategy_id, fill.contract_id).remove(fill)
+            self.net_of_fills[fill.contract_id] -= fill.signed_qty
+        self.dirty.fills[fill.fill_id, fill.part] = None
+
+    def change_standing(self) -> Standing:
+        """Return the standing record to be changed; it will be written with this commit."""
+        self.dirty.standing = True
+        return self.standing
+
+    def load(self, standing: Standing | None, orders: list[OrderRecord], fills: list[FillRecord]) -> None:
+        """Take over what the ledger kept; nothing of it is dirty."""
+        assert not self.orders and not self.fills, "state is loaded once, at the start"
+        if standing is not None:
+            self.standing = standing
+        for order in orders:
+            self._index(order)
+        for fill in fills:
+            self._count(fill)
+
+    def _index(self, order: OrderRecord) -> None:
+        name = order.client_order_id
+        if order.parent is not None and name not in self.orders:
+            self.children.setdefault(order.parent, []).append(name)
+        self.orders[name] = order
+        if order.broker_order_id is not None:
+            self.by_broker_id[order.broker_order_id] = name
+        if order.status.may_fill or order.missing_qty:
+            self.open[name] = order
+        else:
+            self.open.pop(name, None)
+
+    def _count(self, fill: FillRecord) -> Decimal:
+        self.fills.setdefault(fill.fill_id, []).append(fill)
+        if fill.strategy_id == BEFORE:
+            return ZERO
+        if not fill.client_order_id and fill.strategy_id == EXTERNAL:
+            self.ownerless.setdefault(fill.broker_order_id, []).append(fill)
+        net = self.net_of_fills.get(fill.contract_id, 0)
+        self.net_of_fills[fill.contract_id] = net + fill.signed_qty
+        return self.book(fill.strategy_id, fill.contract_id).add(fill)
+
+    # -- questions --------------------------------------------------------------
+
+    def book(self, strategy_id: str, contract_id: str) -> Book:
+        key = (strategy_id, contract_id)
+        found = self.books.get(key)
+        if found is None:
+            found = self.books[key] = Book(self.rules.day_starts_at_utc_h)
+        return found
+
+    def net_qty(self, strategy_id: str, contract_id: str) -> int:
+        found = self.books.get((strategy_id, contract_id))
+        return found.position.net_qty if found is not None else 0
+
+    def contract_qty(self, contract_id: str) -> int:
+        """Return the account's position in a contract as the fills and the baseline make it."""
+        return self.standing.baselines.get(contract_id, 0) + self.net_of_fills.get(contract_id, 0)
+
+    def day_pnl(self, ts_ns: int) -> Decimal:
+        """Return what all strategies have realized in the trading day, after fees."""
+        day = trading_day(ts_ns, self.rules.day_starts_at_utc_h)
+        own = (book for (strategy_id, _), book in self.books.items() if strategy_id != EXTERNAL)
+        return sum((book.pnl_of_day.get(day, ZERO) for book in own), ZERO)
+
+    def open_of(self, strategy_id: str, symbol: str) -> list[OrderRecord]:
+        return [
+            order
+            for order in self.open.values()
+            if order.strategy_id == strategy_id and order.symbol == symbol
+        ]
+
+    def is_frozen(self, contract_id: str) -> bool:
+        """Does an order of unknown fate exist in the contract?"""
+        return any(
+            order.status is OrderStatus.UNKNOWN and order.contract_id == contract_id
+            for order in self.open.values()
+        )
+
+    def is_doubtful(self, contract_id: str) -> bool:
+        """Is an order of ours in the contract unanswered, so that a stranger may turn out to be it?"""
+        unanswered = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN)
+        return any(
+            order.contract_id == contract_id and order.status in unanswered for order in self.open.values()
+        )
+
+    def in_flight(self, contract_id: str) -> bool:
+        """Is anything on its way that could explain a difference to the broker's position?"""
+        if self.standing.flatten is not None:
+            return True
+        waiting = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN, OrderStatus.PENDING_CANCEL)
+        return any(
+            order.contract_id == contract_id and (order.status in waiting or order.missing_qty)
+            for order in self.open.values()
+        )

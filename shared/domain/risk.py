@@ -1,0 +1,289 @@
+"""Pre-trade controls: pure, fail closed, and every refusal says which figure broke which limit.
+
+An order that only shrinks its strategy's own position passes nearly everything: a limit that traps a
+position would be worse than what it guards against. Everything else needs all figures to be known and good;
+what is missing or stale denies.
+
+Exposure is counted per strategy and added up gross: the longs of all strategies on one side, the shorts on
+the other. A net figure would let one strategy's exit push the account beyond the limit that another one's
+opposite position had hidden.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from shared.domain.control import TradingState
+from shared.domain.market import FeedHealth, MarketState
+from shared.domain.order import OrderType, Side, SubmitOrder
+
+ZERO = Decimal(0)
+_LIMIT_TYPES = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
+_STOP_TYPES = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
+# Its price is an absolute level that the broker turns into a distance; it comes with trailing management.
+_PLACEABLE = frozenset(
+    {OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.JOIN_BID, OrderType.JOIN_ASK}
+)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Every limit with its unit; the settings say the same words.
+
+    Attributes:
+        daily_loss_max: Account currency; realized result of the trading day, after fees.
+        duplicate_window_ms: 0 turns the check off.
+    """
+
+    symbols: frozenset[str]
+    order_qty_max: int = 5
+    position_max: int = 5
+    working_orders_max: int = 20
+    collar_ticks: int = 100
+    reference_age_ms_max: int = 2_000
+    heartbeat_silence_ms_max: int = 5_000
+    daily_loss_max: Decimal = Decimal(1_000)
+    messages_per_s_max: int = 10
+    messages_per_min_max: int = 100
+    duplicate_window_ms: int = 500
+    require_bracket: bool = True
+    bracket_ticks_min: int = 4
+
+
+class Exposure(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about the account at the moment of the check.
+
+    Working quantities include what was sent and not answered, and orders whose fate is unknown.
+
+    Attributes:
+        contract_id: What the symbol means now; empty when nobody has said.
+        net_qty: The strategy's own position in the contract, signed.
+        buy_qty: What the strategy's own orders may still buy; its protective orders are not counted.
+        exit_qty: What its orders against its position may still take from it.
+        others_long_qty: Worst case of all others in the contract, their working orders filled.
+        frozen: An order of unknown fate exists in the contract.
+        reference_age_ms: Age of the market state; None when there is none.
+        duplicate_of: Id of an order alike, sent a moment ago.
+    """
+
+    contract_id: str
+    trading_state: TradingState
+    halt_reason: str = ""
+    net_qty: int = 0
+    buy_qty: int = 0
+    sell_qty: int = 0
+    others_long_qty: int = 0
+    others_short_qty: int = 0
+    working_orders: int = 0
+    frozen: bool = False
+    in_sync: bool = True
+    session_active: bool = True
+    account_can_trade: bool = True
+    heartbeat_silent_ms: int = 0
+    reference_age_ms: int | None = None
+    day_pnl: Decimal = ZERO
+    messages_last_s: int = 0
+    messages_last_min: int = 0
+    duplicate_of: str = ""
+
+    @property
+    def exit_qty(self) -> int:
+        return self.sell_qty if self.net_qty > 0 else self.buy_qty
+
+
+class Approved(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: reduces: the order can only shrink the strategy's position."""
+
+    reduces: bool
+
+
+class Denied(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: code: stable and short; numbers: the figures that led to it."""
+
+    code: str
+    numbers: dict[str, str]
+
+
+Verdict = Approved | Denied
+
+
+def reduces(command: SubmitOrder, exposure: Exposure) -> bool:
+    """Can `command`, with everything else the strategy has out against its position, only shrink it?"""
+    against = exposure.net_qty * command.side.sign < 0
+    return against and 0 < command.order_qty <= abs(exposure.net_qty) - exposure.exit_qty
+
+
+def check(command: SubmitOrder, exposure: Exposure, market: MarketState | None, limits: Limits) -> Verdict:
+    """Return whether `command` may be sent.
+
+    Args:
+        command: As the strategy wants it.
+        exposure: Of its strategy and contract, with everything unknown counted as filled.
+        market: Newest state of the symbol; None when there is none.
+        limits: From the settings.
+    """
+    denied = _shape(command, market) or _state(exposure)
+    if denied is not None:
+        return denied
+    if reduces(command, exposure):
+        return Approved(reduces=True)
+    denied = (
+        _reduce_only(command, exposure)
+        or _known(command, exposure, limits)
+        or _sizes(command, exposure, limits)
+        or _bracket(command, limits)
+        or reference(exposure, market, limits)
+        or collar(command.symbol, (command.limit_price, command.stop_price), market, limits)
+        or _pace(exposure, limits)
+    )
+    return denied or Approved(reduces=False)
+
+
+def _denied(code: str, **numbers: object) -> Denied:
+    return Denied(code=code, numbers={name: str(value) for name, value in numbers.items()})
+
+
+def _shape(command: SubmitOrder, market: MarketState | None) -> Denied | None:
+    if command.order_qty <= 0:
+        return _denied("order_qty", order_qty=command.order_qty, least=1)  # 0 means: no order
+    if command.order_type not in _PLACEABLE:
+        return _denied("order_type", order_type=command.order_type)
+    for name, needed, px in (
+        ("limit_price", command.order_type in _LIMIT_TYPES, command.limit_price),
+        ("stop_price", command.order_type in _STOP_TYPES, command.stop_price),
+    ):
+        if needed and px is None:
+            return _denied(f"{name}_missing", order_type=command.order_type)
+        if not needed and px is not None:
+            return _denied(f"{name}_unused", order_type=command.order_type, px=px)
+        if px is not None and (not px.is_finite() or px <= 0):
+            return _denied(name, px=px)
+        if px is not None and market is not None and px % Decimal(market.tick_size):
+            return _denied("off_tick", px=px, tick_size=market.tick_size)
+    return None
+
+
+def _state(exposure: Exposure) -> Denied | None:
+    if exposure.trading_state is TradingState.HALTED:
+        return _denied("trading_halted", halts=exposure.halt_reason)
+    return None
+
+
+def _reduce_only(command: SubmitOrder, exposure: Exposure) -> Denied | None:
+    """Here only orders arrive that do more than shrink the strategy's position."""
+    if command.reduce_only:
+        return _denied(
+            "not_reducing",
+            net_qty=exposure.net_qty,
+            order_qty=command.order_qty,
+            side=command.side,
+            exits_working=exposure.exit_qty,
+        )
+    if exposure.trading_state is TradingState.REDUCING:
+        return _denied("trading_reducing", halts=exposure.halt_reason)
+    return None
+
+
+def _known(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied | None:
+    if command.symbol not in limits.symbols:
+        return _denied("symbol_not_configured", symbol=command.symbol)
+    if not exposure.contract_id:
+        return _denied("contract_unknown", symbol=command.symbol)
+    if not exposure.in_sync:
+        return _denied("not_in_sync")
+    if not exposure.session_active:
+        return _denied("session_inactive")
+    if not exposure.account_can_trade:
+        return _denied("account_cannot_trade")
+    if exposure.heartbeat_silent_ms > limits.heartbeat_silence_ms_max:
+        return _denied(
+            "heartbeat_silent", silent_ms=exposure.heartbeat_silent_ms, most=limits.heartbeat_silence_ms_max
+        )
+    if exposure.frozen:
+        return _denied("contract_frozen", contract_id=exposure.contract_id)
+    return None
+
+
+def _sizes(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied | None:
+    qty = command.order_qty
+    if qty > limits.order_qty_max:
+        return _denied("order_qty_max", order_qty=qty, most=limits.order_qty_max)
+    if command.side is Side.BUY:
+        own = max(0, exposure.net_qty + exposure.buy_qty + qty)
+        worst = exposure.others_long_qty + own
+    else:
+        own = max(0, exposure.sell_qty + qty - exposure.net_qty)
+        worst = exposure.others_short_qty + own
+    if worst > limits.position_max:
+        return _denied(
+            "position_max",
+            worst_case=worst,
+            most=limits.position_max,
+            net_qty=exposure.net_qty,
+            working_buys=exposure.buy_qty,
+            working_sells=exposure.sell_qty,
+            order_qty=qty,
+        )
+    if exposure.working_orders >= limits.working_orders_max:
+        return _denied("working_orders_max", working=exposure.working_orders, most=limits.working_orders_max)
+    return None
+
+
+def _bracket(command: SubmitOrder, limits: Limits) -> Denied | None:
+    bracket = command.bracket
+    if bracket is None:
+        return _denied("bracket_missing") if limits.require_bracket else None
+    for name, ticks in (
+        ("stop_loss_ticks", bracket.stop_loss_ticks),
+        ("take_profit_ticks", bracket.take_profit_ticks),
+    ):
+        # The gateway refuses anything nearer; reported by two independent clients.
+        if ticks is not None and ticks < limits.bracket_ticks_min:
+            return _denied("bracket_too_near", **{name: ticks, "least": limits.bracket_ticks_min})
+    return None
+
+
+def reference(exposure: Exposure, market: MarketState | None, limits: Limits) -> Denied | None:
+    """Deny unless there is a fresh, live, uncrossed market."""
+    age_ms = exposure.reference_age_ms
+    if market is None or age_ms is None:
+        return _denied("reference_missing")
+    if not 0 <= age_ms <= limits.reference_age_ms_max:
+        return _denied("reference_stale", age_ms=age_ms, most=limits.reference_age_ms_max)
+    if market.health is not FeedHealth.LIVE:
+        return _denied("reference_not_live", health=market.health)
+    if market.bid_px is None or market.ask_px is None:
+        return _denied("reference_missing", bid_px=market.bid_px, ask_px=market.ask_px)
+    if market.crossed or market.bid_px > market.ask_px:
+        return _denied("reference_crossed", bid_px=market.bid_px, ask_px=market.ask_px)
+    return None
+
+
+def collar(
+    symbol: str, prices: tuple[Decimal | None, ...], market: MarketState | None, limits: Limits
+) -> Denied | None:
+    """Deny a price that is more than the collar away from the market, on either side."""
+    assert market is not None and market.bid_px is not None and market.ask_px is not None, symbol
+    room = limits.collar_ticks * Decimal(market.tick_size)
+    least, most = Decimal(str(market.bid_px)) - room, Decimal(str(market.ask_px)) + room
+    for px in prices:
+        if px is not None and not least <= px <= most:
+            return _denied("price_collar", px=px, least=least, most=most)
+    return None
+
+
+def _pace(exposure: Exposure, limits: Limits) -> Denied | None:
+    if exposure.day_pnl <= -limits.daily_loss_max:
+        return _denied("daily_loss_max", day_pnl=exposure.day_pnl, most=limits.daily_loss_max)
+    if exposure.messages_last_s >= limits.messages_per_s_max:
+        return _denied(
+            "messages_per_s_max", messages=exposure.messages_last_s, most=limits.messages_per_s_max
+        )
+    if exposure.messages_last_min >= limits.messages_per_min_max:
+        return _denied(
+            "messages_per_min_max", messages=exposure.messages_last_min, most=limits.messages_per_min_max
+        )
+    if exposure.duplicate_of:
+        return _denied("duplicate", earlier=exposure.duplicate_of, window_ms=limits.duplicate_window_ms)
+    return None

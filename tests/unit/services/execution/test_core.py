@@ -1,0 +1,77 @@
+"""The life of an order through the whole core: intent, claim, answer, fills, protection, end."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from services.execution.events import Place
+from shared.domain.execution import OrderClaimed, OrderDenied, OrderFilled, OrderUpdated
+from shared.domain.order import OrderStatus, Side
+from tests.support.execution import Desk, durable, make_submit, only
+
+
+def ready_desk() -> Desk:
+    desk = Desk()
+    desk.ready()
+    assert desk.state.ready
+    return desk
+
+
+def test_intent_is_claimed_and_sent_once() -> None:
+    desk = ready_desk()
+    commands = desk.intent(make_submit("o1", qty=2))
+    assert [type(one) for one in commands][-1] is Place
+    (claimed,) = only(commands, OrderClaimed)
+    assert (claimed.client_order_id, claimed.order_qty, claimed.stop_loss_ticks) == ("o1", 2, 8)
+    assert "o1" in desk.ledger.orders  # in the commit that comes before what is to be sent
+    assert not only(desk.intent(make_submit("o1", qty=2)), Place)
+    assert len(desk.take(Place)) == 1
+
+
+def test_entry_fills_protected_and_target_closes() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1", qty=2)
+    assert desk.status("o1") is OrderStatus.FILLED
+    assert desk.status("o1:sl") is desk.status("o1:tp") is OrderStatus.NEW
+    assert desk.net_qty() == 2
+    fill = desk.broker.fill(number + 2, px="5004.25")
+    desk.report(fill)
+    desk.show(number)
+    assert desk.net_qty() == 0
+    assert desk.status("o1:tp") is OrderStatus.FILLED
+    assert desk.status("o1:sl") is OrderStatus.CANCELED
+    last = desk.messages(OrderFilled)[-1]
+    assert last.realized_pnl == Decimal("4") * 2 * 5
+    assert (last.strategy_id, last.role, last.strategy_net_qty) == ("s1", "take_profit", 0)
+
+
+def test_denied_says_code_and_numbers() -> None:
+    desk = ready_desk()
+    (denied,) = only(desk.intent(make_submit("o1", qty=9)), OrderDenied)
+    assert denied.code == "order_qty_max"
+    assert denied.numbers == {"order_qty": "9", "most": "5"}
+    assert not desk.take(Place)
+    assert desk.status("o1") is OrderStatus.DENIED
+
+
+def test_state_is_the_ledger() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1", qty=2)
+    desk.intent(make_submit("o2", side=Side.SELL, qty=1, bracket=None))
+    desk.place_all()
+    desk.report(desk.broker.fill(number + 10, qty=1))
+    desk.intent(make_submit("o3", qty=99))
+    before = durable(desk.state)
+    other = Desk(desk.rules, ledger=desk.ledger)
+    assert durable(other.state) == before
+
+
+def test_updates_are_published_once() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1")
+    count = len(desk.messages(OrderUpdated))
+    desk.show(number)
+    desk.report(*desk.broker.fills)
+    desk.snapshot()
+    assert len(desk.messages(OrderUpdated)) == count
+    assert len(desk.messages(OrderFilled)) == 1
