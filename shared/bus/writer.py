@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 
 from shared.bus.client import Address, RedisError, ResponseError, hang_up, raw_connection
@@ -188,7 +190,6 @@ class WriterPipe:
 
 
 async def _send(connection: AbstractConnection, batches: list[Batch]) -> None:
-    packed: list[bytes] = []
-    for batch in batches:
-        packed.extend(connection.pack_command(*batch.args))
+    # Packed in C: the library's own packing was half of an entry's cost.
+    packed = [pack_command(cast(Any, batch.args)) for batch in batches]
     await connection.send_packed_command(packed, check_health=False)
