@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from services.strategy.core import EntriesLost, Handler, Input, State, decide, snapshot_of
-from services.strategy.progress import HANDLED, LEFT, REFUSED
+from services.strategy.progress import HANDLED, REFUSED, TURNS
 from shared.domain.journal import Consumed, InputsConsumed, JournalMessage, MarketAdopted
 from shared.domain.order import Intent
 from shared.wire import topics
@@ -91,6 +91,7 @@ class Consumption:
         Raises:
             Exception: Whatever the author's code raises.
         """
+        self._words[TURNS] += 1
         self._check_gap(stream, rows[at][0])
         words, desk, table = self._words, self.state.desk, self._table
         desk.stream, desk.asof_ns, desk.intents = stream, self.asof_ns, []
@@ -123,7 +124,6 @@ class Consumption:
                 end = i + 1
                 break
         desk.message = None
-        words[LEFT] = total - end
         self._consumed(stream, rows[at][0], rows[end - 1][0], end - at)
         return end
 

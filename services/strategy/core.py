@@ -10,21 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never, get_args
 
 import msgspec
 
-from shared.domain.execution import (
-    ExternalOrderSeen,
-    IntentExpired,
-    OrderClaimed,
-    OrderDenied,
-    OrderFilled,
-    OrderMessage,
-    OrderUpdated,
-    PositionMismatch,
-    TradingStateChanged,
-)
+from shared.domain.execution import OrderFilled, OrderMessage
 from shared.domain.journal import MarketAdopted, StrategySnapshot
 from shared.domain.market import (
     Bar,
@@ -42,10 +32,7 @@ from shared.strategy.desk import Desk, DeskRules
 from shared.strategy.strategy import Strategy
 from shared.strategy.view import DeskState, Market
 
-_ORDER_TYPES: tuple[type, ...] = (
-    OrderDenied, OrderClaimed, OrderUpdated, OrderFilled, IntentExpired, TradingStateChanged,
-    ExternalOrderSeen, PositionMismatch,
-)  # fmt: skip
+_ORDER_TYPES: tuple[type, ...] = get_args(OrderMessage)
 
 
 class Input(NamedTuple):

@@ -10,34 +10,18 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from typing import NamedTuple
+
+from services.strategy.spec import Seen
 
 SIZE_BYTES = 4_096
 _TEXT_AT = 256
 _TEXT_BYTES_MAX = 3_000
 
-BUSY, HANDLED, INTENTS, COMMITS, REFUSED, READY, LAST_MS, LAST_SEQ, SUPPRESSED, AWAY, LEFT = range(11)
-"""Words of the page: in a batch; events given to the strategy; intents; commits; values that were not one of
-our messages; started; newest id consumed (two words); suppressed actions; Redis away; entries left in the
-batch when the last one was begun."""
+BUSY, HANDLED, INTENTS, COMMITS, REFUSED, READY, LAST_MS, LAST_SEQ, SUPPRESSED, AWAY, TURNS = range(11)
+"""Words of the page: author's code may be running; events given to it; intents; commits; values
+refused; started; newest id consumed (two words); suppressed actions; Redis away; pieces of work begun."""
 
 _TEXT_LENGTH = 31
-
-
-class Seen(NamedTuple):
-    """One look at a worker."""
-
-    busy: bool
-    handled: int
-    intents: int
-    commits: int
-    refused: int
-    ready: bool
-    last_id: str
-    suppressed: int
-    away: bool
-    left: int
-    reason: str
 
 
 class ProgressPage:
@@ -78,7 +62,7 @@ class ProgressPage:
             last_id=f"{w[LAST_MS]}-{w[LAST_SEQ]}",
             suppressed=w[SUPPRESSED],
             away=bool(w[AWAY]),
-            left=w[LEFT],
+            turns=w[TURNS],
             reason=text.decode("utf-8", "replace"),
         )
 

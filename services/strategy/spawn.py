@@ -11,8 +11,8 @@ from typing import Protocol
 
 import msgspec
 
-from services.strategy.progress import ProgressPage, Seen
-from services.strategy.spec import WorkerSpec
+from services.strategy.progress import ProgressPage
+from services.strategy.spec import Seen, WorkerSpec
 
 
 class WorkerHandle(Protocol):

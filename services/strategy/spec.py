@@ -5,7 +5,7 @@ Not on its command line, where every user of the machine could read the bus pass
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,3 +45,19 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     commit_entries_max: int = 4_096
     memory_max_mb: int = 512
     nice: int = 10
+
+
+class Seen(NamedTuple):
+    """One look at a worker's shared page; see `progress.py`."""
+
+    busy: bool
+    handled: int
+    intents: int
+    commits: int
+    refused: int
+    ready: bool
+    last_id: str
+    suppressed: int
+    away: bool
+    turns: int
+    reason: str

@@ -33,6 +33,7 @@ from services.strategy.progress import (
     LAST_SEQ,
     READY,
     SUPPRESSED,
+    TURNS,
     ProgressPage,
 )
 from services.strategy.spec import WorkerSpec
@@ -210,7 +211,7 @@ class Worker:
     # Loop
 
     def _loop(self) -> None:
-        words, consumption = self._page.words, self._consumption
+        consumption = self._consumption
         interval_ns = self._spec.commit_interval_ms * 1_000_000
         entries_max = self._spec.commit_entries_max
         due = False
@@ -218,9 +219,7 @@ class Worker:
             reply = self._commit_and_read() if due else self._read()
             now_ns = self._now_ns()
             if reply:
-                words[BUSY] = 1
                 self._consume(reply, now_ns)
-                words[BUSY] = 0
             if now_ns - self._adopted_ns > ADOPT_EVERY_NS or now_ns < self._adopted_ns:
                 self._adopt()
             due = consumption.dirty and (
@@ -234,16 +233,19 @@ class Worker:
 
     def _consume(self, reply: Reply, now_ns: int | None = None) -> None:
         consumption = self._consumption
+        words = self._page.words
         consumption.begin(self._now_ns() if now_ns is None else now_ns)
         last = len(reply) - 1
         for number, (stream, rows) in enumerate(reply):
             at = 0
             while at < len(rows):
+                words[BUSY] = 1
                 try:
                     at = consumption.take(stream, rows, at)
                 except (Exception, SystemExit) as error:
                     # The author's code may raise anything; this process ends with it, in good order.
                     raise StrategyRaised(_told(error), consumption.state.desk.cause) from error
+                words[BUSY] = 0
                 if consumption.intents and (at < len(rows) or number < last):
                     # More to consume, but an order must not wait for it.
                     self._commit()
@@ -253,12 +255,17 @@ class Worker:
             consumption.refused = None
 
     def _guarded(self, work: Callable[[], Any], cause: str) -> Any:
+        words = self._page.words
+        words[TURNS] += 1
+        words[BUSY] = 1
         try:
             return work()
         except MemoryRefused:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise StrategyRaised(_told(error), cause) from error
+        finally:
+            words[BUSY] = 0
 
     def _adopt(self) -> None:
         """Where the stream has not said that a symbol is live, ask the feed's conflated view."""
@@ -302,12 +309,17 @@ class Worker:
         self._committed(step, outputs)
 
     def _step(self) -> tuple[Step, list[Output]]:
+        """Gather a step; the flag is up while the author's `save` may run, and down when the bus has it."""
+        words = self._page.words
+        words[TURNS] += 1
+        words[BUSY] = 1
         try:
             step = self._consumption.step()
         except MemoryRefused as refused:
             raise StrategyRaised(str(refused), "save") from refused
         except Exception as error:
             raise StrategyRaised(_told(error), "save") from error
+        words[BUSY] = 0
         outputs = [Output(self._journal, self._next_seq[self._journal], step.journal)]
         if step.intents:
             outputs.append(Output(self._intents, self._next_seq[self._intents], step.intents))

@@ -1,0 +1,181 @@
+"""Who runs what, and when a worker must die."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_STRATEGY_FAILED, Seen
+from services.strategy.supervision import (
+    NS_PER_S,
+    Acquire,
+    AskStop,
+    Due,
+    Exited,
+    Kill,
+    LeaseGranted,
+    LeaseLost,
+    Looked,
+    Phase,
+    Placed,
+    Release,
+    Rules,
+    Start,
+    State,
+    StopAsked,
+    decide,
+    state_of,
+)
+
+MS = 1_000_000
+RULES = Rules(failures_max=3)
+
+
+def seen(
+    handled: int = 0, *, busy: bool = False, ready: bool = True, away: bool = False, turns: int = 0
+) -> Seen:
+    return Seen(busy, handled, 0, 0, 0, ready, "0-0", 0, away, turns, "")
+
+
+def running(instances: tuple[str, ...] = ("a",)) -> State:
+    """Return a host whose workers run at time 0."""
+    state = state_of("h1", list(instances), RULES)
+    for name in instances:
+        decide(LeaseGranted(name, 7, 0), state)
+    decide(Due(0), state)
+    for name in instances:
+        decide(Looked(name, 0, seen(), 50), state)
+    return state
+
+
+def test_life_of_an_instance() -> None:
+    state = state_of("h1", ["a"], RULES)
+    assert decide(Placed(0, {"a": ""}, frozenset()), state) == [Acquire("a")]
+    assert decide(LeaseGranted("a", 7, 10), state) == []
+    assert decide(Due(10), state) == [Start("a", 7)]
+    assert decide(Due(11), state) == []
+    decide(Looked("a", 20, seen(), 50), state)
+    assert state.seats["a"].phase is Phase.RUNNING
+    assert decide(StopAsked(30), state) == [AskStop("a")]
+    assert decide(Exited("a", 40, 0, ""), state) == [Release("a", 7)]
+
+
+@pytest.mark.parametrize(
+    ("looks", "killed"),
+    [
+        # (ms, handled, turns, busy)
+        ([(0, 1, 1, True), (1_000, 1, 1, True)], False),
+        ([(0, 1, 1, True), (1_001, 1, 1, True)], True),
+        ([(0, 1, 1, True), (600, 2, 1, True), (1_200, 2, 1, True)], False),  # it moved
+        ([(0, 1, 1, True), (600, 1, 2, True), (1_200, 1, 2, True)], False),  # a batch of skipped kinds
+        ([(0, 1, 1, False), (9_000, 1, 1, False), (9_100, 1, 2, True), (10_000, 1, 2, True)], False),  # idle
+    ],
+)
+def test_deadline_of_a_callback(looks: list[tuple[int, int, int, bool]], killed: bool) -> None:
+    state = running()
+    commands = []
+    for ms, handled, turns, busy in looks:
+        commands += decide(Looked("a", ms * MS, seen(handled, busy=busy, turns=turns), 50), state)
+    assert [type(c) for c in commands] == ([Kill] if killed else [])
+
+
+def test_redis_away_is_not_a_hang() -> None:
+    state = running()
+    for s in range(100):
+        assert decide(Looked("a", s * NS_PER_S, seen(1, busy=True, away=True), 50), state) == []
+
+
+def test_memory_limit() -> None:
+    (kill,) = decide(Looked("a", 1, seen(), 513), running())
+    assert isinstance(kill, Kill) and "memory_max_mb" in kill.why
+
+
+def test_slow_start_is_killed() -> None:
+    state = state_of("h1", ["a"], RULES)
+    decide(LeaseGranted("a", 1, 0), state)
+    decide(Due(0), state)
+    assert decide(Looked("a", 1, seen(ready=False), 50), state) == []
+    assert [type(c) for c in decide(Looked("a", 16 * NS_PER_S, seen(ready=False), 50), state)] == [Kill]
+
+
+def test_failures_back_off_and_latch() -> None:
+    state = running()
+    starts = []
+    for n in range(3):
+        at = n * 60 * NS_PER_S
+        decide(Exited("a", at, EXIT_STRATEGY_FAILED, "ZeroDivisionError"), state)
+        seat = state.seats["a"]
+        starts.append((seat.start_at_ns - at) // MS if seat.phase is Phase.WAITING else None)
+        decide(Due(at + 30 * NS_PER_S), state)
+    assert starts == [500, 1_000, None]
+    assert state.seats["a"].phase is Phase.OFF
+    assert "failed 3 times" in state.seats["a"].reason and "ZeroDivisionError" in state.seats["a"].reason
+
+
+def test_refused_is_off_at_once() -> None:
+    state = running()
+    decide(Exited("a", 1, EXIT_REFUSED, "no module"), state)
+    assert (state.seats["a"].phase, state.seats["a"].reason) == (Phase.OFF, "no module")
+
+
+def test_fenced_worker_means_the_lease_is_elsewhere() -> None:
+    state = running()
+    assert decide(Exited("a", 1, EXIT_FENCED, ""), state) == []
+    assert not state.seats["a"].ours
+
+
+def test_lost_lease_kills() -> None:
+    state = running()
+    assert decide(LeaseLost("a"), state) == [Kill("a", "its lease was lost")]
+    assert decide(Exited("a", 1, -9, ""), state) == []
+
+
+def test_instance_of_a_live_host_is_left_alone() -> None:
+    state = state_of("h1", ["a", "b"], RULES)
+    commands = decide(Placed(0, {"a": "h2", "b": ""}, frozenset({"h2"})), state)
+    assert commands == [Acquire("b")]
+
+
+def test_instances_of_a_dead_host_are_taken() -> None:
+    state = state_of("h1", ["a", "b"], RULES)
+    commands = decide(Placed(0, {"a": "h2", "b": "h2"}, frozenset()), state)
+    assert {c.instance for c in commands if isinstance(c, Acquire)} == {"a", "b"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(n=st.integers(0, 12), joins=st.lists(st.integers(0, 3), min_size=1, max_size=4), data=st.data())
+def test_hosts_spread_evenly_and_never_share(n: int, joins: list[int], data: st.DataObject) -> None:
+    """Hosts come one after the other; every one looks at the leases in any order; one dies at the end."""
+    names = [f"i{k}" for k in range(n)]
+    lease: dict[str, str] = dict.fromkeys(names, "")
+    hosts: dict[str, State] = {}
+
+    def turn(host: str) -> None:
+        state = hosts[host]
+        holders = {k: v for k, v in lease.items() if not state.seats[k].ours}
+        for command in decide(Placed(0, holders, frozenset(hosts)), state):
+            if isinstance(command, Acquire) and lease[command.instance] not in hosts:
+                lease[command.instance] = host
+                decide(LeaseGranted(command.instance, 1, 0), state)
+            elif isinstance(command, Release):
+                lease[command.instance] = ""
+
+    def settle() -> None:
+        for _ in range(30):
+            for host in data.draw(st.permutations(sorted(hosts))):
+                turn(host)
+
+    for k, pause in enumerate(joins):
+        hosts[f"h{k}"] = state_of(f"h{k}", names, RULES)
+        for _ in range(pause):
+            turn(f"h{k}")
+    settle()
+    for dead in [None, *sorted(hosts)[:1]]:
+        if dead is not None and len(hosts) > 1:
+            del hosts[dead]
+            settle()
+        counts = [sum(seat.ours for seat in state.seats.values()) for state in hosts.values()]
+        assert sum(counts) == n
+        assert max(counts) - min(counts) <= 1
+        assert all(lease[name] in hosts for name in names)
