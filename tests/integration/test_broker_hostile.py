@@ -9,6 +9,7 @@ import random
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ from shared.broker.port import (
 from shared.broker.projectx import endpoints
 from shared.broker.projectx.adapter import ProjectX, ProjectXSettings
 from shared.broker.projectx.link_words import LinkSettings
+from shared.broker.projectx.timestamps import format_ns
+from shared.domain.instrument import Instrument
 from shared.domain.order import Side
 from shared.runtime.clock import SystemClock
 from tests.support.hostile_server import NEVER, RESET, HostileServer, closed_port, hostile_server, http
@@ -287,6 +290,68 @@ def test_answer_beyond_the_limit_is_not_read_to_its_end(monkeypatch: pytest.Monk
             await desk.account.positions(1)
 
     ask(LARGE, scenario)
+
+
+# -- bars
+
+
+MINUTE_NS = 60_000_000_000
+START_NS = 1_753_105_500_000_000_000
+MES = Instrument(
+    symbol="MES",
+    contract_id="CON.F.US.MES.U25",
+    contract_name="MESU5",
+    tick_size=Decimal("0.25"),
+    tick_value=Decimal("1.25"),
+)
+
+
+def bar_row(minute: int, close: float = 10.5) -> dict[str, Any]:
+    time = format_ns(START_NS + minute * MINUTE_NS)
+    return {"t": time, "o": 10.25, "h": 11.0, "l": 10.0, "c": close, "v": minute + 1}
+
+
+def test_bars_come_oldest_first_and_once_and_inside_the_window() -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        asked: dict[str, Any] = {"interval_s": 60, "start_ns": START_NS, "end_ns": START_NS + 3 * MINUTE_NS}
+        bars = await desk.market.bars(MES, **asked)
+        assert [(bar.volume, bar.partial) for bar in bars] == [(1, False), (2, False), (3, False)]
+        assert desk.limiter.acquired == [("history", False)]
+        asked["end_ns"] -= 1
+        bars = await desk.market.bars(MES, **asked, partial=True)
+        assert [(bar.volume, bar.partial) for bar in bars] == [(1, False), (2, False), (3, True)]
+
+    ask(ok(bars=[bar_row(minute) for minute in (4, 3, 2, 1, 1, 0)]), scenario)
+
+
+def test_no_bars_is_an_answer_and_a_missing_list_is_none() -> None:
+    asked: dict[str, Any] = {"interval_s": 60, "start_ns": START_NS, "end_ns": START_NS + MINUTE_NS}
+
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        assert await desk.market.bars(MES, **asked) == []  # the market is closed
+        server.answer = ok()
+        with pytest.raises(errors.PayloadAbsent):
+            await desk.market.bars(MES, **asked)
+
+    ask(ok(bars=[]), scenario)
+
+
+def test_more_bars_than_one_answer_holds_are_read_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.broker.projectx.client.BARS_MAX", 2)
+
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        pages = [[5, 4], [3, 2], [1]]
+
+        def serve(request: bytes) -> bytes:
+            return ok(bars=[bar_row(minute) for minute in pages[len(server.requests) - 1]])
+
+        server.answering = serve
+        bars = await desk.market.bars(MES, interval_s=60, start_ns=START_NS, end_ns=START_NS + 6 * MINUTE_NS)
+        assert [bar.volume for bar in bars] == [2, 3, 4, 5, 6]
+        ends = [json.loads(request.split(b"\r\n\r\n")[1])["endTime"] for request in server.requests]
+        assert ends == [format_ns(START_NS + minute * MINUTE_NS) for minute in (6, 4, 2)]
+
+    ask(b"", scenario)
 
 
 # -- session

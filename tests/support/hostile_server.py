@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 NEVER = b"never"
@@ -25,6 +25,7 @@ class HostileServer:
     """Answers every request with `answer`, whatever it is.
 
     Attributes:
+        answering: Instead of `answer`: what to answer to one request.
         requests: Heads and bodies, as they came.
         connections: How many were opened.
         close_after: Close the connection after the answer, without saying so before.
@@ -33,6 +34,7 @@ class HostileServer:
 
     def __init__(self) -> None:
         self.answer = http(b"{}")
+        self.answering: Callable[[bytes], bytes] | None = None
         self.requests: list[bytes] = []
         self.connections = 0
         self.close_after = False
@@ -75,6 +77,8 @@ class HostileServer:
                     0,
                 )
                 self.requests.append(head + await reader.readexactly(size))
+                if self.answering is not None:
+                    self.answer = self.answering(self.requests[-1])
                 if self.answer == NEVER:
                     await reader.read()
                     break

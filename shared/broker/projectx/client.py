@@ -209,7 +209,7 @@ class ProjectXMarket(_Port):
         """Return the bars that opened in [start, end), oldest first, each once.
 
         The gateway sends the newest first and keeps the newest when there are too many, so pages go
-        backward in time.
+        backward in time. With `partial` a bar that ends after `end_ns` is still forming and says so.
         """
         unit, unit_number = translate.bar_unit(interval_s)
         found: dict[int, Bar] = {}
@@ -240,7 +240,10 @@ class ProjectXMarket(_Port):
         else:
             reason = f"more than {BAR_PAGES_MAX} pages of bars: ask for a shorter time"
             raise QueryRefused(endpoint=endpoints.RETRIEVE_BARS.path, reason=reason)
-        return [found[key] for key in sorted(found) if start_ns <= key < end_ns]
+        bars = [found[key] for key in sorted(found) if start_ns <= key < end_ns]
+        if partial and bars and bars[-1].ts_open_ns + interval_s * SECOND_NS > end_ns:
+            bars[-1] = msgspec.structs.replace(bars[-1], partial=True)
+        return bars
 
 
 class ProjectXAccount(_Port):

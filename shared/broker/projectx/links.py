@@ -66,6 +66,7 @@ class HubLink(Generic[T]):
         self._to_send: asyncio.Queue[tuple[HubSocket, bytes]] = asyncio.Queue(FRAMES_TO_SEND_MAX)
         self._wake = asyncio.Event()
         self._helpers: list[asyncio.Task[None]] = []
+        self._chance = 0.0  # the last number drawn: frames are too many to draw one for each
 
     @property
     def phase(self) -> Phase:
@@ -134,7 +135,9 @@ class HubLink(Generic[T]):
                 self._apply(words.Lost(reason=str(error), at=self._at()))
             return
         if socket is self._socket:
-            self._apply(words.FrameReceived(data=data, at=self._at()))
+            clock = self._access.clock
+            at = words.At(clock.monotonic_ns(), clock.now_ns(), self._chance)
+            self._apply(words.FrameReceived(data=data, at=at))
 
     async def _open(self) -> None:
         self._opening = False
@@ -186,8 +189,7 @@ class HubLink(Generic[T]):
             case words.Deliver(records=records):
                 self._batches.append(self._translated(records, ts_ns))
             case words.SendFrame(data=data):
-                if self._socket is not None:
-                    self._to_send.put_nowait((self._socket, data))
+                self._send(data)
             case words.OpenSocket():
                 self._opening = True
             case words.CloseSocket():
@@ -195,6 +197,14 @@ class HubLink(Generic[T]):
                     self._socket.abort()
                     self._socket = None
         self._wake.set()
+
+    def _send(self, data: bytes) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._to_send.put_nowait((self._socket, data))
+        except asyncio.QueueFull:
+            self._socket.abort()  # it takes nothing any more; the reader hears of it
 
     def _translated(self, records: list[Invocation | LinkEvent], ts_ns: int) -> list[T | LinkEvent]:
         batch: list[T | LinkEvent] = []
@@ -208,7 +218,8 @@ class HubLink(Generic[T]):
 
     def _at(self) -> words.At:
         access = self._access
-        return words.At(access.clock.monotonic_ns(), access.clock.now_ns(), access.chance())
+        self._chance = access.chance()
+        return words.At(access.clock.monotonic_ns(), access.clock.now_ns(), self._chance)
 
 
 class ProjectXMarketLink(HubLink[MarketEvent | FrameRefused]):

@@ -192,9 +192,13 @@ def _quote(data: QuoteData, grid: _Grid, ts_recv_ns: int) -> Quote:
     ask_px = None if ask is None else grid.seen(ask) or grid.snap(ask, "bestAsk")
     if type(volume) is float or (volume is not None and volume < 0):
         volume = _session_volume(volume)
+    try:
+        ts_event_ns = parse_ns(data.last_updated or data.timestamp or "")
+    except ValueError as error:
+        raise Untranslatable("lastUpdated", str(error)) from None
     return Quote(
         symbol=grid.symbol,
-        ts_event_ns=_time_ns(data.last_updated or data.timestamp, "lastUpdated"),
+        ts_event_ns=ts_event_ns,
         ts_recv_ns=ts_recv_ns,
         bid_px=bid_px,
         ask_px=ask_px,
@@ -252,9 +256,7 @@ def _session_volume(volume: float) -> int:
     return int(volume)
 
 
-def _time_ns(text: str | None, field: str) -> int:
-    if text is None:
-        raise Untranslatable(field, "is missing")
+def _time_ns(text: str, field: str) -> int:
     try:
         return parse_ns(text)
     except ValueError as error:

@@ -13,7 +13,7 @@ would start two devices throwing each other out, so the link waits, longer each 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from msgspec import Struct, field
 
@@ -146,17 +146,19 @@ def _receive(event: FrameReceived, state: State) -> list[Command]:
     if connection is None:
         return []  # a frame that was on its way when we gave the link up
     records = connection.receive(event.data, event.at.now_ns)
-    calls: list[Invocation | LinkEvent] = []
-    if state.phase is Phase.LIVE:  # market data: only calls, nearly always
-        for record in records:
-            if not isinstance(record, Invocation):
-                break
-            if record.target == LOGOUT_TARGET or record.invocation_id is not None:
-                break
-            calls.append(record)
-        else:
-            return [Deliver(calls)] if calls else []
+    if state.phase is Phase.LIVE and _only_pushes(records):
+        return [Deliver(records)] if records else []
     return _sort(event, records, connection, state)
+
+
+def _only_pushes(records: list[HubEvent]) -> TypeGuard[list[Invocation | LinkEvent]]:
+    """Say whether all are plain pushes of the hub: market data is nothing else, nearly always."""
+    for record in records:
+        if type(record) is not Invocation:
+            return False
+        if record.target == LOGOUT_TARGET or record.invocation_id is not None:
+            return False
+    return True
 
 
 def _sort(

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aiohttp
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from shared.broker.port import Clock
 from shared.broker.projectx.signalr import CLIENT_RECORD_BYTES_MAX
@@ -60,6 +60,9 @@ class HttpReply(Struct, frozen=True, kw_only=True):
     status: int
     body: bytes
     retry_after_s: float | None
+
+    def __repr__(self) -> str:
+        return f"HttpReply(status={self.status}, {len(self.body)} bytes)"  # a login's body holds the token
 
 
 class _Progress:
@@ -252,6 +255,7 @@ async def open_hub_socket(url: str, token: str) -> HubSocket:
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     query = f"access_token={quote(token, safe='')}"
     address = urlunsplit((scheme, parts.netloc, parts.path, query, ""))
+    secrets = [token, quote(token, safe="")]
     try:
         websocket = await _Connect(
             address,
@@ -268,10 +272,10 @@ async def open_hub_socket(url: str, token: str) -> HubSocket:
     except InvalidStatus as error:
         body = (error.response.body or b"")[:200].decode("utf-8", "replace")
         status = error.response.status_code
-        raise HubGoneError(redact(f"HTTP {status} instead of a WebSocket {body!r}", [token])) from None
-    except (InvalidHandshake, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        raise HubGoneError(redact(f"HTTP {status} instead of a WebSocket {body!r}", secrets)) from None
+    except (WebSocketException, OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
         words = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise HubGoneError(redact(words, [token, quote(token, safe="")])) from None
+        raise HubGoneError(redact(words, secrets)) from None
     return HubSocket(websocket)
 
 
