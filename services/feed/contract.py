@@ -161,7 +161,7 @@ def _leave(market: Market, now_ns: int, messages: list[MarketMessage]) -> None:
         folder.has_hole_before(NEVER_NS)
     forget_quote(market)
     market.traded_px = None
-    market.lo_px, market.hi_px, market.jump_since_mono_ns = 0.0, FOREVER, 0
+    market.lo_px, market.hi_px, market.band_px, market.jump_since_mono_ns = 0.0, FOREVER, 0.0, 0
     market.frozen_mono_ns = 0
 
 

@@ -224,6 +224,4 @@ def _publish(market: Market, minute: Bar, messages: list[MarketMessage]) -> None
         market.minutes_out_ns = minute.ts_open_ns
         messages.append(minute)
     for folder in market.folders:
-        ended = folder.add(minute)
-        if ended is not None:
-            messages.append(ended)
+        messages.extend(folder.add(minute))

@@ -50,7 +50,7 @@ class Market:
         bid_px, ask_px, last_px, volume: The merged quote; None while the gateway has not told.
         traded_px: The newest trade, from trades or quotes.
         gap_open: A `FeedGap` was appended whose end is not known yet.
-        lo_px, hi_px: Prices outside are a jump.
+        lo_px, hi_px, band_px: Prices outside, around the last trade, are a jump.
         minutes_out_ns: Opening time of the last published minute; -1 for none.
         held: Closed minutes that wait for older ones from history.
         need_from_ns, need_until_ns: Minutes wanted from history; `need_from_ns` None for none.
@@ -88,6 +88,7 @@ class Market:
 
     lo_px: float = 0.0
     hi_px: float = FOREVER
+    band_px: float = 0.0
     jump_since_mono_ns: int = 0
     jump_reason: str = ""
 

@@ -30,7 +30,9 @@ def take(event: MarketBatch, state: State) -> list[Command]:
     messages: list[MarketMessage] = []
     symbol = ""
     ts_ns = 0
-    limit_ns = _limit_ns(state, event)
+    limit_ns = NEVER_NS  # a venue of its own date may jump to the next session
+    if not state.settings.venue_clock and event.events:
+        limit_ns = event.events[0].ts_recv_ns + state.settings.ts_ahead_max_ns
     for item in event.events:
         if item.symbol != symbol:
             symbol = item.symbol
@@ -55,7 +57,7 @@ def take(event: MarketBatch, state: State) -> list[Command]:
             px = item.px
             if not market.lo_px <= px <= market.hi_px:
                 _jumped(market, px, item.ts_recv_ns, mono_ns, messages)
-            elif px != market.traded_px:
+            elif px != market.band_px or market.jump_since_mono_ns:
                 _move_band(market, px, state)
             market.trades += 1
             market.traded_px = px
@@ -136,13 +138,6 @@ def _merge(item: Quote, market: Market, messages: list[MarketMessage], mono_ns: 
     )
 
 
-def _limit_ns(state: State, event: MarketBatch) -> int:
-    """Return the largest event time that is believed."""
-    if state.settings.venue_clock or not event.events:
-        return NEVER_NS  # a venue of its own date may jump to the next session
-    return event.events[0].ts_recv_ns + state.settings.ts_ahead_max_ns
-
-
 def _from_the_future(
     item: Quote | Trade | Depth, market: Market, state: State, mono_ns: int, limit_ns: int
 ) -> list[Command]:
@@ -185,7 +180,7 @@ def _end_gap(
 
 def _move_band(market: Market, px: float, state: State) -> None:
     share = state.settings.price_jump_max
-    market.lo_px, market.hi_px = px * (1 - share), px * (1 + share)
+    market.lo_px, market.hi_px, market.band_px = px * (1 - share), px * (1 + share), px
     market.jump_since_mono_ns = 0
 
 

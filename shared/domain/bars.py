@@ -159,23 +159,26 @@ class Folder:
         """Minutes before `ts_ns` are missing for good."""
         self._whole_from_ns = ts_ns
 
-    def add(self, minute: Bar) -> Bar | None:
-        """Take one minute; return the larger bar that it ended, if any.
+    def add(self, minute: Bar) -> list[Bar]:
+        """Take one minute; return the larger bars that it ended, oldest first.
 
-        Minutes seen before are passed over.
+        Minutes seen before are passed over. The last minute of an interval ends it at once.
         """
         if minute.ts_open_ns <= self._last_minute_ns:
-            return None
+            return []
         self._last_minute_ns = minute.ts_open_ns
         opened_ns = interval_open_ns(self.symbol, minute.ts_open_ns, self.interval_s)
         if opened_ns <= self.published_ns:
-            return None
+            return []
         ended = self.close(minute.ts_recv_ns) if minute.ts_open_ns >= self.end_ns else None
         if self._minutes is None:
             self._minutes = []
             self.end_ns = opened_ns + self.interval_s * NS_PER_S
         self._minutes.append(minute)
-        return ended
+        full = None
+        if minute.ts_open_ns + MINUTE_NS == self.end_ns:
+            full = self.close(minute.ts_recv_ns)
+        return [bar for bar in (ended, full) if bar is not None]
 
     def close(self, ts_recv_ns: int) -> Bar | None:
         """End the interval under way and return it; None when there is none."""

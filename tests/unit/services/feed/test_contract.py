@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from services.feed.events import (
+    Alarm,
+    Append,
+    ContractDoubted,
+    Purpose,
+    ResolveContract,
+    Subscribe,
+    Unsubscribe,
+)
+from shared.domain.market import Bar, ContractResolved, FeedGap, FeedHealth, FeedState, Quote
+from tests.support.feed_desk import OPEN_NS, Desk, S, make_instrument
+
+ROLL_NS = int(datetime(2026, 3, 15, 22, tzinfo=UTC).timestamp()) * S
+ROLL_S = (ROLL_NS - OPEN_NS) / S
+
+
+def test_start_resolves_every_symbol_once() -> None:
+    desk = Desk("MES", "MNQ", up=False)
+    desk.tick()
+    desk.tick(1)
+    assert desk.of(ResolveContract) == [ResolveContract("MES"), ResolveContract("MNQ")]
+
+
+def test_resolved_contract_is_told_before_anything_of_it() -> None:
+    desk = Desk(up=False)
+    commands = desk.find(make_instrument())
+    assert [type(c) for c in commands] == [Append, Subscribe]
+    [resolved] = desk.of(ContractResolved)
+    assert (resolved.contract_id, resolved.tick_value) == ("CON.F.US.MES.H26", "1.25")
+    assert resolved.roll_at_ns == ROLL_NS
+
+
+def test_unknown_symbol_is_said_and_the_others_go_on() -> None:
+    desk = Desk("MES", "MSE", up=False)
+    desk.tick()
+    desk.find(make_instrument())
+    desk.find(make_instrument(symbol="ES"), symbol="MSE")
+    desk.link(True)
+    desk.frame(desk.make_quote(1, bid_px=1.0, ask_px=2.0))
+    desk.tick(1)
+    assert desk.market("MES").health is FeedHealth.LIVE
+    state = desk.of(FeedState)[-1]
+    assert "'MSE'" in desk.market("MSE").health_reason
+    assert "ESH6 (ES)" in desk.market("MSE").health_reason
+    assert state.health in (FeedHealth.UNKNOWN, FeedHealth.LIVE)
+    assert [a.name for a in desk.of(Alarm)] == ["no_contract"]
+
+
+def test_unknown_symbol_is_asked_for_again_slowly() -> None:
+    desk = Desk("MSE", up=False)
+    desk.tick()
+    desk.find(make_instrument(symbol="ES"), symbol="MSE")
+    desk.tick(59)
+    assert len(desk.of(ResolveContract)) == 1
+    desk.tick(60)
+    assert len(desk.of(ResolveContract)) == 2
+
+
+def test_unanswered_search_is_repeated_soon() -> None:
+    desk = Desk(up=False)
+    desk.tick()
+    desk.fail(Purpose.RESOLVE)
+    desk.tick(2)
+    assert len(desk.of(ResolveContract)) == 2
+
+
+def test_resolved_again_before_each_open() -> None:
+    desk = Desk()
+    desk.tick(7 * 3600)  # 16:00 Chicago
+    assert desk.of(ResolveContract) == []
+    desk.tick(8 * 3600 - 600)  # ten minutes before 17:00
+    assert len(desk.of(ResolveContract)) == 1
+    desk.find(make_instrument())
+    desk.tick(8 * 3600)  # and at the open itself
+    assert len(desk.of(ResolveContract)) == 2
+    assert len(desk.of(Subscribe)) == 1
+
+
+def test_refused_contract_is_resolved_at_once() -> None:
+    desk = Desk()
+    desk.decide(ContractDoubted(contract_id="CON.F.US.MES.H26", reason="no such contract", **desk.at()))
+    assert len(desk.of(ResolveContract)) == 1
+    desk.decide(ContractDoubted(contract_id="CON.F.US.MES.H26", reason="no such contract", **desk.at()))
+    assert len(desk.of(ResolveContract)) == 1
+
+
+def rolled() -> Desk:
+    desk = Desk(second=ROLL_S - 3 * 24 * 3600)
+    desk.quote(bid_px=99.75, ask_px=100.0)
+    desk.trade()
+    desk.tick()
+    desk.tick(ROLL_S)
+    desk.messages.clear()
+    desk.commands.clear()
+    desk.find(make_instrument("H26"), make_instrument("M26"))
+    return desk
+
+
+def test_roll_leaves_the_old_month_before_the_new_one_is_subscribed() -> None:
+    desk = rolled()
+    assert desk.commands == [Unsubscribe("CON.F.US.MES.H26")]
+    [gap] = desk.of(FeedGap)
+    assert gap.reason == "roll from MESH6 to MESM6"
+    assert desk.of(ContractResolved)[0].contract_id == "CON.F.US.MES.M26"
+    desk.second += 1
+    desk.frame(desk.make_quote(bid_px=99.75, ask_px=100.0))  # still the old month's
+    assert desk.of(Quote) == []
+    desk.tick(desk.second + 1.1)
+    assert desk.of(Subscribe) == [Subscribe(make_instrument("M26"))]
+    desk.second += 0.1
+    desk.quote(bid_px=120.0, ask_px=120.25)
+    desk.tick()
+    assert [q.bid_px for q in desk.of(Quote)] == [120.0]
+    assert desk.market().health is FeedHealth.LIVE
+
+
+def test_roll_ends_the_bar_of_the_old_month_as_partial() -> None:
+    desk = Desk()
+    desk.quote(0, bid_px=1.0, ask_px=2.0)
+    desk.tick()
+    desk.trade(1)
+    desk.find(make_instrument("M26"))
+    [bar] = desk.of(Bar)
+    assert bar.partial
+    assert [type(m) for m in desk.messages[-3:]] == [Bar, FeedGap, ContractResolved]
+
+
+def test_broker_that_has_not_followed_the_roll_is_asked_every_hour() -> None:
+    desk = Desk(second=ROLL_S - 60)
+    desk.tick(ROLL_S)
+    desk.find(make_instrument("H26"))
+    count = len(desk.of(ResolveContract))
+    desk.tick(ROLL_S + 3599)
+    assert len(desk.of(ResolveContract)) == count
+    desk.tick(ROLL_S + 3601)
+    assert len(desk.of(ResolveContract)) == count + 1

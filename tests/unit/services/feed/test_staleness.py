@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import pytest
+
+from services.feed.events import Alarm, Drained, Purpose, Reconnect, Shed
+from shared.domain.market import FeedGap, FeedHealth, FeedState
+from tests.support.feed_desk import Desk, make_history_bar
+
+NIGHT_S = -12 * 3600  # 21:00 Chicago the evening before: the session is open, the stock market is not
+BREAK_S = 7.5 * 3600  # 16:30 Chicago
+
+
+def live(second: float = 0.0, **settings: object) -> Desk:
+    desk = Desk(second=second, **settings)
+    desk.quote(second, bid_px=99.75, ask_px=100.0)
+    desk.tick()
+    assert desk.market().health is FeedHealth.LIVE
+    return desk
+
+
+def probes(desk: Desk) -> int:
+    return len(desk.fetches(Purpose.PROBE))
+
+
+def test_unknown_until_both_sides_are_known() -> None:
+    desk = Desk()
+    desk.quote(0, bid_px=99.75)
+    desk.tick()
+    assert desk.market().health is FeedHealth.UNKNOWN
+    desk.quote(1, ask_px=100.0)
+    desk.tick()
+    assert [s.health for s in desk.of(FeedState)][-1] is FeedHealth.LIVE
+
+
+def test_without_contract_unknown_and_says_why() -> None:
+    desk = Desk(up=False)
+    desk.tick()
+    desk.fail(Purpose.RESOLVE)
+    desk.tick(1)
+    assert desk.market().health is FeedHealth.UNKNOWN
+    assert "HTTP 503" in desk.of(FeedState)[-1].reason
+
+
+def test_lost_link_is_disconnected_at_once_and_forgets_the_quote() -> None:
+    desk = live()
+    desk.link(False, "reset by peer")
+    state = desk.of(FeedState)[-1]
+    assert (state.health, state.reason) == (FeedHealth.DISCONNECTED, "reset by peer")
+    assert desk.market().bid_px is None
+    desk.second = 1
+    desk.link(True)
+    desk.tick()
+    assert desk.market().health is FeedHealth.UNKNOWN
+    desk.quote(2, bid_px=99.75, ask_px=100.0)
+    desk.tick()
+    assert desk.market().health is FeedHealth.LIVE
+    assert [(g.reason, g.ts_to_ns is None) for g in desk.of(FeedGap)] == [
+        ("start", True),
+        ("start", False),
+        ("reset by peer", True),
+        ("reset by peer", False),
+    ]
+
+
+def test_closed_session_is_not_looked_into() -> None:
+    desk = live(second=BREAK_S - 1800 - 5)  # five seconds before the close
+    desk.tick(BREAK_S)
+    assert desk.market().health is FeedHealth.CLOSED
+    assert probes(desk) == 0
+
+
+def test_preopen_quotes_do_not_open_a_session() -> None:
+    desk = Desk(second=BREAK_S)
+    desk.quote(BREAK_S, bid_px=101.0, ask_px=100.0, crossed=True)
+    desk.tick()
+    assert desk.market().health is FeedHealth.CLOSED
+
+
+@pytest.mark.parametrize(("second", "silence_s"), [(0.0, 10), (float(NIGHT_S), 60)])
+def test_silence_is_probed_after_the_hours_threshold(second: float, silence_s: int) -> None:
+    desk = live(second=second)
+    desk.tick(second + silence_s - 1)
+    assert probes(desk) == 0
+    desk.tick(second + silence_s)
+    assert probes(desk) == 1
+    assert desk.market().health is FeedHealth.LIVE  # suspicion is not a verdict
+    assert desk.of(Reconnect) == []
+
+
+def test_quiet_market_stays_live_and_is_asked_again_later() -> None:
+    desk = live()
+    desk.tick(10)
+    desk.history(desk.fetches(Purpose.PROBE)[0])
+    desk.tick(19)
+    assert (probes(desk), desk.market().health) == (1, FeedHealth.LIVE)
+    desk.tick(20)
+    assert probes(desk) == 2
+
+
+def test_frozen_feed_is_stale_and_the_link_is_built_anew() -> None:
+    desk = live()
+    desk.tick(70)
+    desk.history(desk.fetches(Purpose.PROBE)[0], make_history_bar(0), make_history_bar(1))
+    desk.tick(70.1)
+    assert desk.market().health is FeedHealth.STALE
+    [reconnect] = desk.of(Reconnect)
+    assert "frozen" in reconnect.reason
+    assert [a.name for a in desk.of(Alarm)] == ["feed_frozen"]
+
+
+def test_frozen_within_the_minute_shows_by_volume() -> None:
+    desk = live()
+    desk.trade(1, qty=3)
+    desk.tick(11)
+    desk.history(desk.fetches(Purpose.PROBE)[0], make_history_bar(0, volume=3))
+    assert desk.of(Reconnect) == []
+    desk.tick(21)
+    desk.history(desk.fetches(Purpose.PROBE)[1], make_history_bar(0, volume=4))
+    assert len(desk.of(Reconnect)) == 1
+
+
+def test_data_that_arrives_while_probing_settles_it() -> None:
+    desk = live()
+    desk.tick(70)
+    desk.quote(70.5, bid_px=99.5)
+    desk.history(desk.fetches(Purpose.PROBE)[0], make_history_bar(1))
+    assert desk.of(Reconnect) == []
+
+
+def test_thawed_feed_is_live_again() -> None:
+    desk = live()
+    desk.tick(70)
+    desk.history(desk.fetches(Purpose.PROBE)[0], make_history_bar(1))
+    desk.quote(71, bid_px=99.5)
+    desk.tick(71)
+    assert desk.market().health is FeedHealth.LIVE
+
+
+def test_reconnects_for_silence_keep_their_distance() -> None:
+    desk = Desk("MES", "MNQ")
+    for symbol in ("MES", "MNQ"):
+        desk.frame(desk.make_quote(0, symbol=symbol, bid_px=1.0, ask_px=2.0))
+    desk.tick(0)
+    desk.tick(70)
+    assert probes(desk) == 2
+    for fetch in desk.fetches(Purpose.PROBE):
+        desk.history(fetch, make_history_bar(1))
+    assert len(desk.of(Reconnect)) == 1
+
+
+def test_failed_probes_end_in_a_reconnect_without_proof() -> None:
+    desk = live()
+    desk.tick(10)
+    desk.fail(Purpose.PROBE)
+    desk.tick(10.1)
+    assert desk.market().health is FeedHealth.STALE
+    assert desk.of(Reconnect) == []
+    desk.tick(20.1)
+    desk.fail(Purpose.PROBE)
+    assert len(desk.of(Reconnect)) == 1
+
+
+def test_probe_without_any_answer() -> None:
+    desk = live()
+    desk.tick(10)
+    desk.tick(15)
+    assert desk.market().health is FeedHealth.STALE
+    desk.tick(31)
+    assert len(desk.of(Reconnect)) == 1
+
+
+def test_fast_venue_is_judged_by_its_own_pace() -> None:
+    desk = live(speed=5.0)
+    desk.tick(1.9)
+    assert probes(desk) == 0
+    desk.tick(2)
+    assert probes(desk) == 1
+
+
+def test_venue_that_never_closes() -> None:
+    desk = Desk(second=BREAK_S, always_open=True)
+    desk.quote(BREAK_S, bid_px=1.0, ask_px=2.0)
+    desk.tick()
+    assert desk.market().health is FeedHealth.LIVE
+
+
+def test_shedding_is_stale_and_leaves_a_gap() -> None:
+    desk = live()
+    bar = make_history_bar(0)
+    desk.market().minutes_out_ns = bar.ts_open_ns
+    desk.messages.clear()
+    desk.decide(Shed(symbol="MES", messages=[bar], **desk.at()))
+    assert desk.market().minutes_out_ns < bar.ts_open_ns
+    desk.quote(1, bid_px=99.5)
+    desk.tick(1)
+    assert desk.messages == []
+    assert desk.market().health is FeedHealth.STALE
+    desk.decide(Drained(symbol="MES", **desk.at()))
+    desk.quote(2, bid_px=99.25)
+    desk.tick(2)
+    gaps = desk.of(FeedGap)
+    assert [g.ts_to_ns is None for g in gaps] == [True, False]
+    assert desk.market().health is FeedHealth.LIVE
+    assert desk.of(FeedState)[-1].health is FeedHealth.LIVE
