@@ -1,0 +1,300 @@
+"""A worker process on a real server: what it commits, and what a crash at any moment leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from services.strategy.spawn import ProcessSpawn, WorkerProcess
+from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_STRATEGY_FAILED, WorkerSpec
+from shared.bus.bus import RedisBus
+from shared.bus.port import Lease, StreamWriter
+from shared.domain.journal import InputsConsumed, MarketAdopted, Started, StrategyFailed, StrategySnapshot
+from shared.domain.market import FeedHealth, MarketState
+from shared.domain.order import SubmitOrder
+from shared.runtime.clock import SystemClock
+from shared.wire import topics
+from shared.wire.codec import decode, encode
+from tests.support.eventually import eventually
+from tests.support.strategy_rows import contract, feed_state, quote
+from tests.support.valkey import ValkeyServer, running_valkey
+
+pytestmark = pytest.mark.integration
+
+MD, INTENTS, JOURNAL = topics.md("MES"), topics.intents(1001, "b1"), topics.journal(1001, "b1")
+OBEDIENT = "tests.support.strategy_burners:Obedient"
+
+
+class Rig:
+    """A server, the feed's place, and one worker at a time."""
+
+    def __init__(self, server: ValkeyServer, bus: RedisBus, feed: StreamWriter, lease: Lease) -> None:
+        self.server, self.bus, self.feed, self.lease = server, bus, feed, lease
+        self.worker: WorkerProcess | None = None
+
+    def start(self, strategy_class: str = OBEDIENT, **settings: object) -> WorkerProcess:
+        spec = WorkerSpec(
+            strategy_id="b1", strategy_class=strategy_class, symbols=("MES",), settings=settings, env="sim",
+            account_id=1001, lease=tuple(self.lease), redis=dataclasses.asdict(self.server.address),
+            build="test", max_input_age_s=60.0, commit_interval_ms=50,
+        )  # fmt: skip
+        self.worker = ProcessSpawn().start(spec)
+        return self.worker
+
+    async def ready(self) -> None:
+        worker = self.worker
+        assert worker is not None
+        await eventually(lambda: worker.look().ready or worker.exit_code() is not None, what="worker ready")
+        assert worker.exit_code() is None, worker.look()
+
+    async def exit_code(self) -> int:
+        worker = self.worker
+        assert worker is not None
+        await eventually(lambda: worker.exit_code() is not None, what="worker gone")
+        code = worker.exit_code()
+        assert code is not None
+        return code
+
+    def drop(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+    async def quotes(self, n: int) -> None:
+        for _ in range(n):
+            self.feed.append(quote(100.0, ts_ns=time.time_ns()))
+        await self.feed.flush()
+
+    async def intents(self) -> list[SubmitOrder]:
+        entries = await self.bus.last(INTENTS, 100_000)
+        out = [decode(e.kind, e.value) for e in entries]
+        assert all(isinstance(i, SubmitOrder) for i in out)
+        return out  # type: ignore[return-value]
+
+    async def wait_for_intents(self, n: int) -> None:
+        async def there() -> bool:
+            return await self.bus.length(INTENTS) >= n
+
+        await eventually(there, what=f"{n} intents")
+
+    async def journal(self) -> list[object]:
+        return [decode(e.kind, e.value) for e in await self.bus.last(JOURNAL, 100_000)]
+
+
+@asynccontextmanager
+async def rig() -> AsyncIterator[Rig]:
+    with running_valkey() as server:
+        clock = SystemClock()
+        bus = RedisBus(server.address, now_ns=clock.now_ns, monotonic_ns=clock.monotonic_ns)
+        await bus.ready()
+        feed = await bus.open(MD)
+        lease = await bus.lease(topics.lease(1001, "b1"), "test", 60)
+        assert isinstance(lease, Lease)
+        it = Rig(server, bus, feed, lease)
+        try:
+            feed.append(contract())
+            feed.append(feed_state(ts_ns=time.time_ns()))
+            await feed.flush()
+            yield it
+        finally:
+            it.drop()
+            await bus.close()
+
+
+def test_intents_journal_and_snapshot_are_one_step() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            it.start()
+            await it.ready()
+            await it.quotes(100)
+            await it.wait_for_intents(10)
+            intents = await it.intents()
+            assert [i.reason for i in intents] == [f"quote {10 * n}" for n in range(1, 11)]
+            journal = await it.journal()
+            assert isinstance(journal[0], Started) and journal[0].reason == "fresh"
+            named = [i for m in journal if isinstance(m, InputsConsumed) for i in m.intents]
+            assert named == [i.client_order_id for i in intents]
+            value = await it.bus.get(topics.state(1001, "b1"))
+            assert value is not None
+            snapshot = msgspec.json.decode(value, type=StrategySnapshot)
+            assert msgspec.json.decode(snapshot.strategy) == {"count": 100}
+
+    asyncio.run(scenario())
+
+
+def test_killed_again_and_again_every_intent_is_there_once() -> None:
+    """SIGKILL at 12 moments while quotes pour in: counts and ids come out as without a crash."""
+
+    async def scenario() -> None:
+        async with rig() as it:
+            total = 0
+            for turn in range(12):
+                it.start()
+                if turn % 3:
+                    await it.ready()
+                await it.quotes(157)
+                total += 157
+                worker = it.worker
+                assert worker is not None
+                await eventually(lambda w=worker, t=turn: w.look().handled > t * 11 or w.look().commits > 1)  # type: ignore[misc]
+                worker.kill()
+                await it.exit_code()
+                it.drop()
+            it.start()
+            await it.wait_for_intents(total // 10)
+            intents = await it.intents()
+            assert [i.reason for i in intents] == [f"quote {10 * n}" for n in range(1, total // 10 + 1)]
+            assert len({i.client_order_id for i in intents}) == len(intents)
+            seqs = [e.seq for e in await it.bus.last(INTENTS, 100_000)]
+            assert seqs == list(range(1, len(seqs) + 1))
+
+    asyncio.run(scenario())
+
+
+def test_redis_killed_and_back() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            worker = it.start()
+            await it.ready()
+            await it.quotes(25)
+            await it.wait_for_intents(2)
+            it.server.kill()
+            await eventually(lambda: worker.look().away, what="worker notices")
+            it.server.start()
+            await eventually(lambda: not worker.look().away, what="worker is back")
+            await it.quotes(25)
+            await it.wait_for_intents(5)
+            assert [i.reason for i in await it.intents()] == [f"quote {10 * n}" for n in range(1, 6)]
+            assert worker.exit_code() is None
+
+    asyncio.run(scenario())
+
+
+def test_lease_taken_by_another_stops_the_worker() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            it.start()
+            await it.ready()
+            await it.bus.release(it.lease)
+            assert isinstance(await it.bus.lease(it.lease.key, "other", 60), Lease)
+            await it.quotes(10)
+            assert await it.exit_code() == EXIT_FENCED
+            assert await it.bus.length(INTENTS) == 0
+
+    asyncio.run(scenario())
+
+
+def test_raising_strategy_is_journaled_and_restarts_from_its_snapshot() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            it.start("tests.support.strategy_burners:Raise")
+            await it.ready()
+            await it.quotes(3)
+            assert await it.exit_code() == EXIT_STRATEGY_FAILED
+            failed = (await it.journal())[-1]
+            assert isinstance(failed, StrategyFailed)
+            assert "ZeroDivisionError: on purpose" in failed.error
+            assert failed.cause.startswith("md:{MES}@")
+            it.drop()
+            it.start("tests.support.strategy_burners:Raise")
+            assert await it.exit_code() == EXIT_STRATEGY_FAILED
+            again = [m for m in await it.journal() if isinstance(m, StrategyFailed)]
+            assert [m.cause for m in again] == [failed.cause] * 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("strategy_class", "words"),
+    [
+        ("strategies.nowhere:X", "there is no module"),
+        ("tests.support.strategy_burners:NotSaved", "NotSaved.handle"),
+    ],
+)
+def test_refused_instance_says_why(strategy_class: str, words: str) -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            worker = it.start(strategy_class)
+            assert await it.exit_code() == EXIT_REFUSED
+            assert words in worker.look().reason
+
+    asyncio.run(scenario())
+
+
+def test_stop_commits_everything() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            worker = it.start()
+            await it.ready()
+            await it.quotes(7)
+            await eventually(lambda: worker.look().handled >= 9)
+            worker.ask_stop()
+            assert await it.exit_code() == 0
+            value = await it.bus.get(topics.state(1001, "b1"))
+            assert value is not None
+            snapshot = msgspec.json.decode(value, type=StrategySnapshot)
+            assert msgspec.json.decode(snapshot.strategy) == {"count": 7}
+
+    asyncio.run(scenario())
+
+
+def test_worker_without_feed_history_adopts_the_conflated_view() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            await it.bus.delete(MD)
+            seen = MarketState(
+                symbol="MES", contract_id="C", health=FeedHealth.LIVE, bid_px=1.0, ask_px=1.25, last_px=1.0,
+                crossed=False, tick_size="0.25", tick_value="1.25", ts_event_ns=1, ts_asof_ns=time.time_ns(),
+            )  # fmt: skip
+            await it.bus.set(topics.quote("MES"), encode(seen))
+            it.start()
+            await it.ready()
+            await it.quotes(10)
+            await it.wait_for_intents(1)
+            assert any(isinstance(m, MarketAdopted) for m in await it.journal())
+
+    asyncio.run(scenario())
+
+
+def test_worker_dies_with_its_host() -> None:
+    """A host that is killed leaves no worker behind that nobody watches."""
+    code = (
+        "import sys, time\n"
+        "from services.strategy.spawn import ProcessSpawn\n"
+        "from services.strategy.spec import WorkerSpec\n"
+        "spec = WorkerSpec(strategy_id='b1', strategy_class='strategies.breakout:Breakout',\n"
+        "    symbols=('MES',),\n"
+        "    settings={}, env='sim', account_id=1001, lease=('l', 'h', 1), build='x',\n"
+        "    redis={'unix_path': '/nowhere/redis.sock'})\n"
+        "print(ProcessSpawn().start(spec).pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert host.stdout is not None
+    try:
+        pid = int(host.stdout.readline())
+        os.kill(pid, 0)
+    finally:
+        host.send_signal(signal.SIGKILL)
+        host.wait()
+        host.stdout.close()
+
+    def gone() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+
+    asyncio.run(eventually(gone, what="worker gone"))  # type: ignore[arg-type]
