@@ -4,110 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import random
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from shared.broker import errors
-from shared.broker.limiter import LocalLimiter
 from shared.broker.port import (
     Accepted,
-    Credentials,
-    LimitKind,
-    LinkDown,
-    LoginRefused,
     NotSent,
     OrderTicket,
     Outcome,
     Rejected,
-    SessionGone,
-    SessionToken,
     Unknown,
-    Validated,
 )
 from shared.broker.projectx import endpoints
-from shared.broker.projectx.adapter import ProjectX, ProjectXSettings
-from shared.broker.projectx.link_words import LinkSettings
 from shared.broker.projectx.timestamps import format_ns
 from shared.domain.instrument import Instrument
 from shared.domain.order import Side
-from shared.runtime.clock import SystemClock
-from tests.support.hostile_server import NEVER, RESET, HostileServer, closed_port, hostile_server, http
+from tests.support.broker_desk import TOKEN, Desk, ask, ok
+from tests.support.hostile_server import NEVER, RESET, HostileServer, closed_port, http
 
 pytestmark = pytest.mark.integration
-TOKEN = "canary-token-4711"
-KEY = "canary-key-4711"
 TICKET = OrderTicket(account_id=1, client_order_id="t", contract_id="C", side=Side.BUY, order_qty=1)
-CREDENTIALS = Credentials(user_name="u", api_key=KEY)
-
-
-class NotingLimiter:
-    """Lets everything through and remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.acquired: list[tuple[LimitKind, bool]] = []
-        self.pauses: list[tuple[LimitKind, float]] = []
-        self.away = False
-
-    async def acquire(self, kind: LimitKind, urgent: bool) -> None:
-        if self.away:
-            raise errors.LimiterUnavailable("the store is away")
-        self.acquired.append((kind, urgent))
-
-    async def pause(self, kind: LimitKind, pause_s: float) -> None:
-        self.pauses.append((kind, pause_s))
-
-
-class Desk:
-    def __init__(self, url: str) -> None:
-        self.limiter = NotingLimiter()
-        self.token: str | None = TOKEN
-        self.adapter = ProjectX(
-            settings=ProjectXSettings(api_url=url, hub_url=f"{url}/hubs", link=LinkSettings(pause_s=0.05)),
-            clock=SystemClock(),
-            limiter=self.limiter,
-            token=lambda: self.token,
-            chance=random.Random(1).random,
-        )
-        self.orders = self.adapter.orders()
-        self.account = self.adapter.account()
-        self.market = self.adapter.market()
-        self.session = self.adapter.session(CREDENTIALS)
-
-
-@asynccontextmanager
-async def facing(answer: bytes) -> Any:
-    async with hostile_server() as server:
-        server.answer = answer
-        desk = Desk(server.url)
-        try:
-            yield desk, server
-        finally:
-            await desk.adapter.close()
-
-
-def ask(answer: bytes, scenario: Callable[[Desk, HostileServer], Awaitable[Any]]) -> Any:
-    async def whole() -> Any:
-        async with asyncio.timeout(20), facing(answer) as (desk, server):
-            return await scenario(desk, server)
-
-    return asyncio.run(whole())
 
 
 @pytest.fixture
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     for endpoint in (endpoints.ORDER_PLACE, endpoints.POSITION_SEARCH_OPEN):
         monkeypatch.setattr(endpoint, "within_s", 0.3)
-
-
-def ok(**payload: Any) -> bytes:
-    return http(json.dumps({"success": True, "errorCode": 0, "errorMessage": None, **payload}).encode())
 
 
 HTML = b"<html><body>Bad gateway</body></html>"
@@ -352,112 +278,3 @@ def test_more_bars_than_one_answer_holds_are_read_backward(monkeypatch: pytest.M
         assert ends == [format_ns(START_NS + minute * MINUTE_NS) for minute in (6, 4, 2)]
 
     ask(b"", scenario)
-
-
-# -- session
-
-
-@pytest.mark.parametrize("code", [3, 7, 9, 10])
-def test_login_refusals_name_the_remedy(code: int) -> None:
-    async def scenario(desk: Desk, server: HostileServer) -> None:
-        found = await desk.session.login()
-        assert isinstance(found, LoginRefused)
-        assert (found.code, found.fatal) == (code, True)
-        assert found.remedy
-        assert KEY not in repr(found)
-        assert b"Authorization" not in server.requests[0]
-        assert json.loads(server.requests[0].split(b"\r\n\r\n")[1]) == {"userName": "u", "apiKey": KEY}
-
-    body = {"success": False, "errorCode": code, "errorMessage": f"no access for {KEY}", "token": None}
-    ask(http(json.dumps(body).encode()), scenario)
-
-
-@pytest.mark.parametrize("status", ["400 Bad Request", "500 Oops"])
-def test_login_failure_does_not_echo_the_key(status: str) -> None:
-    async def scenario(desk: Desk, server: HostileServer) -> None:
-        with pytest.raises(errors.HttpFailed) as caught:
-            await desk.session.login()
-        assert KEY not in f"{caught.value} {caught.value!r} {caught.value.excerpt}"
-
-    ask(http(f"you sent {KEY}".encode(), status=status), scenario)
-
-
-def test_login_without_a_token_is_unknown() -> None:
-    async def scenario(desk: Desk, server: HostileServer) -> None:
-        with pytest.raises(errors.PayloadAbsent):
-            await desk.session.login()
-
-    ask(ok(token=None), scenario)
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [
-        (ok(newToken=None), Validated),
-        (ok(), Validated),
-        (ok(newToken=""), Validated),
-        (ok(newToken="n"), Validated),
-        (http(b"", status="401 Unauthorized"), SessionGone),
-        *[(http(b'{"success":false,"errorCode":%d}' % code), SessionGone) for code in (1, 2, 3)],
-    ],
-)
-def test_validate(answer: bytes, kind: type[Any]) -> None:
-    async def scenario(desk: Desk, server: HostileServer) -> None:
-        found = await desk.session.validate(SessionToken(value=TOKEN, expires_at_ns=0))
-        assert type(found) is kind
-        if isinstance(found, Validated):
-            assert (found.new_token is not None) is (b'"newToken": "n"' in answer)
-        assert f"Bearer {TOKEN}".encode() in server.requests[0]
-
-    ask(answer, scenario)
-
-
-@pytest.mark.parametrize("answer", [http(b'{"success":false,"errorCode":4}'), http(b"", status="500 Oops")])
-def test_validate_that_tells_nothing_is_not_the_end_of_a_session(answer: bytes) -> None:
-    async def scenario(desk: Desk, server: HostileServer) -> None:
-        with pytest.raises(errors.BrokerQueryFailed):
-            await desk.session.validate(SessionToken(value=TOKEN, expires_at_ns=0))
-
-    ask(answer, scenario)
-
-
-# -- hubs
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (http(b"", status="401 Unauthorized"), "HTTP 401"),
-        (http(HTML), "HTTP 200"),
-        (http(b"", status="302 Found", headers="Location: http://127.0.0.1:1/x\r\n"), "HTTP 302"),
-        (RESET, ""),
-        (b"nonsense\r\n\r\n", ""),
-    ],
-)
-def test_hub_that_cannot_be_opened_is_retried_and_the_token_stays_secret(
-    answer: bytes, said: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-
-    async def scenario(desk: Desk, server: HostileServer) -> None:
-        link = desk.market.market_link()
-        downs: list[LinkDown] = []
-        async for batch in link.events():
-            downs += [event for event in batch if isinstance(event, LinkDown)]
-            if len(downs) == 2:
-                await link.close()
-        assert said in downs[0].reason
-        assert TOKEN not in repr(downs)
-        assert server.connections == 2
-        assert TOKEN.encode() in server.requests[0]
-
-    ask(answer, scenario)
-    assert TOKEN not in caplog.text
-
-
-def test_local_limiter_is_a_limiter() -> None:
-    async def scenario() -> None:
-        limiter = LocalLimiter(clock=SystemClock())
-        await limiter.acquire("general", urgent=True)
-
-    asyncio.run(scenario())
