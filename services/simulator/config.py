@@ -69,6 +69,8 @@ class HubConfig(Section):
     envelope: bool = Field(
         default=True, description='User events as {"action","data"}; false: the bare object.'
     )
+    arrays: bool = Field(default=True, description="Trades and depth as arrays; false: one bare object each.")
+    clients_max: int = Field(default=200, gt=0, description="Connections per hub; beyond it HTTP 503.")
     snapshot_on_subscribe: bool = Field(
         default=True, description="Send the present quote and touch to a new market subscriber."
     )
@@ -81,7 +83,7 @@ class HubConfig(Section):
     unsent_max_bytes: int = Field(
         default=16_777_216,
         gt=0,
-        description="Unsent bytes above which a client of a synthetic market is cut.",
+        description="Unsent bytes above which a client is cut (never by a replay).",
     )
 
 

@@ -59,6 +59,13 @@ class MarketTraded(msgspec.Struct, frozen=True, gc=False):
     aggressor: TradeLogType | None
 
 
+class SessionChanged(msgspec.Struct, frozen=True, gc=False):
+    """The market opened, or closed for the break or the weekend."""
+
+    now_ns: int
+    is_open: bool
+
+
 class ModifyOrder(msgspec.Struct, frozen=True, kw_only=True):
     """A request to change an order; None leaves a field as it is."""
 
@@ -86,7 +93,8 @@ class ClosePosition(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
 
 
-Event = TouchChanged | MarketTraded | PlaceOrder | ModifyOrder | CancelOrder | ClosePosition
+Request = PlaceOrder | ModifyOrder | CancelOrder | ClosePosition
+Event = TouchChanged | MarketTraded | SessionChanged | Request
 NOTHING: list[Command] = []  # shared and never appended to: the market's usual answer
 
 
@@ -99,6 +107,9 @@ def decide(event: Event, state: State) -> list[Command]:
             )
         case MarketTraded():
             return trade(state, event.contract_id, event.price, event.qty, event.aggressor, event.now_ns)
+        case SessionChanged():
+            _change_session(state, event)
+            return NOTHING
         case PlaceOrder():
             _begin(state, event.now_ns)
             state.out.append(place(event, state))
@@ -144,6 +155,14 @@ def trade(
     _begin(state, now_ns)
     matching.match_trade(state, contract_id, price, qty, aggressor)
     return _taken(state)
+
+
+def _change_session(state: State, event: SessionChanged) -> None:
+    """Open or close; at the close every touch is gone, so nothing meets yesterday's prices."""
+    state.session_open = event.is_open
+    if not event.is_open:
+        for book in state.books.values():
+            book.set_quote(None, 0, None, 0)
 
 
 def _begin(state: State, now_ns: int) -> None:

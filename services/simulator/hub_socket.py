@@ -126,6 +126,8 @@ class HubServer:
         user = self._authenticate(request)
         if user is None:
             return web.Response(status=401)
+        if len(self.hub.clients) >= self._config.clients_max:
+            return web.Response(status=503, text="Too many connections")
         negotiated = request.query.get("id")
         if negotiated is not None:
             if negotiated not in self._negotiated:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from random import Random
 
 from services.simulator.contracts import Contract
-from services.simulator.core import MarketTraded, TouchChanged
+from services.simulator.core import MarketTraded, SessionChanged, TouchChanged
 from services.simulator.sessions import MINUTE_NS, activity, is_open
 from shared.broker.projectx.enums import TradeLogType
 
@@ -30,7 +30,7 @@ DRIFT_LIFE_S = 240.0  # how long a trend lasts
 HOME_LIFE_S = 4 * 3600.0  # how long the price may stay away from where it began
 MOVE_BEYOND_TICKS = 0.25  # how far the value must leave the touch before the touch follows
 
-MarketEvent = TouchChanged | MarketTraded
+MarketEvent = TouchChanged | MarketTraded | SessionChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class SyntheticMarket:
         self._next_ns = start_ns // STEP_NS * STEP_NS + STEP_NS
         self._minute = -1
         self._rng = chance("")
-        self._open = False
+        self._open = open_at(start_ns)
         self._activity = 0.0
         self._factor = self._drift = self._burst = 0.0
         self._instruments = [_Instrument(one, last_ticks.get(one.id, first_ticks(one))) for one in contracts]
@@ -123,15 +123,17 @@ class SyntheticMarket:
             now_ns = self._next_ns
             self._next_ns += STEP_NS
             if now_ns // MINUTE_NS != self._minute:
-                self._begin_minute(now_ns)
+                self._begin_minute(now_ns, events)
             if self._open:
                 self._step(now_ns - STEP_NS, events)  # a step tells of the time that led to it
         return events
 
-    def _begin_minute(self, now_ns: int) -> None:
+    def _begin_minute(self, now_ns: int, events: list[MarketEvent]) -> None:
         self._minute = now_ns // MINUTE_NS
         self._rng = self._chance(f"{self._seed}:{self._minute}")
-        self._open = self._open_at(now_ns)
+        was_open, self._open = self._open, self._open_at(now_ns)
+        if was_open is not self._open:
+            events.append(SessionChanged(now_ns, self._open))
         self._activity = activity(now_ns)
 
     def _step(self, now_ns: int, events: list[MarketEvent]) -> None:

@@ -53,10 +53,12 @@ class ContractWire:
     """Encode one contract's market data; remembers what clients have been told."""
 
     __slots__ = (
+        "_arrays",
         "_depth_head",
         "_iso",
         "_price",
         "_quote_head",
+        "_tail",
         "_trade_head",
         "ask",
         "ask_qty",
@@ -69,15 +71,22 @@ class ContractWire:
         "volume",
     )
 
-    def __init__(self, contract: Contract, iso: IsoClock) -> None:
+    def __init__(self, contract: Contract, iso: IsoClock, *, arrays: bool = True) -> None:
+        """Args:
+        arrays: Trades and depth as arrays, as on the wire; False as documented: objects.
+        """
+        left, right = (b"[", b"]") if arrays else (b"", b"")
+        self._arrays = arrays
         names = (contract.id.encode(), contract.symbol_id.encode(), contract.product.symbol.encode())
         self._quote_head = (
             b'{"type":1,"target":"GatewayQuote","arguments":["%b",{"symbol":"%b","symbolName":"/%b",' % names
         )
         self._trade_head = (
-            b'{"type":1,"target":"GatewayTrade","arguments":["%b",[{"symbolId":"%b","price":' % names[:2]
+            b'{"type":1,"target":"GatewayTrade","arguments":["%b",%b{"symbolId":"%b","price":'
+            % (names[0], left, names[1])
         )
-        self._depth_head = b'{"type":1,"target":"GatewayDepth","arguments":["%b",[' % names[0]
+        self._tail = right + b"]}\x1e"
+        self._depth_head = b'{"type":1,"target":"GatewayDepth","arguments":["%b",%b' % (names[0], left)
         self._iso = iso
         self._price = PriceText(contract.tick_size)
         self.bid: int | None = None
@@ -110,7 +119,14 @@ class ContractWire:
             levels.append(self._level(stamp, bid, self.bid, bid_qty, self.bid_qty, True))
         if ask != self.ask or ask_qty != self.ask_qty:
             levels.append(self._level(stamp, ask, self.ask, ask_qty, self.ask_qty, False))
-        return b"%b%b]]}\x1e" % (self._depth_head, b",".join(levels)) if levels else None
+        return self._depth_of(levels)
+
+    def _depth_of(self, levels: list[bytes]) -> bytes | None:
+        if not levels:
+            return None
+        if self._arrays:
+            return self._depth_head + b",".join(levels) + self._tail
+        return b"".join([self._depth_head + level + self._tail for level in levels])
 
     def keep(self, bid: int | None, bid_qty: int, ask: int | None, ask_qty: int) -> None:
         """Remember the touch as told."""
@@ -145,12 +161,13 @@ class ContractWire:
             self.high = price
         elif self.low is None or price < self.low:
             self.low = price
-        return b'%b%b,"timestamp":"%b","type":%d,"volume":%d}]]}\x1e' % (
+        return b'%b%b,"timestamp":"%b","type":%d,"volume":%d}%b' % (
             self._trade_head,
             self._price[price],
             self._iso.text(event.now_ns),
             event.aggressor or 0,
             event.qty,
+            self._tail,
         )
 
     def last_quote(self, ts_ns: int) -> bytes:
@@ -197,4 +214,4 @@ class ContractWire:
             for ticks, qty, is_bid in ((self.bid, self.bid_qty, True), (self.ask, self.ask_qty, False))
             if ticks is not None
         ]
-        return b"%b%b]]}\x1e" % (self._depth_head, b",".join(levels)) if levels else None
+        return self._depth_of(levels)

@@ -101,6 +101,8 @@ def _draft(event: PlaceOrder, state: State) -> Order:
 def _check_account(event: PlaceOrder, state: State, account: Account, contract: Contract) -> None:
     if not account.can_trade:
         raise Refusal(PlaceOrderErrorCode.ACCOUNT_VIOLATION, "Account is not allowed to trade.")
+    if not state.session_open:
+        raise Refusal(PlaceOrderErrorCode.OUTSIDE_TRADING_HOURS, "Market is closed.")
     if not is_active(contract, event.now_ns):
         raise Refusal(PlaceOrderErrorCode.CONTRACT_NOT_ACTIVE, "Contract is not active.")
 

@@ -135,7 +135,8 @@ class Simulator:
             envelope=config.hub.envelope,
             snapshot_on_subscribe=config.hub.snapshot_on_subscribe,
             conflate_above_bytes=None if lossless else config.hub.conflate_above_bytes,
-            unsent_max_bytes=None if lossless else config.hub.unsent_max_bytes,
+            unsent_max_bytes=config.hub.unsent_max_bytes,
+            arrays=config.hub.arrays,
             last_quotes=not lossless and config.flood_quotes_per_s == 0,
         )
         return Venue(
@@ -324,7 +325,8 @@ class Simulator:
             await self._wait_for_room()
             full = len(events) == REPLAY_ROWS_PER_TURN
             await self._clock.sleep(0 if full or as_fast_as_read else self._config.step_ms / 1000)
-        self.time.set_speed(1.0)
+        if as_fast_as_read:
+            self.time.set_speed(1.0)  # clients still expect a clock that runs
         self.replay_finished = True
         self._log.info("replay_finished", rows=market.played)
 

@@ -77,6 +77,7 @@ class State(msgspec.Struct, kw_only=True):
         working: Open orders by contract, oldest first; suspended ones are absent.
         tags: Every custom tag ever used, by account; also those of refused orders.
         positions: Open positions by (account id, contract id).
+        session_open: False during the daily break and the weekend.
         now_ns: Venue time of the present event.
         out: Commands of the present event, in the order they happened.
     """
@@ -90,6 +91,7 @@ class State(msgspec.Struct, kw_only=True):
     positions: dict[tuple[int, str], Position] = {}
     fills: list[Fill] = []
     contracts: dict[str, Contract] = {}
+    session_open: bool = True
     next_order_id: int = 1
     next_fill_id: int = 1
     next_position_id: int = 1

@@ -14,11 +14,10 @@ import msgspec
 from services.simulator import core, faults, rows
 from services.simulator.bars import Bar, BarBook
 from services.simulator.contracts import Contract, resolve
-from services.simulator.core import MarketTraded, TouchChanged
+from services.simulator.core import MarketTraded, SessionChanged, TouchChanged
 from services.simulator.history import PastBars
 from services.simulator.hub import Hub, HubClient
 from services.simulator.market_wire import ContractWire, IsoClock
-from services.simulator.placing import PlaceOrder
 from services.simulator.state import (
     AccountUpdated,
     Command,
@@ -38,14 +37,17 @@ class VenueSettings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_on_subscribe: New market subscribers get the present touch at once.
     conflate_above_bytes: Unsent bytes of a client above which quotes and depth are
         conflated for it; None never drops anything.
-    unsent_max_bytes: Unsent bytes above which a client is cut; None never.
+    unsent_max_bytes: Unsent bytes above which a client is cut; a market client only when
+        conflation is on.
+    arrays: Trades and depth as arrays; False: bare objects.
     last_quotes: Each trade is followed by a quote with last price and volume.
     """
 
     envelope: bool = True
     snapshot_on_subscribe: bool = True
     conflate_above_bytes: int | None = None
-    unsent_max_bytes: int | None = None
+    unsent_max_bytes: int = 16_777_216
+    arrays: bool = True
     last_quotes: bool = True
 
 
@@ -94,14 +96,17 @@ class Venue:
         """List a contract with a market; its stored bars come back."""
         stored = [msgspec.json.decode(body, type=Bar) for body in self._store.bars(contract.id)]
         self._markets[contract.id] = _Market(
-            contract, ContractWire(contract, self._iso), BarBook(stored), self.market_hub
+            contract,
+            ContractWire(contract, self._iso, arrays=self._settings.arrays),
+            BarBook(stored),
+            self.market_hub,
         )
         if past is not None:
             self._past[contract.id] = past
 
     # requests
 
-    def submit(self, event: PlaceOrder | core.ModifyOrder | core.CancelOrder | core.ClosePosition) -> Reply:
+    def submit(self, event: core.Request) -> Reply:
         """Decide a client's request; it is stored when this returns."""
         commands = core.decide(event, self.state)
         reply = commands[-1]
@@ -138,14 +143,19 @@ class Venue:
         for sent in faults.user_events(record):
             for client in clients:
                 client.send(sent, monotonic_ns)
+                self._cut_hopeless(client, monotonic_ns)
 
     # market data
 
-    def feed(self, events: Iterable[TouchChanged | MarketTraded]) -> None:
+    def feed(self, events: Iterable[TouchChanged | MarketTraded | SessionChanged]) -> None:
         """Take one turn's market events in order: send them, then match what works there."""
         state, markets, touch = self.state, self._markets, core.touch
         self._begin_turn()
         for event in events:
+            if type(event) is SessionChanged:
+                core.decide(event, state)
+                continue
+            assert not isinstance(event, SessionChanged)
             market = markets[event.contract_id]
             if type(event) is TouchChanged:
                 contract_id, bid, bid_qty, ask, ask_qty, now_ns = (
@@ -198,12 +208,16 @@ class Venue:
 
     def _end_turn(self) -> None:
         monotonic_ns = self._monotonic_ns()
-        limit = self._settings.unsent_max_bytes
         for client in self.market_hub.clients:
             client.flush(monotonic_ns)
-            if limit is not None and client.link.output_bytes > limit:
-                client.link.close(monotonic_ns, error="The client does not keep up.", allow_reconnect=True)
-                client.wake()
+            if self._settings.conflate_above_bytes is not None:
+                self._cut_hopeless(client, monotonic_ns)
+
+    def _cut_hopeless(self, client: HubClient, monotonic_ns: int) -> None:
+        """Close a link whose client leaves more unread than the limit."""
+        if client.link.output_bytes > self._settings.unsent_max_bytes:
+            client.link.close(monotonic_ns, error="The client does not keep up.", allow_reconnect=True)
+            client.wake()
 
     def caught_up(self, client: HubClient) -> None:
         """Send the newest quotes to a client that had fallen behind."""

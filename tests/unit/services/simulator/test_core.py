@@ -60,6 +60,24 @@ def test_account_that_may_not_trade() -> None:
     assert desk.place(BUY).code == 4
 
 
+def test_closed_market_refuses_and_forgets_its_prices() -> None:
+    from services.simulator.core import SessionChanged
+
+    desk = Desk()
+    desk.place(BUY)
+    resting = desk.place(BUY, LIMIT, limit=390)
+    assert desk.decide(SessionChanged(desk.now_ns, False)) == []
+    reply = desk.place(BUY, LIMIT, limit=380)
+    assert (reply.code, reply.message) == (5, "Market is closed.")
+    assert desk.close().code == 5
+    assert resting.order_id is not None
+    assert desk.cancel(resting.order_id).code == 0
+    desk.decide(SessionChanged(desk.now_ns, True))
+    assert desk.close().code == 5  # open, but no price yet
+    desk.touch(410, 411)
+    assert desk.close().code == 0
+
+
 def test_trailing_stop_without_a_last_price() -> None:
     desk = Desk()
     desk.state.books[MES].last = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from services.simulator.contracts import active_contract
-from services.simulator.core import MarketTraded, TouchChanged
+from services.simulator.core import MarketTraded, SessionChanged, TouchChanged
 from services.simulator.history import PastBars
 from services.simulator.market_synthetic import FloodMarket, MarketEvent, SyntheticMarket
 from tests.support.venue import MES, NOW_NS
@@ -17,6 +17,10 @@ CONTRACTS = [active_contract("MES", NOW_NS), active_contract("MNQ", NOW_NS)]
 def run(seed: int, minutes: int, start_ns: int = NOW_NS) -> list[MarketEvent]:
     market = SyntheticMarket(CONTRACTS, seed=seed, start_ns=start_ns, last_ticks={})
     return market.advance(start_ns + minutes * MINUTE_NS, 10_000_000)
+
+
+def of_mes(events: list[MarketEvent]) -> list[TouchChanged | MarketTraded]:
+    return [one for one in events if not isinstance(one, SessionChanged) and one.contract_id == MES]
 
 
 def test_same_seed_same_market() -> None:
@@ -35,8 +39,8 @@ def test_steps_of_any_size_give_the_same_market() -> None:
 
 def test_looks_like_a_market() -> None:
     events = run(1, 60)
-    touches = [one for one in events if isinstance(one, TouchChanged) and one.contract_id == MES]
-    trades = [one for one in events if isinstance(one, MarketTraded) and one.contract_id == MES]
+    touches = [one for one in of_mes(events) if isinstance(one, TouchChanged)]
+    trades = [one for one in of_mes(events) if isinstance(one, MarketTraded)]
     spreads = Counter(one.ask - one.bid for one in touches if one.ask is not None and one.bid is not None)
     assert set(spreads) <= {1, 2}
     assert spreads[1] > 0.9 * len(touches)
@@ -49,13 +53,13 @@ def test_looks_like_a_market() -> None:
 
 def test_each_contract_moves_forward_in_time_and_never_beyond_now() -> None:
     events = run(3, 5)
-    stamps = [one.now_ns for one in events if one.contract_id == MES]
+    stamps = [one.now_ns for one in of_mes(events)]
     assert stamps == sorted(stamps)
     assert stamps[-1] <= NOW_NS + 5 * MINUTE_NS
 
 
 def test_trends_both_ways_within_the_hour() -> None:
-    closes = [one.price for one in run(1, 60) if isinstance(one, MarketTraded) and one.contract_id == MES]
+    closes = [one.price for one in of_mes(run(1, 60)) if isinstance(one, MarketTraded)]
     moves = [later - now for now, later in zip(closes, closes[400:], strict=False)]
     assert max(moves) > 16
     assert min(moves) < -16
@@ -65,6 +69,8 @@ def test_silent_while_the_market_is_closed() -> None:
     closing_ns = NOW_NS + (6 * 60 + 30) * MINUTE_NS  # 16:00 New York; the break is an hour later
     assert run(1, 2, closing_ns + 59 * MINUTE_NS) != []
     assert run(1, 30, closing_ns + 61 * MINUTE_NS) == []
+    said = [one for one in run(1, 70, closing_ns + 59 * MINUTE_NS) if isinstance(one, SessionChanged)]
+    assert [one.is_open for one in said] == [False, True]
 
 
 def test_flood_makes_a_quote_of_every_event() -> None:

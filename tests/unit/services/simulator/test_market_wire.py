@@ -74,6 +74,14 @@ def test_trade_without_a_known_aggressor_is_type_0() -> None:
     assert data(one.trade(MarketTraded(TS_NS, MES, 400, 3, TradeLogType.SELL)))[0]["type"] == 1
 
 
+def test_objects_instead_of_arrays() -> None:
+    one = ContractWire(active_contract("MES", NOW_NS), IsoClock(), arrays=False)
+    assert data(one.trade(MarketTraded(TS_NS, MES, 400, 3, None)))["volume"] == 3
+    record = one.depth(400, 5, 401, 6, TS_NS)
+    assert record is not None
+    assert [json.loads(part)["arguments"][1]["type"] for part in record.split(b"\x1e")[:-1]] == [9, 10]
+
+
 def test_snapshots_carry_everything_known() -> None:
     one = wire()
     assert one.quote_snapshot(TS_NS) is None
