@@ -279,6 +279,7 @@ class Desk:
         self.to_send: list[Command] = []
         self.alarms: list[Alarm] = []
         self.crash_before_commit = False
+        self.closes_work = True
         self.state = State(self.rules)
         self.start()
 
@@ -459,7 +460,7 @@ class Desk:
         for close in self.take(CloseContract):
             closed.append(close.contract_id)
             net_qty = self.broker.net_qty
-            if net_qty:
+            if net_qty and self.closes_work:
                 side = Side.SELL if net_qty > 0 else Side.BUY
                 number = self.broker.external(side=side, qty=abs(net_qty))
                 self.broker.fill(number, px="5001")

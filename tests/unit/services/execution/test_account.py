@@ -1,0 +1,202 @@
+"""Our fills against the broker's position, and what was there before us."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.execution.events import Place
+from shared.domain.control import HaltKind, Resume
+from shared.domain.execution import ExternalOrderSeen, OrderDenied, PositionMismatch
+from shared.domain.order import ClosePosition, OrderStatus, Side
+from tests.support.execution import MES, T0_NS, Desk, durable, make_submit, only
+
+
+def ready_desk() -> Desk:
+    desk = Desk()
+    desk.ready()
+    return desk
+
+
+def test_difference_counts_from_the_second_picture_on() -> None:
+    desk = ready_desk()
+    desk.broker.fill(desk.broker.external())
+    hidden, desk.broker.fills = desk.broker.fills, []
+    held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
+    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    desk.snapshot()
+    assert not desk.messages(PositionMismatch)
+    desk.snapshot()
+    (mismatch,) = desk.messages(PositionMismatch)
+    assert (mismatch.from_fills, mismatch.at_broker) == (0, 1)
+    assert HaltKind.INVARIANT in desk.state.standing.halts
+    desk.snapshot()
+    assert len(desk.messages(PositionMismatch)) == 1
+    desk.control(Resume(kind=HaltKind.INVARIANT, reason="looked", issuer="t", ts_ns=T0_NS))
+    desk.snapshot()
+    desk.snapshot()
+    assert not desk.state.standing.halts
+    assert desk.state.contract_qty(MES) == 1
+
+
+def _positions(desk: Desk, fills: list[object]) -> list[object]:
+    desk.broker.fills, kept = fills, desk.broker.fills  # type: ignore[assignment]
+    positions: list[object] = list(desk.broker.positions())
+    desk.broker.fills = kept
+    return positions
+
+
+def test_position_from_before_the_ledger_is_a_baseline() -> None:
+    desk = Desk()
+    desk.broker.fill(desk.broker.external(qty=2), at_ns=T0_NS - 10_000_000_000)
+    desk.ready()
+    assert "baseline" in desk.alarm_names()
+    assert desk.state.standing.baselines == {MES: 2}
+    desk.snapshot()
+    desk.snapshot()
+    assert not desk.state.standing.halts
+    assert desk.net_qty() == 0
+    (denied,) = only(desk.intent(make_submit(qty=4)), OrderDenied)
+    assert denied.code == "position_max"  # 2 + 4 > 5
+
+
+def test_order_of_another_is_seen_once_and_counted() -> None:
+    desk = ready_desk()
+    number = desk.broker.external(qty=3)
+    desk.order_reports(number)
+    desk.order_reports(number)
+    assert len(desk.messages(ExternalOrderSeen)) == 1
+    desk.report(desk.broker.fill(number))
+    desk.snapshot()
+    desk.snapshot()
+    assert not desk.messages(PositionMismatch)
+    assert desk.state.contract_qty(MES) == 3
+    assert desk.net_qty() == 0
+
+
+def test_close_position_then_its_children_go() -> None:
+    desk = ready_desk()
+    desk.opened("o0", qty=2)
+    close = ClosePosition(
+        client_order_id="x",
+        strategy_id="s1",
+        symbol="MES",
+        cause="c",
+        ts_cause_ns=0,
+        expires_at_ns=T0_NS + 10**10,
+    )
+    desk.intent(close)
+    (place,) = desk.take(Place)
+    assert (place.ticket.side, place.ticket.order_qty, place.ticket.bracket) == (Side.SELL, 2, None)
+    assert not desk.obey_cancels()  # until the exit has filled they are the protection
+    number = desk.broker.place(place.ticket)
+    desk.report(desk.broker.fill(number))
+    desk.show(number)
+    desk.tick()
+    assert len(desk.obey_cancels()) == 2
+    desk.run(3)
+    assert not desk.state.open
+    assert desk.net_qty() == 0
+
+
+def test_two_closes_do_not_turn_the_position() -> None:
+    desk = ready_desk()
+    desk.opened("o0", qty=2)
+    for name in ("x", "y"):
+        close = ClosePosition(
+            client_order_id=name,
+            strategy_id="s1",
+            symbol="MES",
+            cause="c",
+            ts_cause_ns=0,
+            expires_at_ns=T0_NS + 10**10,
+        )
+        desk.intent(close)
+    assert len(desk.take(Place)) == 1
+    assert desk.status("y") is OrderStatus.DENIED
+
+
+def test_stop_left_alone_is_canceled_after_a_moment() -> None:
+    desk = ready_desk()
+    number = desk.opened("o0")
+    target = desk.broker.fill(number + 2)
+    desk.broker.set(number + 1, status=OrderStatus.NEW)  # the broker's OCO fails
+    desk.report(target)
+    desk.show(number)
+    assert not desk.obey_cancels()
+    desk.run(2)
+    assert not desk.broker.orders[number + 1].status.may_fill
+
+
+def test_filled_report_without_fills_still_counts_as_exposure() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o0", qty=4))
+    (number,) = desk.place_all()
+    desk.broker.fill(number)
+    desk.show(number)  # the fill itself got lost
+    assert desk.order("o0").missing_qty == 4
+    desk.pass_time(1)
+    desk.ready()
+    assert desk.net_qty() == 4  # a search brought it
+
+
+def test_voided_fill_is_taken_back_and_halts() -> None:
+    desk = ready_desk()
+    number = desk.opened("o0")
+    fill = desk.broker.fills[-1]
+    assert fill.broker_order_id == number
+    desk.report(msgspec.structs.replace(fill, voided=True))
+    assert desk.net_qty() == 0
+    assert HaltKind.INVARIANT in desk.state.standing.halts
+
+
+def test_fees_that_come_later() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o0"))
+    (number,) = desk.place_all()
+    fill = desk.broker.fill(number)
+    desk.report(msgspec.structs.replace(fill, fees=Decimal(0)))
+    desk.report(fill)
+    assert desk.state.book("s1", MES).position.fees == Decimal("0.37")
+
+
+def scenario() -> tuple[Desk, list[object]]:
+    """Two entries, partly filled twice each, one stop; everything the hub says of it."""
+    desk = ready_desk()
+    desk.intent(make_submit("a", qty=2))
+    desk.intent(make_submit("b", qty=3, side=Side.SELL, strategy_id="s2"))
+    first, second = desk.place_all()
+    told: list[object] = []
+    for number, qty, px in (
+        (first, 1, "5000.25"),
+        (second, 2, "5000"),
+        (first, 1, "5001"),
+        (second, 1, "5002"),
+    ):
+        told.append(desk.broker.fill(number, qty, px))
+        told += [desk.broker.orders[n] for n in (number, number + 1, number + 2)]
+    told.append(desk.broker.fill(first + 1, px="4998"))
+    told += [desk.broker.orders[n] for n in (first + 1, first + 2)]
+    return desk, told
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_order_and_any_repetition_end_the_same(data: st.DataObject) -> None:
+    desk, told = scenario()
+    repeated = told + data.draw(st.lists(st.sampled_from(told), max_size=10))
+    shuffled = data.draw(st.permutations(repeated))
+    desk.report(*shuffled)  # type: ignore[arg-type]
+    straight, words = scenario()
+    straight.report(*words)  # type: ignore[arg-type]
+    ours, theirs = durable(desk.state), durable(straight.state)
+    for name in ("positions", "fills", "net_of_fills", "days"):
+        assert ours[name] == theirs[name], name
+    assert desk.net_qty("s1") == 0
+    assert {n: o.status for n, o in desk.state.orders.items()} == {
+        n: o.status for n, o in straight.state.orders.items()
+    }
+    assert all(order.cum_qty <= order.order_qty for order in desk.state.orders.values())

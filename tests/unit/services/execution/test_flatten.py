@@ -1,0 +1,109 @@
+"""Flatten: everything goes, seen at the broker, whatever stands in the way."""
+
+from __future__ import annotations
+
+from services.execution.events import Cancel, CloseContract
+from shared.domain.control import Flatten, TradingState
+from shared.domain.execution import FlattenFinished, FlattenProgressed, OrderFilled
+from shared.domain.order import OrderStatus, Side
+from tests.support.execution import Desk, make_rules, make_submit
+
+
+def flatten(desk: Desk, symbol: str | None = None) -> None:
+    desk.control(Flatten(reason="test", issuer="t", ts_ns=desk.now_ns, symbol=symbol))
+
+
+def desk_with_orders() -> Desk:
+    desk = Desk()
+    desk.ready()
+    desk.opened("o0", qty=2)
+    desk.intent(make_submit("resting"))
+    desk.place_all()
+    return desk
+
+
+def test_everything_is_canceled_and_closed() -> None:
+    desk = desk_with_orders()
+    flatten(desk)
+    assert desk.state.trading_state is TradingState.HALTED
+    kinds = [type(one) for one in desk.to_send]
+    assert kinds.count(CloseContract) == 1
+    assert kinds.count(Cancel) == 5  # the resting entry, its sleeping children, and those that protect
+    desk.run(5)
+    desk.snapshot()
+    (finished,) = desk.messages(FlattenFinished)
+    assert finished.flat
+    assert not desk.broker.working()
+    assert desk.broker.net_qty == 0
+    assert not desk.state.open
+
+
+def test_the_close_is_the_strategies_exit() -> None:
+    desk = desk_with_orders()
+    flatten(desk)
+    desk.run(5)
+    assert desk.net_qty() == 0
+    last = desk.messages(OrderFilled)[-1]
+    assert (last.strategy_id, last.role, last.strategy_net_qty) == ("s1", "exit", 0)
+    desk.snapshot()
+    desk.snapshot()
+    assert "position_mismatch" not in desk.alarm_names()
+
+
+def test_opposite_strategies_need_no_close() -> None:
+    desk = Desk()
+    desk.ready()
+    desk.opened("o0")
+    desk.opened("o1", side=Side.SELL, strategy_id="s2")
+    flatten(desk)
+    desk.run(5)
+    assert desk.messages(FlattenFinished)[-1].flat
+    assert (desk.net_qty("s1"), desk.net_qty("s2")) == (
+        1,
+        -1,
+    )  # what they hold against each other is no position at the broker
+
+
+def test_restart_in_the_middle_goes_on() -> None:
+    desk = desk_with_orders()
+    flatten(desk)
+    desk.restart()  # nothing of the first round has left
+    assert desk.state.standing.flatten is not None
+    desk.run(10)
+    assert desk.messages(FlattenFinished)[-1].flat
+    assert desk.broker.net_qty == 0
+    assert not desk.broker.working()
+    assert desk.state.trading_state is TradingState.HALTED
+
+
+def test_position_that_will_not_go_calls_for_a_person() -> None:
+    desk = Desk(make_rules(flatten_rounds_max=3))
+    desk.closes_work = False
+    desk.ready()
+    desk.opened("o0")
+    flatten(desk)
+    desk.run(30)
+    (finished,) = desk.messages(FlattenFinished)
+    assert not finished.flat
+    assert len(desk.messages(FlattenProgressed)) == 3
+    assert "flatten_incomplete" in desk.alarm_names()
+
+
+def test_external_orders_go_too() -> None:
+    desk = Desk()
+    desk.ready()
+    number = desk.broker.external()
+    desk.order_reports(number)
+    assert "external_order" in desk.alarm_names()
+    flatten(desk)
+    desk.run(5)
+    assert desk.broker.orders[number].status is OrderStatus.CANCELED
+
+
+def test_failed_looks_do_not_end_it() -> None:
+    desk = desk_with_orders()
+    flatten(desk)
+    desk.run(60, failure="503")
+    assert not desk.messages(FlattenFinished)
+    desk.run(20)
+    assert desk.messages(FlattenFinished)[-1].flat

@@ -1,0 +1,226 @@
+"""Orders of unknown fate: what freezes, what proves, and what never does."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.execution.events import Cancel, CancelAnswered, Place
+from shared.broker.port import Accepted, NotSent, Outcome, Rejected, Unknown
+from shared.domain.execution import OrderDenied, OrderUpdated
+from shared.domain.order import CancelOrder, OrderStatus, Side
+from tests.support.execution import T0_NS, Desk, make_rules, make_submit, only
+
+TIMEOUT = Unknown(reason="timeout")
+
+
+def sent(desk: Desk, name: str = "o1", **changes: object) -> Place:
+    desk.intent(make_submit(name, **changes))  # type: ignore[arg-type]
+    (place,) = desk.take(Place)
+    assert isinstance(place, Place)
+    return place
+
+
+def ready_desk() -> Desk:
+    desk = Desk()
+    desk.ready()
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Accepted(broker_order_id=100), OrderStatus.NEW),
+        (Accepted(), OrderStatus.UNKNOWN),  # no id: nothing to hold on to
+        (Rejected(code=2, reason="Invalid stop price"), OrderStatus.REJECTED),
+        (Unknown(reason="timeout"), OrderStatus.UNKNOWN),
+        (Unknown(reason="HTTP 400", http_status=400), OrderStatus.UNKNOWN),
+        (Unknown(reason="order pending", code=6), OrderStatus.UNKNOWN),
+    ],
+)
+def test_outcome_table(outcome: Outcome, expected: OrderStatus) -> None:
+    desk = ready_desk()
+    sent(desk)
+    desk.answer("o1", outcome)
+    assert desk.status() is expected
+    assert not desk.take(Place)
+
+
+def test_not_sent_is_tried_once_more_under_the_same_id() -> None:
+    desk = ready_desk()
+    first = sent(desk)
+    desk.answer("o1", NotSent(reason="refused"))
+    (second,) = desk.take(Place)
+    assert second == first
+    assert desk.ledger.load().orders[0].attempts == 2  # on disk before it leaves
+    desk.answer("o1", NotSent(reason="refused"))
+    assert not desk.take(Place)
+    assert desk.status() is OrderStatus.REJECTED
+
+
+def test_not_sent_after_expiry_is_the_end() -> None:
+    desk = ready_desk()
+    sent(desk, expires_at_ns=T0_NS + 1_000_000_000)
+    desk.pass_time(2)
+    desk.answer("o1", NotSent(reason="no token"))
+    assert not desk.take(Place)
+    assert desk.status() is OrderStatus.REJECTED
+
+
+def test_unknown_freezes_new_exposure_but_not_exits() -> None:
+    desk = ready_desk()
+    desk.opened("o0")
+    desk.pass_time(1)
+    desk.ready()
+    sent(desk)
+    desk.answer("o1", TIMEOUT)
+    desk.pass_time(1)
+    desk.ready()
+    (denied,) = only(desk.intent(make_submit("o2")), OrderDenied)
+    assert denied.code == "contract_frozen"
+    assert only(desk.intent(make_submit("o3", side=Side.SELL, bracket=None)), Place)
+
+
+def test_unknown_found_by_search_is_adopted_with_its_children() -> None:
+    desk = ready_desk()
+    place = sent(desk)
+    number = desk.broker.place(place.ticket)
+    desk.answer("o1", TIMEOUT)
+    desk.broker.fill(number)
+    desk.run(1)
+    assert desk.status() is OrderStatus.FILLED
+    assert desk.net_qty() == 1
+    assert desk.status("o1:sl") is OrderStatus.NEW
+    assert not desk.take(Place)
+
+
+def test_unknown_found_by_the_user_hub() -> None:
+    desk = ready_desk()
+    number = desk.broker.place(sent(desk).ticket)
+    desk.answer("o1", TIMEOUT)
+    desk.show(number)
+    assert desk.status() is OrderStatus.NEW
+    assert not desk.state.doubts
+
+
+def test_absent_needs_time_and_searches() -> None:
+    desk = ready_desk()
+    sent(desk)
+    desk.answer("o1", TIMEOUT)
+    desk.run(119)
+    assert desk.status() is OrderStatus.UNKNOWN
+    desk.run(20)
+    assert desk.status() is OrderStatus.ABSENT
+    assert not desk.take(Place)
+    desk.ready()
+    assert only(desk.intent(make_submit("o2")), Place)
+
+
+def test_failed_searches_prove_nothing() -> None:
+    desk = ready_desk()
+    sent(desk)
+    desk.answer("o1", TIMEOUT)
+    desk.run(600, failure="503")
+    assert desk.status() is OrderStatus.UNKNOWN
+    desk.run(40)  # three that succeed
+    assert desk.status() is OrderStatus.ABSENT
+
+
+def test_absent_needs_an_explained_position() -> None:
+    desk = ready_desk()
+    place = sent(desk)
+    desk.answer("o1", TIMEOUT)
+    number = desk.broker.place(place.ticket)
+    fill = desk.broker.fill(number)
+    hidden = dict(desk.broker.orders), [fill]
+    desk.broker.orders.clear()  # searches lag behind: no order, no trade, but the position
+    positions = desk.broker.positions
+    desk.broker.fills, held = [], positions()
+    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    desk.run(300)
+    assert desk.status() is OrderStatus.UNKNOWN
+    assert "unexplained_position" in desk.alarm_names()
+    desk.broker.orders, desk.broker.fills = hidden
+    desk.run(20)
+    assert desk.status() is OrderStatus.FILLED
+
+
+def test_late_landing_is_adopted_with_an_alarm() -> None:
+    desk = ready_desk()
+    place = sent(desk)
+    desk.answer("o1", TIMEOUT)
+    desk.run(140)
+    assert desk.status() is OrderStatus.ABSENT
+    number = desk.broker.land(place.ticket)
+    desk.snapshot()
+    assert desk.status() is OrderStatus.NEW
+    assert "late_landing" in desk.alarm_names()
+    desk.report(desk.broker.fill(number))
+    assert desk.net_qty() == 1
+
+
+def test_rejected_but_there_is_adopted_with_an_alarm() -> None:
+    desk = ready_desk()
+    place = sent(desk)
+    desk.answer("o1", Rejected(code=2, reason="no"))
+    number = desk.broker.land(place.ticket)
+    desk.show(number)
+    assert desk.status() is OrderStatus.NEW
+    assert "late_landing" in desk.alarm_names()
+
+
+def test_fill_that_overtakes_its_answer() -> None:
+    desk = ready_desk()
+    place = sent(desk)
+    number = desk.broker.place(place.ticket)
+    desk.report(desk.broker.fill(number))
+    assert desk.net_qty() == 0
+    assert desk.state.contract_qty(desk.order().contract_id) == 1  # counted for the account at once
+    desk.answer("o1", Accepted(broker_order_id=number))
+    assert desk.net_qty() == 1
+    assert desk.status() is OrderStatus.FILLED
+
+
+def test_cancel_of_an_unanswered_order_waits_for_its_id() -> None:
+    desk = ready_desk()
+    number = desk.broker.place(sent(desk).ticket)
+    cancel = CancelOrder(client_order_id="o1", strategy_id="s1", symbol="MES", cause="c", ts_cause_ns=T0_NS)
+    desk.intent(cancel)
+    assert not desk.obey_cancels()
+    desk.answer("o1", Accepted(broker_order_id=number))
+    assert desk.obey_cancels() == [number]
+    desk.run(3)
+    assert desk.status() is OrderStatus.CANCELED
+
+
+def test_cancel_refused_because_a_fill_was_faster() -> None:
+    desk = ready_desk()
+    number = desk.broker.place(sent(desk).ticket)
+    desk.answer("o1", Accepted(broker_order_id=number))
+    desk.intent(
+        CancelOrder(client_order_id="o1", strategy_id="s1", symbol="MES", cause="c", ts_cause_ns=T0_NS)
+    )
+    desk.take(Cancel)
+    desk.broker.fill(number)
+    refused = Rejected(code=2, reason="OrderNotFound")
+    desk.feed(CancelAnswered(broker_order_id=number, outcome=refused, at=desk.at()))
+    desk.run(3)
+    assert desk.status() is OrderStatus.FILLED
+    assert desk.net_qty() == 1
+
+
+def test_brackets_refused_says_the_remedy() -> None:
+    desk = ready_desk()
+    sent(desk)
+    reason = "Brackets cannot be used with Position Brackets. You must enable Auto OCO Brackets."
+    desk.answer("o1", Rejected(code=2, reason=reason))
+    assert "Risk Settings" in desk.messages(OrderUpdated)[-1].reason
+    assert desk.status() is OrderStatus.REJECTED
+
+
+def test_shorter_quarantine_is_a_setting() -> None:
+    desk = Desk(make_rules(quarantine_s=5.0))
+    desk.ready()
+    sent(desk)
+    desk.answer("o1", TIMEOUT)
+    desk.run(12)
+    assert desk.status() is OrderStatus.ABSENT
