@@ -23,18 +23,23 @@ SECOND_NS = 1_000_000_000
 class IsoClock:
     """Format UTC nanoseconds; neighbors share the second, so its text is kept."""
 
-    __slots__ = ("_prefix", "_second")
+    __slots__ = ("_prefix", "_second", "_text", "_ts_ns")
 
     def __init__(self) -> None:
         self._second = -1
         self._prefix = b""
+        self._ts_ns = -1
+        self._text = b""
 
     def text(self, ts_ns: int) -> bytes:
+        if ts_ns == self._ts_ns:
+            return self._text
         second, rest_ns = divmod(ts_ns, SECOND_NS)
         if second != self._second:
             self._second = second
             self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-        return b"%b.%07d+00:00" % (self._prefix, rest_ns // 100)
+        self._ts_ns, self._text = ts_ns, b"%b.%07d+00:00" % (self._prefix, rest_ns // 100)
+        return self._text
 
 
 class PriceText(dict[int, bytes]):
@@ -129,7 +134,7 @@ class ContractWire:
         return b"".join([self._depth_head + level + self._tail for level in levels])
 
     def keep(self, bid: int | None, bid_qty: int, ask: int | None, ask_qty: int) -> None:
-        """Remember the touch as told."""
+        """Remember the touch as told; whoever sends in bulk sets the four itself."""
         self.bid, self.bid_qty, self.ask, self.ask_qty = bid, bid_qty, ask, ask_qty
 
     def _level(

@@ -152,30 +152,22 @@ class Venue:
         state, markets, touch = self.state, self._markets, core.touch
         self._begin_turn()
         for event in events:
-            if type(event) is SessionChanged:
-                core.decide(event, state)
-                continue
-            assert not isinstance(event, SessionChanged)
-            market = markets[event.contract_id]
             if type(event) is TouchChanged:
-                contract_id, bid, bid_qty, ask, ask_qty, now_ns = (
-                    event.contract_id,
-                    event.bid,
-                    event.bid_qty,
-                    event.ask,
-                    event.ask_qty,
-                    event.now_ns,
-                )
-                if quote := market.wire.quote(bid, ask, now_ns):
+                market, now_ns = markets[event.contract_id], event.now_ns
+                bid, bid_qty, ask, ask_qty = event.bid, event.bid_qty, event.ask, event.ask_qty
+                wire = market.wire
+                if quote := wire.quote(bid, ask, now_ns):
                     self.quotes_sent += 1
-                    self._hand_out(market, market.quotes, quote)
-                if market.depth and (depth := market.wire.depth(bid, bid_qty, ask, ask_qty, now_ns)):
+                    if market.quotes:
+                        self._hand_out(market, market.quotes, quote)
+                if market.depth and (depth := wire.depth(bid, bid_qty, ask, ask_qty, now_ns)):
                     self._hand_out(market, market.depth, depth)
-                market.wire.keep(bid, bid_qty, ask, ask_qty)
-                commands = touch(state, contract_id, bid, bid_qty, ask, ask_qty, now_ns)
+                wire.bid, wire.bid_qty, wire.ask, wire.ask_qty = bid, bid_qty, ask, ask_qty
+                commands = touch(state, event.contract_id, bid, bid_qty, ask, ask_qty, now_ns)
+            elif type(event) is MarketTraded:
+                commands = self._feed_trade(markets[event.contract_id], event)
             else:
-                assert isinstance(event, MarketTraded)
-                commands = self._feed_trade(market, event)
+                commands = core.decide(event, state)
             if commands:
                 self._perform(commands, event.now_ns)
         self._end_turn()
