@@ -46,6 +46,9 @@ class Strategy:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             raise TypeError(f"{cls.__name__}: write on_start(self) instead of __init__")
+        taken = sorted(set(vars(cls)) & _TAKEN)
+        if taken:
+            raise TypeError(f"{cls.__name__}: {', '.join(taken)} belongs to Strategy; choose another name")
 
     # Callbacks
 
@@ -214,3 +217,13 @@ class Strategy:
     ) -> bool:
         """Ask for new prices of a working order; None leaves a price as it is."""
         return self._desk.modify(order, limit=limit, trigger=trigger, reason=reason)
+
+
+_TAKEN = frozenset(
+    name
+    for name, item in vars(Strategy).items()
+    if not name.startswith("__")
+    and not name.startswith("on_")
+    and name not in {"save", "load", "bar_interval_s", "bars_kept"}
+) | {"on_tick"}
+"""What a child must not replace: an attribute called `position` would hide the real one."""
