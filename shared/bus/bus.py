@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
+from redis.asyncio.connection import AbstractConnection
+
 from shared.bus.client import (
     COMMAND_TIMEOUT_S,
     Address,
+    AuthenticationError,
     RedisConnectionError,
     RedisError,
     RedisTimeoutError,
     ResponseError,
+    connect,
     hang_up,
     once_client,
-    raw_connection,
     retrying_client,
 )
 from shared.bus.functions import load_functions, refusal_of
@@ -29,6 +33,8 @@ T = TypeVar("T")
 
 SUBSCRIPTION_PING_S = 5.0
 """A silent subscription is probed this often: pub/sub over a dead link is silent for ever."""
+
+SUBSCRIBE_RETRY_S = 0.2
 
 
 class RedisBus:
@@ -45,14 +51,19 @@ class RedisBus:
         self._readers: list[RedisStreamReader] = []
 
     async def ready(self) -> None:
-        connection = raw_connection(self.address)
+        where = f"Redis at {self.address.cli()}"
         try:
-            await connection.connect()
-            await load_functions(connection)
+            connection = await connect(self.address)
+            try:
+                await load_functions(connection)
+            finally:
+                await hang_up(connection)
+        except AuthenticationError as error:
+            raise BusRefused(f"{where} refuses us: {error}; check redis.password_file") from error
+        except ResponseError as error:
+            raise BusRefused(f"{where} cannot be used: {error}") from error
         except (RedisError, OSError, TimeoutError) as error:
-            raise BusAway(f"Redis at {self.address.cli()} does not answer: {error}") from error
-        finally:
-            await hang_up(connection)
+            raise BusAway(f"{where} does not answer: {error}") from error
 
     async def open(self, stream: str, *, entries_max: int = 0, pending_max: int = 65_536) -> OneStreamWriter:
         self._pipe.start()
@@ -128,28 +139,16 @@ class RedisBus:
 
     async def subscribe(self, channels: Sequence[str]) -> AsyncIterator[tuple[str, bytes]]:
         while True:
-            connection = raw_connection(self.address)
             try:
-                await connection.connect()
-                await connection.send_command("SUBSCRIBE", *channels)
-                silent = False
-                while True:
-                    try:
-                        reply = await connection.read_response(timeout=SUBSCRIPTION_PING_S)
-                    except RedisTimeoutError:
-                        if silent:
-                            raise
-                        silent = True
-                        await connection.connect()
-                        await connection.send_command("PING")
-                        continue
-                    silent = False
-                    if reply[0] == b"message":
-                        yield reply[1].decode(), reply[2]
+                connection = await connect(self.address)
+                try:
+                    await connection.send_command("SUBSCRIBE", *channels)
+                    async for message in _messages(connection):
+                        yield message
+                finally:
+                    await hang_up(connection)
             except (RedisError, OSError, TimeoutError):
-                await asyncio.sleep(0.2)
-            finally:
-                await hang_up(connection)
+                await asyncio.sleep(SUBSCRIBE_RETRY_S)
 
     async def lease(self, key: str, holder: str, ttl_s: float) -> Lease | str:
         reply = await self._fcall("julie_lease", [key], [holder, _ms(ttl_s)])
@@ -197,6 +196,32 @@ class RedisBus:
         except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             why = f"Redis at {self.address.cli()} gave no answer within {COMMAND_TIMEOUT_S} s: {error}"
             raise BusAway(why) from error
+
+
+async def _messages(connection: AbstractConnection) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield what arrives; probe a silent link, give up one that does not answer the probe."""
+    reading: asyncio.Task[Any] | None = None
+    probed = False
+    try:
+        while True:
+            # The read goes on across a probe: stopping it could lose half a reply.
+            reading = reading or asyncio.ensure_future(
+                connection.read_response(timeout=math.inf, disconnect_on_error=False)
+            )
+            done, _ = await asyncio.wait({reading}, timeout=SUBSCRIPTION_PING_S)
+            if not done:
+                if probed:
+                    raise TimeoutError("the subscription does not answer")
+                probed = True
+                await connection.send_command("PING", check_health=False)
+                continue
+            reply, reading, probed = reading.result(), None, False
+            if reply[0] == b"message":
+                yield reply[1].decode(), reply[2]
+    finally:
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
 
 def _ms(seconds: float | None) -> int | None:

@@ -8,6 +8,8 @@ retry either. A plain `Redis()` is banned by lint.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,8 +22,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import Connection as SyncConnection
 from redis.connection import UnixDomainSocketConnection as SyncUnixConnection
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -32,14 +34,17 @@ CONNECT_TIMEOUT_S = 2.0
 
 __all__ = [
     "Address",
+    "AuthenticationError",
     "RedisConnectionError",
     "RedisError",
     "RedisTimeoutError",
     "ResponseError",
     "blocking_connection",
+    "connect",
     "hang_up",
     "once_client",
     "raw_connection",
+    "read_reply",
     "retrying_client",
 ]
 
@@ -109,6 +114,36 @@ def raw_connection(address: Address) -> AbstractConnection:
     if address.unix_path:
         return UnixDomainSocketConnection(path=address.unix_path, **common)
     return Connection(host=address.host, port=address.port, socket_keepalive=True, **common)
+
+
+async def connect(address: Address) -> AbstractConnection:
+    """Return a connected raw connection.
+
+    Raises:
+        RedisError, OSError, TimeoutError: If it is not there in time. A frozen server accepts a connection
+            and never answers the greeting, so the whole of it has one deadline.
+    """
+    connection = raw_connection(address)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connection.connect()
+    except BaseException:
+        await hang_up(connection)
+        raise
+    return connection
+
+
+async def read_reply(connection: AbstractConnection, *, within_s: float) -> Any:
+    """Return the next reply; None is a reply too.
+
+    The library's own timeout returns None as well and keeps the connection, one reply behind for ever.
+
+    Raises:
+        TimeoutError: If there is none in time: the connection must not be used any more.
+        RedisError, OSError: If the link is broken or the reply is an error.
+    """
+    async with asyncio.timeout(within_s):
+        return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
 
 
 async def hang_up(connection: AbstractConnection) -> None:

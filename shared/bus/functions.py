@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from redis.asyncio.connection import AbstractConnection
 
-from shared.bus.client import ResponseError
+from shared.bus.client import COMMAND_TIMEOUT_S, ResponseError, read_reply
 from shared.bus.port import BusRefused, Fenced, RolledBack
 
 LIBRARY = files("shared.bus").joinpath("functions.lua").read_text()
@@ -34,13 +34,13 @@ async def load_functions(connection: AbstractConnection) -> None:
     """
     try:
         await connection.send_command("FCALL", "julie_version", 0)
-        if await connection.read_response(timeout=2.0, disconnect_on_error=False) == VERSION:
+        if await read_reply(connection, within_s=COMMAND_TIMEOUT_S) == VERSION:
             return
     except ResponseError as error:
         if "unction not found" not in str(error):
             raise
     await connection.send_command("FUNCTION", "LOAD", "REPLACE", LIBRARY)
-    await connection.read_response(timeout=2.0, disconnect_on_error=False)
+    await read_reply(connection, within_s=COMMAND_TIMEOUT_S)
 
 
 def refusal_of(error: ResponseError) -> Exception:

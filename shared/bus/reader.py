@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from redis.asyncio.connection import AbstractConnection
 
-from shared.bus.client import Address, RedisError, hang_up, raw_connection
+from shared.bus.client import Address, RedisError, connect, hang_up, read_reply
 from shared.bus.port import Entry
 
 REPLY_MARGIN_S = 2.0
@@ -28,6 +28,7 @@ class RedisStreamReader:
         self._monotonic_ns = monotonic_ns
         self._cursors: dict[str, bytes] = {}
         self._connection: AbstractConnection | None = None
+        self._newest_wanted = False
         self._away_since_ns: int | None = None
 
     @property
@@ -36,6 +37,7 @@ class RedisStreamReader:
 
     def follow(self, stream: str, after_id: str) -> None:
         self._cursors[stream] = after_id.encode()
+        self._newest_wanted |= after_id == "$"
 
     def unfollow(self, stream: str) -> None:
         self._cursors.pop(stream, None)
@@ -50,6 +52,8 @@ class RedisStreamReader:
             return []
         try:
             connection = self._connection or await self._connect()
+            if self._newest_wanted:
+                await self._settle_newest(connection)
             streams = list(self._cursors)
             command = (
                 "XREAD",
@@ -62,9 +66,7 @@ class RedisStreamReader:
                 *self._cursors.values(),
             )
             await connection.send_command(*command, check_health=False)
-            reply = await connection.read_response(
-                timeout=block_ms / 1000 + REPLY_MARGIN_S, disconnect_on_error=False
-            )
+            reply = await read_reply(connection, within_s=block_ms / 1000 + REPLY_MARGIN_S)
         except (RedisError, OSError, TimeoutError):
             await self._lost()
             return []
@@ -89,19 +91,17 @@ class RedisStreamReader:
         return entries
 
     async def _connect(self) -> AbstractConnection:
-        connection = raw_connection(self._address)
-        await connection.connect()
-        self._connection = connection
-        await self._settle_newest(connection)
-        return connection
+        self._connection = await connect(self._address)
+        return self._connection
 
     async def _settle_newest(self, connection: AbstractConnection) -> None:
         """Replace `$` by an id once, so that nothing is skipped between two reads."""
         for stream, cursor in list(self._cursors.items()):
             if cursor == b"$":
                 await connection.send_command("XREVRANGE", stream, "+", "-", "COUNT", 1, check_health=False)
-                rows = await connection.read_response(timeout=REPLY_MARGIN_S, disconnect_on_error=False)
+                rows = await read_reply(connection, within_s=REPLY_MARGIN_S)
                 self._cursors[stream] = rows[0][0] if rows else b"0-0"
+        self._newest_wanted = False
 
     async def _lost(self) -> None:
         if self._away_since_ns is None:

@@ -16,7 +16,7 @@ import msgspec
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 
-from shared.bus.client import Address, RedisError, ResponseError, hang_up, raw_connection
+from shared.bus.client import Address, RedisError, ResponseError, connect, hang_up, read_reply
 from shared.bus.functions import load_functions, refusal_of
 from shared.bus.port import BusRefused, WriterFull
 from shared.wire import topics
@@ -47,6 +47,8 @@ class OneStreamWriter:
         self._cap = cap
         self._pending_max = pending_max
         self._unsent: list[bytes] = []
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        pipe.writers.append(self)
 
     def append(self, message: msgspec.Struct) -> int:
         if self._pipe.failure is not None:
@@ -61,7 +63,28 @@ class OneStreamWriter:
         return self.last_seq
 
     async def flush(self) -> None:
-        await self._pipe.flush()
+        if self._pipe.failure is not None:
+            raise self._pipe.failure
+        if self.acked_seq < self.last_seq:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((self.last_seq, done))
+            await done
+
+    def acked(self, seq: int, trimmed: int) -> None:
+        """Record an acknowledgment and wake whoever waits for it."""
+        self.acked_seq = seq
+        self.trimmed += trimmed
+        while self._waiting and self._waiting[0][0] <= seq:
+            _, done = self._waiting.popleft()
+            if not done.done():
+                done.set_result(None)
+
+    def failed(self, refusal: BusRefused) -> None:
+        """Tell whoever waits that nothing more will be acknowledged."""
+        while self._waiting:
+            _, done = self._waiting.popleft()
+            if not done.done():
+                done.set_exception(refusal)
 
     def take_batches(self, ms: int) -> list[Batch]:
         """Return what was handed in since the last call, cut into calls."""
@@ -100,26 +123,21 @@ class WriterPipe:
         self._unacked: deque[Batch] = deque()
         self._wakeup = asyncio.Event()
         self._sent = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._task: asyncio.Task[None] | None = None
+        self._attempt = 0
+        self.writers: list[OneStreamWriter] = []
         self.failure: BusRefused | None = None
         self.connected = False
-        self.refusal: str | None = None
+        self.trouble: str | None = None
 
     def start(self) -> None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="bus-writer")
+            self._task.add_done_callback(self._ended)
 
     def wake(self, writer: OneStreamWriter) -> None:
         self._dirty.append(writer)
-        self._idle.clear()
         self._wakeup.set()
-
-    async def flush(self) -> None:
-        await self._idle.wait()
-        if self.failure is not None:
-            raise self.failure
 
     async def close(self) -> None:
         if self._task is not None:
@@ -128,40 +146,43 @@ class WriterPipe:
             self._task = None
 
     async def _run(self) -> None:
-        attempt = 0
         while self.failure is None:
-            connection = raw_connection(self._address)
             try:
-                await connection.connect()
-                await load_functions(connection)
-                self.connected = True
-                attempt = 0
-                await self._pump(connection)
-            except* (RedisError, OSError, TimeoutError):
-                self.connected = False
+                connection = await connect(self._address)
+                try:
+                    await load_functions(connection)
+                    self.connected, self.trouble = True, None
+                    await self._pump(connection)
+                finally:
+                    self.connected = False
+                    await hang_up(connection)
+            except* (RedisError, OSError, TimeoutError) as group:
+                self.trouble = str(_first(group))
             except* BusRefused as group:
-                self._fail(group.exceptions[0])
-            finally:
-                await hang_up(connection)
-            await asyncio.sleep(RETRY_DELAY_S[min(attempt, len(RETRY_DELAY_S) - 1)])
-            attempt += 1
+                self._fail(cast(BusRefused, _first(group)))
+            await asyncio.sleep(RETRY_DELAY_S[min(self._attempt, len(RETRY_DELAY_S) - 1)])
+            self._attempt += 1
 
-    def _fail(self, refusal: BaseException) -> None:
-        while isinstance(refusal, BaseExceptionGroup):
-            refusal = refusal.exceptions[0]
-        assert isinstance(refusal, BusRefused)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody may wait for a pipe that has stopped, least of all after a bug of ours."""
+        if self.failure is None:
+            error = None if task.cancelled() else task.exception()
+            self._fail(BusRefused(f"the bus writer has stopped: {error or 'closed'}"))
+
+    def _fail(self, refusal: BusRefused) -> None:
         self.failure = refusal
-        self._idle.set()
+        for writer in self.writers:
+            writer.failed(refusal)
 
     async def _pump(self, connection: AbstractConnection) -> None:
         """Send again what is unacknowledged, then carry on until something breaks."""
-        if self._unacked:
-            await _send(connection, list(self._unacked))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_replies(connection))
-            tasks.create_task(self._send_dirty(connection))
+            tasks.create_task(self._send_all(connection))
 
-    async def _send_dirty(self, connection: AbstractConnection) -> None:
+    async def _send_all(self, connection: AbstractConnection) -> None:
+        # Beside the reading, whose deadline also ends a send into a frozen server's full socket.
+        await _send(connection, list(self._unacked))
         while True:
             await self._wakeup.wait()
             self._wakeup.clear()
@@ -177,19 +198,27 @@ class WriterPipe:
         while True:
             if not self._unacked:
                 self._sent.clear()
-                if not self._dirty:
-                    self._idle.set()
                 await self._sent.wait()
             try:
-                reply = await connection.read_response(timeout=REPLY_TIMEOUT_S, disconnect_on_error=False)
+                reply = await read_reply(connection, within_s=REPLY_TIMEOUT_S)
             except ResponseError as error:
                 raise refusal_of(error) from error
+            self._attempt = 0
             batch = self._unacked.popleft()
-            batch.writer.acked_seq = batch.last_seq
-            batch.writer.trimmed += int(reply[1])
+            batch.writer.acked(batch.last_seq, int(reply[1]))
 
 
 async def _send(connection: AbstractConnection, batches: list[Batch]) -> None:
+    if not batches:
+        return
     # Packed in C: the library's own packing was half of an entry's cost.
     packed = [pack_command(cast(Any, batch.args)) for batch in batches]
     await connection.send_packed_command(packed, check_health=False)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return one plain exception of a group; the others came with it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
