@@ -117,9 +117,13 @@ class SimulatorConfig(Section):
     venue_start: str | None = Field(
         default=None,
         description="Venue time at the first start, ISO-8601 with zone. Default: 09:30 New York time of the "
-        "last weekday on which that time has passed. A later start continues from the stored venue time. "
+        "last Monday to Thursday on which that time has passed; a later start continues from the stored one. "
         "`host`: this machine's time, with a market that never closes, for clients that ask for "
         "history or orders by their own clock.",
+    )
+    skip_weekends: bool = Field(
+        default=True,
+        description="Whether venue time jumps over the weekend; no when venue_start is `host`.",
     )
     replay_file: Path | None = Field(default=None, description="Recording to replay, csv or csv.gz.")
     replay_symbol: str = Field(default="ES", description="Ticker of the recording.")

@@ -124,7 +124,9 @@ class SyntheticMarket:
             self._next_ns += STEP_NS
             if now_ns // MINUTE_NS != self._minute:
                 self._begin_minute(now_ns, events)
-            if self._open:
+            if not self._open:
+                self._next_ns = (self._minute + 1) * MINUTE_NS  # minutes are looked at one by one
+            else:
                 self._step(now_ns - STEP_NS, events)  # a step tells of the time that led to it
         return events
 

@@ -57,11 +57,14 @@ def activity(now_ns: int) -> float:
 
 
 def last_day_session_open_ns(now_ns: int) -> int:
-    """Return 09:30 New York time of the last weekday on which it has passed."""
+    """Return 09:30 New York time of the last Monday to Thursday on which it has passed.
+
+    Not a Friday: whoever starts there at ten times the speed soon meets the weekend.
+    """
     local = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).astimezone(NEW_YORK)
     day = local.date()
     while True:
         opening = datetime.combine(day, time(9, 30), NEW_YORK)
-        if day.weekday() < _SATURDAY and opening <= local:
+        if day.weekday() < _FRIDAY and opening <= local:
             return int(opening.timestamp()) * 1_000_000_000
         day -= timedelta(days=1)

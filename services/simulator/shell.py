@@ -41,6 +41,7 @@ REPLAY_ROWS_PER_TURN = 400  # as many records as one frame may hold: about 100 K
 SYNTHETIC_EVENTS_PER_TURN = 2_000
 FLOOD_QUOTES_PER_TURN = 2_000
 HOUSEKEEPING_S = 1.0
+LONG_CLOSURE_NS = 120 * MINUTE_NS  # longer than the daily break
 CLOSE_WITHIN_S = 2.0
 DEFAULT_SYMBOLS = ("MES", "MNQ")
 
@@ -289,8 +290,19 @@ class Simulator:
             events = market.advance(self.time.now_ns(), SYNTHETIC_EVENTS_PER_TURN)
             self.venue.feed(events)
             self.progress.did(self._clock.now_ns(), len(events))
+            if not events and not self.venue.state.session_open:
+                self._skip_weekend()
             busy = len(events) >= SYNTHETIC_EVENTS_PER_TURN
             await self._clock.sleep(0 if busy else self._config.step_ms / 1000)
+
+    def _skip_weekend(self) -> None:
+        """Jump to shortly before the next opening when that is far."""
+        if self._on_host_time or not self._config.skip_weekends:
+            return
+        opens_ns = sessions.next_open_ns(self.time.now_ns())
+        if opens_ns - self.time.now_ns() > LONG_CLOSURE_NS:
+            self.time.jump(opens_ns - MINUTE_NS)
+            self._log.info("weekend_skipped", venue_time=self._venue_text())
 
     async def _pump_flood(self, market: FloodMarket) -> None:
         """Make what real time says is due; a flood that cannot be kept up with is not made up for."""

@@ -37,6 +37,11 @@ class VenueTime:
         """Move on to `ts_ns`, if that is later."""
         self._last_ns = max(self._last_ns, ts_ns)
 
+    def jump(self, ts_ns: int) -> None:
+        """Go on from `ts_ns`, if that is later."""
+        self._last_ns = max(self.now_ns(), ts_ns)
+        self.start()
+
     def set_speed(self, speed: float) -> None:
         """Go on at another speed from now."""
         self._last_ns = self.now_ns()

@@ -268,3 +268,37 @@ def test_taken_port_is_named() -> None:
                     pass
 
     asyncio.run(story())
+
+
+def test_weekend_is_skipped() -> None:
+    async def story() -> None:
+        settings = {
+            "venue_start": "2026-03-06T15:59:30-06:00",  # half a minute before Friday's close
+            "speed": 60,
+            "limits": {"requests": 100_000},
+        }
+        async with running_simulator(**settings) as simulator, gateway_client(simulator.url) as client:
+            contract_id = await client.contract()
+            refused = await eventually_refused(client, contract_id)
+            assert refused["errorCode"] == 5
+
+            async def opened_again() -> bool:
+                return bool((await client.place(contract_id))["success"])
+
+            await eventually(opened_again, within_s=30)
+            _, _, headers = await client.raw("GET", "/api/Status/ping")
+            sunday = parsedate_to_datetime(headers["Date"])
+            assert (sunday.weekday(), sunday.hour) == (6, 23)  # 17:00 Chicago
+
+    asyncio.run(story())
+
+
+async def eventually_refused(client: GatewayClient, contract_id: str) -> dict[str, Any]:
+    answers: list[dict[str, Any]] = []
+
+    async def refused() -> bool:
+        answers.append(await client.place(contract_id))
+        return not answers[-1]["success"]
+
+    await eventually(refused)
+    return answers[-1]
