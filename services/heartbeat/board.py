@@ -43,9 +43,10 @@ class Board:
         self._log = log
         self._fields: dict[str, bytes] = {}
         self._token: HeldToken | None = None
-        self._token_stale = True
+        self._token_stale = False
         self._dirty = asyncio.Event()
         self._last_control: Control | None = None
+        self._last_session: SessionState | None = None
         self._session_stream: StreamWriter | None = None
         self._control_stream: StreamWriter | None = None
 
@@ -58,6 +59,7 @@ class Board:
 
     def say_session(self, state: SessionState, *, changed: bool) -> None:
         self._put(STATE_FIELD, encode(state))
+        self._last_session = state
         if changed:
             self._append(self._session_stream, state)
 
@@ -135,13 +137,12 @@ class Board:
     async def _check(self) -> None:
         """Notice that Redis was emptied: nothing of ours is there any more."""
         async for _ in turns(self._clock, CHECK_S):
+            stream = self._session_stream
+            if stream is None or not stream.acked_seq:
+                continue
             try:
-                gone = (
-                    STATE_FIELD in self._fields
-                    and not self._dirty.is_set()
-                    and STATE_FIELD not in await self._bus.hash_get(topics.SESSION_STATE)
-                )
-                if gone:
+                # The hash would not tell: an ordinary write may have filled it again.
+                if not await self._bus.length(topics.SESSION):
                     await self._write_everything_again()
             except (Fenced, RolledBack):
                 raise
@@ -154,5 +155,7 @@ class Board:
         await self.open()
         if self._last_control is not None:
             self.say_control(self._last_control)
+        if self._last_session is not None:
+            self._append(self._session_stream, self._last_session)
         self._token_stale = True
         self._dirty.set()

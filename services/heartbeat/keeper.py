@@ -71,6 +71,7 @@ class Keeper:
         self._log = log
         self._progress = beat.duty("validate", interval_s=config.validate_interval_s)
         self._token: SessionToken | None = None
+        self._adopted: session.Adopted | None = None
         self._question: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self.state = session.State(
@@ -79,14 +80,18 @@ class Keeper:
             retry_first_ns=round(config.retry_first_s * NS_PER_S),
             retry_max_ns=round(config.retry_max_s * NS_PER_S),
             refused_retry_ns=round(config.refused_retry_s * NS_PER_S),
+            credentials=credentials(),
         )
 
+    async def prepare(self) -> None:
+        """Look for the token of an earlier life; before anyone writes the hash it is read from."""
+        self._adopted = await self._find_token()
+
     async def run(self) -> None:
-        adopted = await self._find_token()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            if adopted is not None:
-                self._decide(adopted)
+            if self._adopted is not None:
+                self._decide(self._adopted)
             tasks.create_task(self._schedule(), name="session-schedule")
             tasks.create_task(self._tick(), name="session-tick")
 

@@ -60,6 +60,7 @@ class Shell:
 
     async def run(self) -> None:
         await self._board.open()
+        await self._keeper.prepare()
         self._ctx.log.info(
             "guarantee",
             session=f"validated every {self._ctx.config.validate_interval_s:g} s",
