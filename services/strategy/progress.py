@@ -17,9 +17,12 @@ SIZE_BYTES = 4_096
 _TEXT_AT = 256
 _TEXT_BYTES_MAX = 3_000
 
-BUSY, HANDLED, INTENTS, COMMITS, REFUSED, READY, LAST_MS, LAST_SEQ, SUPPRESSED, AWAY, TURNS = range(11)
+BUSY, HANDLED, INTENTS, COMMITS, REFUSED, READY, LAST_MS, LAST_SEQ, SUPPRESSED, AWAY, TURNS, BEHIND = range(
+    12
+)
 """Words of the page: author's code may be running; events given to it; intents; commits; values
-refused; started; newest id consumed (two words); suppressed actions; Redis away; pieces of work begun."""
+refused; started; newest id consumed (two words); suppressed actions; Redis away; pieces of work begun;
+milliseconds behind the newest entry, as far as a full read tells."""
 
 _TEXT_LENGTH = 31
 
@@ -63,6 +66,7 @@ class ProgressPage:
             suppressed=w[SUPPRESSED],
             away=bool(w[AWAY]),
             turns=w[TURNS],
+            behind_ms=w[BEHIND],
             reason=text.decode("utf-8", "replace"),
         )
 

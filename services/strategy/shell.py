@@ -303,6 +303,7 @@ class Shell:
             intents=str(seen.intents),
             suppressed=str(seen.suppressed),
             refused=str(seen.refused),
+            behind_ms=str(seen.behind_ms),
         )
         if seen.away:
             board.detail["bus"] = "away"

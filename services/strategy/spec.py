@@ -60,4 +60,5 @@ class Seen(NamedTuple):
     suppressed: int
     away: bool
     turns: int
+    behind_ms: int
     reason: str

@@ -26,6 +26,7 @@ from services.strategy.core import StopAsked, decide, start
 from services.strategy.loading import InstanceRefused, Loaded, load
 from services.strategy.progress import (
     AWAY,
+    BEHIND,
     BUSY,
     COMMITS,
     INTENTS,
@@ -220,6 +221,7 @@ class Worker:
             now_ns = self._now_ns()
             if reply:
                 self._consume(reply, now_ns)
+            self._measure(reply, now_ns)
             if now_ns - self._adopted_ns > ADOPT_EVERY_NS or now_ns < self._adopted_ns:
                 self._adopt()
             due = consumption.dirty and (
@@ -253,6 +255,12 @@ class Worker:
         if consumption.refused is not None:
             self._log.warning("message_refused", why=str(consumption.refused))
             consumption.refused = None
+
+    def _measure(self, reply: Reply, now_ns: int) -> None:
+        """A read that was not full has reached the end: only a full one leaves us behind."""
+        full = [rows[-1][0] for _, rows in reply if len(rows) >= READ_ENTRIES_MAX]
+        oldest_ms = min((int(entry_id.partition(b"-")[0]) for entry_id in full), default=None)
+        self._page.words[BEHIND] = 0 if oldest_ms is None else max(0, now_ns // 1_000_000 - oldest_ms)
 
     def _guarded(self, work: Callable[[], Any], cause: str) -> Any:
         words = self._page.words

@@ -35,7 +35,7 @@ RULES = Rules(failures_max=3)
 def seen(
     handled: int = 0, *, busy: bool = False, ready: bool = True, away: bool = False, turns: int = 0
 ) -> Seen:
-    return Seen(busy, handled, 0, 0, 0, ready, "0-0", 0, away, turns, "")
+    return Seen(busy, handled, 0, 0, 0, ready, "0-0", 0, away, turns, 0, "")
 
 
 def running(instances: tuple[str, ...] = ("a",)) -> State:
