@@ -29,7 +29,11 @@ class FeedConfig(Section):
         1.0, ge=0.1, le=60, description="How long after a minute's end history is asked for it, in seconds."
     )
     bar_grace_ms: int = Field(
-        250, ge=0, le=5_000, description="How long the clock waits for trades after a bar's end, real time."
+        1_000,
+        ge=0,
+        le=10_000,
+        description="How long the clock waits for trades after a bar's end, in real milliseconds; the next "
+        "trade or quote ends it sooner.",
     )
     quote_closes_bar_after_ms: int = Field(
         20, ge=0, le=5_000, description="A quote this far past a bar's end closes it, by event time."

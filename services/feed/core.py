@@ -92,11 +92,15 @@ def _tick(event: Tick, state: State) -> list[Command]:
     now_ns, mono_ns = event.now_ns, event.mono_ns
     state.time.tell(event.venue_now_ns, mono_ns)
     market_ns = state.time.now(now_ns, mono_ns)
+    if mono_ns - state.ticked_mono_ns > state.settings.stall_ns:
+        state.stalled_mono_ns = mono_ns
+    state.ticked_mono_ns = mono_ns
+    awake = mono_ns - state.stalled_mono_ns >= state.settings.bar_grace_ns
     grace_ns = int(state.settings.bar_grace_ns * state.settings.speed)
     commands: list[Command] = []
     for market in state.markets.values():
         messages: list[MarketMessage] = []
-        if market_ns is not None and market.bar_due_ns <= market_ns - grace_ns:
+        if awake and market_ns is not None and market.bar_due_ns <= market_ns - grace_ns:
             stream.close_minute(market, now_ns, messages)
         commands += contract.tick(market, state, now_ns, mono_ns)
         if market.backfill_wanted and state.link_up_mono_ns and market.instrument and market_ns is not None:

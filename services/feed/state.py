@@ -26,7 +26,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     backfill_attempts_max: int = 5
     backfill_hold_ns: int = 15_000_000_000
     backfill_delay_ns: int = 1_000_000_000
-    bar_grace_ns: int = 250_000_000
+    bar_grace_ns: int = 1_000_000_000
+    stall_ns: int = 250_000_000
     quote_margin_ns: int = 20_000_000
     stale_after_ns: int = 10_000_000_000
     stale_after_night_ns: int = 60_000_000_000
@@ -124,11 +125,20 @@ class Market:
 
 @dataclass(slots=True)
 class State:
-    """Attributes: link_up_mono_ns: 0 while the link is down. alarms: (name, symbol) -> (last said, since)."""
+    """Everything.
+
+    Attributes:
+        link_up_mono_ns: 0 while the link is down.
+        stalled_mono_ns: When this process last came back from a pause: what it should have read meanwhile is
+            still in the socket, so nothing may be concluded from the clock yet.
+        alarms: (name, symbol) -> (when last said, how often meant since).
+    """
 
     settings: Settings
     markets: dict[str, Market]
     time: MarketTime
+    ticked_mono_ns: int = 0
+    stalled_mono_ns: int = 0
     link_up_mono_ns: int = 0
     link_was_up: bool = False
     link_reason: str = "the link has not been up yet"

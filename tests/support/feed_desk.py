@@ -29,6 +29,9 @@ MINUTE_NS = 60 * S
 OPEN_NS = int(datetime(2026, 3, 3, 15, tzinfo=UTC).timestamp()) * S
 """A Tuesday, 09:00 Chicago: inside the day session."""
 
+DEFAULTS = {"backfill_bars": 0, "bar_grace_ns": 250_000_000, "stall_ns": 10**18}
+"""A desk's ticks are far apart; that is no pause of the process unless a test says so."""
+
 C = TypeVar("C")
 
 
@@ -54,7 +57,7 @@ class Desk:
 
     def __init__(self, *symbols: str, up: bool = True, second: float = 0.0, **settings: Any) -> None:
         self.symbols = symbols or ("MES",)
-        self.state = make_state(self.symbols, Settings(**{"backfill_bars": 0, **settings}))
+        self.state = make_state(self.symbols, Settings(**{**DEFAULTS, **settings}))
         self.second = second
         self.messages: list[MarketMessage] = []
         self.commands: list[Command] = []

@@ -99,6 +99,22 @@ def test_clock_ends_the_bar_after_the_grace() -> None:
     assert len(desk.of(Bar)) == 1
 
 
+def test_clock_ends_no_bar_right_after_a_pause_of_the_process() -> None:
+    """What should have been read during the pause is still in the socket: trades of the bar among it."""
+    desk = Desk(stall_ns=200_000_000)
+    desk.quote(0, bid_px=99.75, ask_px=100.0)
+    desk.trade(10)
+    desk.tick(59)
+    desk.tick(61)
+    assert desk.of(Bar) == []
+    desk.trade(59.9)
+    desk.tick(61.1)
+    desk.tick(61.2)
+    assert desk.of(Bar) == []
+    desk.tick(61.3)
+    assert [bar[2] for bar in desk.bars()] == [2]
+
+
 def test_late_trade_is_in_the_stream_and_in_no_bar() -> None:
     desk = live()
     desk.market().builder.resume(0)
