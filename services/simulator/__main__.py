@@ -7,15 +7,15 @@ but a port, for trying other clients against it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from pathlib import Path
 
 from services.simulator.config import SimulatorConfig
-from services.simulator.shell import Simulator, serving
+from services.simulator.market_replay import BadRecording
+from services.simulator.shell import CannotListen, Simulator, serving
 from shared.runtime.clock import SystemClock
-from shared.runtime.config import JulieSection, Settings
+from shared.runtime.config import JulieSection, Settings, SettingsRefused
 from shared.runtime.logs import set_up_logs
 from shared.runtime.service import Context, serve
 
@@ -38,7 +38,7 @@ async def run(context: Context[SimulatorConfig]) -> None:
 
 def _report(context: Context[SimulatorConfig], simulator: Simulator) -> None:
     duty = context.beat.duty("market")
-    simulator.progress = duty
+    simulator.pump.progress = duty
     context.beat.detail["url"] = simulator.url
     context.beat.ready = True
 
@@ -58,7 +58,11 @@ async def _alone() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["alone"]:
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             asyncio.run(_alone())
+        except asyncio.CancelledError:
+            pass  # told to stop
+        except (CannotListen, BadRecording, SettingsRefused) as error:
+            sys.exit(f"simulator: {error}")
     else:
         serve("simulator", SimulatorConfig, run)

@@ -23,25 +23,21 @@ from services.simulator.contracts import Contract, active_contract
 from services.simulator.endpoints import Endpoints
 from services.simulator.gateway import Gateway
 from services.simulator.history import PastBars
-from services.simulator.hub import Hub, HubClient
+from services.simulator.hub import Hub
 from services.simulator.hub_socket import HubServer
 from services.simulator.login import Sessions
 from services.simulator.market_replay import ReplayMarket
 from services.simulator.market_synthetic import FloodMarket, SyntheticMarket, first_ticks
 from services.simulator.orders import Account
+from services.simulator.pump import MarketPump, speed_of, venue_text
 from services.simulator.state import AccountUpdated, Rules
 from services.simulator.store import Store
 from services.simulator.venue import Venue, VenueSettings
 from services.simulator.venue_time import VenueTime
 from shared.runtime.clock import Clock
 from shared.runtime.logs import Log
-from shared.runtime.schedule import Progress
 
-REPLAY_ROWS_PER_TURN = 400  # as many records as one frame may hold: about 100 KB
-SYNTHETIC_EVENTS_PER_TURN = 2_000
-FLOOD_QUOTES_PER_TURN = 2_000
 HOUSEKEEPING_S = 1.0
-LONG_CLOSURE_NS = 120 * MINUTE_NS  # longer than the daily break
 CLOSE_WITHIN_S = 2.0
 DEFAULT_SYMBOLS = ("MES", "MNQ")
 
@@ -54,16 +50,12 @@ class CannotListen(Exception):
     """The address of the settings cannot be listened on; says which, why and what to do."""
 
 
-def _speed(config: SimulatorConfig) -> float:
-    return 1.0 if config.speed is None else config.speed
-
-
 class Simulator:
     """A venue on real sockets.
 
     Attributes:
         url: Base of the REST API, known once `start` returns.
-        replay_finished: The recording has been played to its end; the market is quiet.
+        pump: What moves the market; holds its progress.
     """
 
     def __init__(self, config: SimulatorConfig, *, database: Path, clock: Clock, log: Log) -> None:
@@ -76,17 +68,20 @@ class Simulator:
         self._symbols = config.symbols or DEFAULT_SYMBOLS
         self._on_host_time = config.venue_start == HOST_TIME
         self._open_at = _always if self._on_host_time else sessions.is_open
-        self._store = Store(database)
+        self._store = Store(database, time_name=f"venue_ns:{config.source}")
         self._replay = self._open_replay()
-        self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=_speed(config))
+        self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=speed_of(config))
         self.venue = self._make_venue()
-        self._synthetic = self._open_market()
-        self._subscribed = asyncio.Event()
-        self._room = asyncio.Event()
+        self._synthetic = self._open_synthetic() if self._replay is None else None
+        if self._replay is not None:
+            self.venue.open_market(self._replay.contract, remembers=False)
+        market = self._replay or self._synthetic
+        assert market is not None
+        self.pump = MarketPump(
+            market=market, venue=self.venue, time=self.time, config=config, clock=clock, log=log
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
-        self.progress = Progress()
-        self.replay_finished = False
         self.url = ""
 
     # composition
@@ -103,7 +98,7 @@ class Simulator:
             return self._replay.first_ns
         if self._on_host_time:
             return self._clock.now_ns()
-        stored = self._store.fact("venue_ns", int)
+        stored = self._store.venue_ns()
         if stored is not None:
             return sessions.next_open_ns(stored)
         if self._config.venue_start is not None:
@@ -148,10 +143,7 @@ class Simulator:
             monotonic_ns=self._clock.monotonic_ns,
         )
 
-    def _open_market(self) -> SyntheticMarket | FloodMarket | None:
-        if self._replay is not None:
-            self.venue.open_market(self._replay.contract)
-            return None
+    def _open_synthetic(self) -> SyntheticMarket | FloodMarket:
         start_ns, seed = self.time.now_ns(), self._config.seed
         contracts = [active_contract(symbol, start_ns) for symbol in self._symbols]
         last_ticks: dict[str, int] = {}
@@ -206,7 +198,7 @@ class Simulator:
         ]
         for one in self._hubs:
             one.add_routes(app)
-        self.venue.subscribed = self._on_subscribed
+        self.venue.subscribed = self.pump.on_subscribed
         if isinstance(self._synthetic, SyntheticMarket):
             self.venue.feed(self._synthetic.opening(self.time.now_ns()))
         self._runner = web.AppRunner(
@@ -218,10 +210,12 @@ class Simulator:
         host, port = listener.getsockname()[:2]
         self.url = f"http://{host}:{port}"
         self._tasks = [
-            asyncio.create_task(self._pump(), name="market-pump"),
+            asyncio.create_task(self.pump.run(), name="market-pump"),
             asyncio.create_task(self._keep_house(), name="housekeeping"),
         ]
-        self._log.info("listening", url=self.url, source=self._config.source, venue_time=self._venue_text())
+        self._log.info(
+            "listening", url=self.url, source=self._config.source, venue_time=venue_text(self.time)
+        )
 
     def _listen(self) -> socket.socket:
         host, port = self._config.host, self._config.port
@@ -241,7 +235,7 @@ class Simulator:
             secret=secret,
             authenticate=login.user_of,
             monotonic_ns=self._clock.monotonic_ns,
-            sent=self._on_sent,
+            sent=self.pump.on_sent,
             log=self._log,
         )
 
@@ -256,6 +250,11 @@ class Simulator:
             known = hashlib.sha256(seed.encode()).hexdigest()
             self._store.put_fact("secret", known)
         return known.encode()
+
+    @property
+    def replay_finished(self) -> bool:
+        """Whether the recording has been played to its end; the market is quiet."""
+        return self._replay is not None and self._replay.finished and self.pump.finished
 
     async def run(self) -> None:
         """Wait until a task fails or this is cancelled."""
@@ -273,92 +272,6 @@ class Simulator:
         self.venue.save_bars()
         self._store.close()
 
-    # the market
-
-    async def _pump(self) -> None:
-        if self._replay is not None:
-            await self._pump_replay(self._replay)
-        elif isinstance(self._synthetic, FloodMarket):
-            await self._pump_flood(self._synthetic)
-        else:
-            assert self._synthetic is not None
-            await self._pump_synthetic(self._synthetic)
-
-    async def _pump_synthetic(self, market: SyntheticMarket) -> None:
-        self.time.start()
-        while True:
-            events = market.advance(self.time.now_ns(), SYNTHETIC_EVENTS_PER_TURN)
-            self.venue.feed(events)
-            self.progress.did(self._clock.now_ns(), len(events))
-            if not events and not self.venue.state.session_open:
-                self._skip_weekend()
-            busy = len(events) >= SYNTHETIC_EVENTS_PER_TURN
-            await self._clock.sleep(0 if busy else self._config.step_ms / 1000)
-
-    def _skip_weekend(self) -> None:
-        """Jump to shortly before the next opening when that is far."""
-        if self._on_host_time or not self._config.skip_weekends:
-            return
-        opens_ns = sessions.next_open_ns(self.time.now_ns())
-        if opens_ns - self.time.now_ns() > LONG_CLOSURE_NS:
-            self.time.jump(opens_ns - MINUTE_NS)
-            self._log.info("weekend_skipped", venue_time=self._venue_text())
-
-    async def _pump_flood(self, market: FloodMarket) -> None:
-        """Make what real time says is due; a flood that cannot be kept up with is not made up for."""
-        self.time.start()
-        per_second = self._config.flood_quotes_per_s
-        made = 0
-        start_ns = self._clock.monotonic_ns()
-        while True:
-            due = int((self._clock.monotonic_ns() - start_ns) * per_second / 1e9) - made
-            now = min(due, FLOOD_QUOTES_PER_TURN)
-            made += due
-            if now > 0:
-                self.venue.feed(market.make(now, self.time.now_ns()))
-                self.progress.did(self._clock.now_ns(), now)
-            await self._clock.sleep(self._config.step_ms / 1000)
-
-    async def _pump_replay(self, market: ReplayMarket) -> None:
-        """Play every row, in order, losing nothing: a slow client slows the replay."""
-        if self._config.replay_start == "subscribed":
-            self._log.info("replay_waits", contract=market.contract.id)
-            await self._subscribed.wait()
-        self._log.info("replay_started", contract=market.contract.id, speed=_speed(self._config))
-        as_fast_as_read = self._config.speed == 0
-        self.time.start()
-        while not market.finished:
-            until_ns = 1 << 62 if as_fast_as_read else self.time.now_ns()
-            events = market.advance(until_ns, REPLAY_ROWS_PER_TURN)
-            if events and as_fast_as_read:
-                self.time.reach(events[-1].now_ns)
-            self.venue.feed(events)
-            self.progress.did(self._clock.now_ns(), len(events))
-            await self._wait_for_room()
-            full = len(events) == REPLAY_ROWS_PER_TURN
-            await self._clock.sleep(0 if full or as_fast_as_read else self._config.step_ms / 1000)
-        if as_fast_as_read:
-            self.time.set_speed(1.0)  # clients still expect a clock that runs
-        self.replay_finished = True
-        self._log.info("replay_finished", rows=market.played)
-
-    async def _wait_for_room(self) -> None:
-        """Wait until no client has more unsent bytes than the limit; nothing is ever dropped."""
-        limit = self._config.hub.conflate_above_bytes
-        while any(client.link.output_bytes > limit for client in self.venue.market_hub.clients):
-            self._room.clear()
-            await self._room.wait()
-
-    def _on_sent(self, client: HubClient) -> None:
-        self._room.set()
-        if client.stale and client.link.is_open:
-            self.venue.caught_up(client)
-
-    def _on_subscribed(self, contract_id: str) -> None:
-        replayed = self._replay is not None and contract_id == self._replay.contract.id
-        if replayed and self.venue.has_full_subscriber(contract_id):
-            self._subscribed.set()
-
     # housekeeping
 
     async def _keep_house(self) -> None:
@@ -368,18 +281,15 @@ class Simulator:
                 one.on_time()
             self.venue.save_bars()
 
-    def _venue_text(self) -> str:
-        return datetime.fromtimestamp(self.time.now_ns() // 1_000_000_000, sessions.NEW_YORK).isoformat()
-
     async def _status(self, request: web.Request) -> web.Response:
         """The simulator's own page, apart from the gateway's protocol."""
         return web.json_response(
             {
                 "source": self._config.source,
-                "venue_time": self._venue_text(),
+                "venue_time": venue_text(self.time),
                 "replay": "finished" if self.replay_finished else "playing" if self._replay else "none",
                 "replay_rows": self._replay.played if self._replay else 0,
-                "events": self.progress.done,
+                "events": self.pump.progress.done,
                 "quotes_sent": self.venue.quotes_sent,
                 "market_clients": len(self.venue.market_hub.clients),
                 "user_clients": len(self.venue.user_hub.clients),

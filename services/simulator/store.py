@@ -47,7 +47,11 @@ class _Counters(msgspec.Struct, frozen=True):
 class Store:
     """Open the venue's database, creating it when absent."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, time_name: str = "venue_ns") -> None:
+        """Args:
+        time_name: Under which venue time is kept: a replay's must not become the synthetic market's.
+        """
+        self._time_name = time_name
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -90,6 +94,13 @@ class Store:
     def put_fact(self, name: str, body: object) -> None:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, msgspec.json.encode(body)))
 
+    def venue_ns(self) -> int | None:
+        """Return the venue time last written, or None before the first start."""
+        return self.fact(self._time_name, int)
+
+    def put_venue_ns(self, venue_ns: int) -> None:
+        self.put_fact(self._time_name, venue_ns)
+
     def write(self, state: State, commands: list[Command], venue_ns: int) -> None:
         """Write what one turn changed, all or nothing."""
         self._db.execute("BEGIN")
@@ -97,7 +108,7 @@ class Store:
             self._write_one(command)
         counters = _Counters(state.next_order_id, state.next_fill_id, state.next_position_id)
         self.put_fact("counters", counters)
-        self.put_fact("venue_ns", venue_ns)
+        self.put_venue_ns(venue_ns)
         self._db.execute("COMMIT")
 
     def _write_one(self, command: Command) -> None:

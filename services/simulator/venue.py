@@ -92,9 +92,17 @@ class Venue:
         self._markets: dict[str, _Market] = {}
         self._past: dict[str, PastBars] = {}
 
-    def open_market(self, contract: Contract, *, past: PastBars | None = None) -> None:
-        """List a contract with a market; its stored bars come back."""
-        stored = [msgspec.json.decode(body, type=Bar) for body in self._store.bars(contract.id)]
+    def open_market(
+        self, contract: Contract, *, past: PastBars | None = None, remembers: bool = True
+    ) -> None:
+        """List a contract with a market.
+
+        Args:
+            past: Bars before the market began.
+            remembers: Its stored bars come back. Not for a replay, which plays them again.
+        """
+        bodies = self._store.bars(contract.id) if remembers else []
+        stored = [msgspec.json.decode(body, type=Bar) for body in bodies]
         self._markets[contract.id] = _Market(
             contract,
             ContractWire(contract, self._iso, arrays=self._settings.arrays),
@@ -270,4 +278,4 @@ class Venue:
                 closed = [(bar.open_ns, msgspec.json.encode(bar)) for bar in market.bars.unsaved]
                 market.bars.unsaved.clear()
                 self._store.write_bars(contract_id, closed)
-        self._store.put_fact("venue_ns", self.now_ns())
+        self._store.put_venue_ns(self.now_ns())
