@@ -16,12 +16,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 from rich.console import Console
-from services.strategy.config import StrategySection
 
 from julie.installation import Installation, SettingsRefused, remember_active
 from julie.processes import PROCESSES, Process
-from julie.status import read_beats
 from julie.tail import follow_orders
+from services.strategy.config import StrategySection
 from shared.runtime.config import run_dir
 from shared.wire import topics
 
@@ -158,7 +157,7 @@ async def announce(
             if supervised.poll() is not None:
                 console.print(f"[red]supervisor stopped[/red]; see {supervised.log_dir}/supervisord.log")
                 return False
-            for beat in await read_beats(bus):
+            for beat in await _beats(bus):
                 name = beat.process.partition("@")[0]
                 fresh = time.time_ns() - beat.ts_ns < 3_000_000_000
                 if name in waiting and beat.ready and fresh:
