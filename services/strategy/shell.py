@@ -52,6 +52,9 @@ HOST_DEAD_AFTER_NS = 3 * NS_PER_S
 FIRST_SIGHT_AGE_MAX_NS = 10 * NS_PER_S
 """A beat seen for the first time counts when it is not older than this; a dead host's stays for a day."""
 
+REASON_CHARS_MAX = 400
+"""The whole reason is in the log."""
+
 SETTLE_TURNS = 1
 """Placement turns before the first lease, so that hosts starting together see each other."""
 
@@ -276,7 +279,7 @@ class Shell:
         ctx.beat.detail["instances"] = f"{len(ours)} of {len(self._state.seats)} here"
         for seat in self._state.seats.values():
             if seat.phase is Phase.OFF:
-                ctx.beat.detail[f"off:{seat.instance}"] = seat.reason
+                ctx.beat.detail[f"off:{seat.instance}"] = seat.reason[:REASON_CHARS_MAX]
             else:
                 ctx.beat.detail.pop(f"off:{seat.instance}", None)
         for name, board in self._boards.items():
@@ -286,7 +289,8 @@ class Shell:
         instance = self._instances[seat.instance]
         board.ready = seat.phase is Phase.RUNNING
         board.detail["strategy"] = f"{instance.strategy_class} {','.join(instance.symbols)}"
-        board.detail["state"] = f"{seat.phase}: {seat.reason}" if seat.reason else str(seat.phase)
+        reason = seat.reason[:REASON_CHARS_MAX]
+        board.detail["state"] = f"{seat.phase}: {reason}" if reason else str(seat.phase)
         board.detail["restarts"] = str(seat.restarts)
         if seen is None:
             return

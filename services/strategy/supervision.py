@@ -267,10 +267,12 @@ def _look(event: Looked, state: State) -> list[Command]:
         seat.moved, seat.since_ns = moved, event.now_ns
         return []
     still_ns = event.now_ns - seat.since_ns
+    if seat.phase is Phase.STARTING:
+        # Importing, compiling and `on_start` may take longer than an event may.
+        late = still_ns > rules.start_deadline_ns
+        return _kill(seat, f"it did not start within {rules.start_deadline_ns // NS_PER_S} s") if late else []
     if seen.busy and still_ns > rules.event_deadline_ns:
         return _kill(seat, f"a callback took longer than {rules.event_deadline_ns // 1_000_000} ms")
-    if seat.phase is Phase.STARTING and still_ns > rules.start_deadline_ns:
-        return _kill(seat, f"it did not start within {rules.start_deadline_ns // NS_PER_S} s")
     return []
 
 

@@ -104,11 +104,13 @@ class Desk:
         match message:
             case OrderClaimed():
                 order = self._order(message.client_order_id, message.symbol, message.side, message.order_qty)
+                order.claimed = True
                 if message.reduce_only:
                     order.role = "exit"
                 order.limit_price, order.stop_price = message.limit_price, message.stop_price
             case OrderUpdated():
                 order = self._order(message.client_order_id, message.symbol, message.side, message.order_qty)
+                order.claimed = True
                 order.status, order.role, order.reason = message.status, message.role, message.reason
                 order.order_qty, order.cum_qty = message.order_qty, max(order.cum_qty, message.cum_qty)
                 order.limit_price = message.limit_price or order.limit_price
@@ -136,13 +138,16 @@ class Desk:
 
     def _ended(self, order_id: str, status: OrderStatus, reason: str) -> Order | None:
         order = self.state.orders.get(order_id)
-        if order is not None:
-            order.status, order.reason = status, reason
+        if order is None:
+            return None
+        order.reason = reason
+        if not order.claimed:
+            order.status = status
         return order
 
     def _filled(self, fill: OrderFilled) -> Order:
         order = self._order(fill.client_order_id, fill.symbol, fill.side, fill.cum_qty + fill.leaves_qty)
-        order.role = fill.role
+        order.claimed, order.role = True, fill.role
         order.filled_qty = max(order.filled_qty, fill.cum_qty)
         order.cum_qty = max(order.cum_qty, fill.cum_qty)
         if fill.leaves_qty == 0:

@@ -34,6 +34,7 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True):
         role: `entry`, `stop_loss`, `take_profit` or `exit`.
         cum_qty: Contracts filled as execution told in its newest status.
         filled_qty: Contracts whose fills have arrived here; what `position` contains.
+        claimed: Execution has taken it on: a later refusal speaks of a change of it, not of the order.
         ts_sent_ns: Receive time of the event that led to it; 0 for an order not asked for here.
         ts_cancel_ns: Receive time of the event that led to the newest cancel.
     """
@@ -49,6 +50,7 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True):
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     reason: str = ""
+    claimed: bool = False
     ts_sent_ns: int = 0
     ts_cancel_ns: int = 0
 

@@ -153,6 +153,21 @@ def test_refused_entry_frees_the_way(how: str) -> None:
     assert len(bench.give(quote(100.0))) == 1
 
 
+def test_refused_change_leaves_the_order_working() -> None:
+    """A denied modify or cancel names the order it was about; that order lives on."""
+    bench = Bench(BuyEachQuote)
+    bench.live()
+    (intent,) = bench.give(quote(100.0))
+    i = intent.client_order_id
+    bench.give(updated(i, OrderStatus.NEW), stream=ORDERS)
+    denied = OrderDenied(
+        client_order_id=i, strategy_id="b1", symbol="MES", code="off_tick", numbers={}, cause="", ts_ns=T0
+    )
+    bench.give(denied, stream=ORDERS)
+    assert bench.strategy.working_orders[0].status is OrderStatus.NEW
+    assert bench.strategy.working_orders[0].reason == "off_tick"
+
+
 def test_orders_of_others_are_not_ours() -> None:
     bench = Bench(BarsOnly)
     foreign = filled("x", Side.BUY, 5, ts_ns=T0)

@@ -158,6 +158,44 @@ def test_changed_settings_keep_position_and_restart_memory() -> None:
     assert len(vars(again.strategy)["recent"]) == 0
 
 
+def test_replay_follows_a_change_of_settings() -> None:
+    """The journal of two incarnations, the second with its memory begun anew."""
+    inputs = recorded([1, 2, 3, 4, 5, 4, 6, 3, 7, 8, 9, 10, 11, 12, 3, 2])
+    first = Bench(Remembers)
+    live: list[Intent] = []
+    journal: list[Any] = []
+
+    def feed(bench: Bench, part: list[tuple[str, list[Any]]]) -> None:
+        for stream, row in part:
+            bench.consumption.begin(0)
+            bench.consumption.take(stream, [row])
+        step = bench.consumption.step()
+        journal.extend(step.journal)
+        live.extend(step.intents)
+
+    def started(bench: Bench, reason: str) -> Started:
+        cursors = {stream: cursor.decode() for stream, cursor in bench.consumption.cursors.items()}
+        return Started(
+            strategy_id="b1", reason=reason, cursors=cursors, build="", settings_hash="hash", ts_ns=0
+        )
+
+    journal.append(started(first, "fresh"))
+    feed(first, inputs[:18])
+    snapshot = msgspec.json.decode(first.consumption.step().snapshot, type=StrategySnapshot)
+    second = Bench(Remembers, snapshot=msgspec.structs.replace(snapshot, settings_hash="before"))
+    journal.append(started(second, second.reason))
+    feed(second, inputs[18:])
+    assert second.reason == "changed" and live
+
+    def rows_of(run: Consumed) -> list[list[Any]]:
+        stored = [row for stream, row in inputs if stream == run.stream]
+        at = [row[0].decode() for row in stored].index(run.first_id)
+        return stored[at : at + run.count]
+
+    again = list(replay(journal, rows_of, loaded=first.loaded, rules=RULES, symbols=("MES",)))
+    assert [encode(i) for i in again] == [encode(i) for i in live]
+
+
 def test_breakout_trades_both_ways() -> None:
     bench = Bench(Breakout)
     bench.live()

@@ -95,8 +95,11 @@ def test_slow_start_is_killed() -> None:
     state = state_of("h1", ["a"], RULES)
     decide(LeaseGranted("a", 1, 0), state)
     decide(Due(0), state)
-    assert decide(Looked("a", 1, seen(ready=False), 50), state) == []
-    assert [type(c) for c in decide(Looked("a", 16 * NS_PER_S, seen(ready=False), 50), state)] == [Kill]
+    for s in (1, 14):
+        assert decide(Looked("a", s * NS_PER_S, seen(ready=False, busy=True), 50), state) == []
+    assert [type(c) for c in decide(Looked("a", 17 * NS_PER_S, seen(ready=False, busy=True), 50), state)] == [
+        Kill
+    ]
 
 
 def test_failures_back_off_and_latch() -> None:
