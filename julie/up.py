@@ -19,8 +19,12 @@ from rich.console import Console
 
 from julie.installation import Installation, SettingsRefused, remember_active
 from julie.processes import PROCESSES, Process
+from julie.status import read_beats
 from julie.tail import follow_orders
 from services.strategy.config import StrategySection
+from shared.bus.bus import RedisBus
+from shared.bus.port import BusAway, BusRefused
+from shared.domain.control import Beat
 from shared.runtime.config import run_dir
 from shared.wire import topics
 
@@ -92,7 +96,17 @@ class Supervised:
         }
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(HOME / "supervisord.conf")]
         # A session of its own: Ctrl-C reaches us alone, and we stop the others in order.
-        self._process = subprocess.Popen(command, env=environment, cwd=HOME, start_new_session=True)
+        # Not our standard output either: who waits for its end would wait for ever.
+        with (self.log_dir / "supervisord.out").open("ab") as out:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=HOME,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
 
     def poll(self) -> int | None:
         assert self._process is not None
@@ -173,6 +187,13 @@ async def announce(
     return not waiting
 
 
+async def _beats(bus: RedisBus) -> list[Beat]:
+    try:
+        return await read_beats(bus)
+    except (BusAway, BusRefused):
+        return []  # the server is still on its way up
+
+
 def up(*, replay: Path | None, speed: float | None, symbol: str, detach: bool, console: Console) -> int:
     """Start everything; stay until Ctrl-C, or return at once with `detach`. Returns the exit code."""
     variables: dict[str, str] = {}
@@ -193,16 +214,19 @@ def up(*, replay: Path | None, speed: float | None, symbol: str, detach: bool, c
     simulator = needs_simulator(installation)
     remember_active(variables)
     supervised.start(simulator=simulator)
+    stay = False
     try:
         good = asyncio.run(announce(installation, supervised, console, simulator=simulator))
         where_next(installation, supervised, console)
-        if detach:
+        stay = detach
+        if stay:
             return 0 if good else 1
         asyncio.run(follow_orders(installation, console, until=lambda: supervised.poll() is not None))
     except KeyboardInterrupt:
-        pass
-    console.print("stopping ...")
-    supervised.stop()
+        console.print("stopping ...")
+    finally:
+        if not stay:
+            supervised.stop()
     console.print("stopped; everything is stored, `julie up` resumes it")
     return 0
 

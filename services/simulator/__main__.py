@@ -39,7 +39,11 @@ async def run(context: Context[SimulatorConfig]) -> None:
 def _report(context: Context[SimulatorConfig], simulator: Simulator) -> None:
     duty = context.beat.duty("market")
     simulator.pump.progress = duty
-    context.beat.detail["url"] = simulator.url
+    detail = context.beat.detail
+    detail["url"] = simulator.url
+    if context.config.source == "replay":
+        detail["replay"] = "playing"
+        simulator.pump.on_finished = lambda: detail.update(replay="finished")
     context.beat.ready = True
 
 

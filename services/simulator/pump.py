@@ -7,6 +7,7 @@ client. A replay loses nothing: it waits for the slowest. A flood follows real t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 
 from services.simulator import sessions
@@ -56,6 +57,7 @@ class MarketPump:
     ) -> None:
         self.progress = Progress()
         self.finished = False
+        self.on_finished: Callable[[], None] = lambda: None
         self._market = market
         self._venue = venue
         self._time = time
@@ -132,6 +134,7 @@ class MarketPump:
         if as_fast_as_read:
             self._time.set_speed(1.0)  # clients still expect a clock that runs
         self.finished = True
+        self.on_finished()
         self._log.info("replay_finished", rows=market.played)
 
     async def _wait_for_room(self) -> None:
