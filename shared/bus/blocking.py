@@ -14,7 +14,7 @@ import msgspec
 from redis.connection import Connection
 
 from shared.bus.client import Address, RedisError, ResponseError, blocking_connection
-from shared.bus.functions import LIBRARY, refusal_of
+from shared.bus.functions import LIBRARY, refusal_of, words_of
 from shared.bus.port import BusAway, BusRefused, Fenced, Lease, RolledBack
 from shared.wire import topics
 from shared.wire.codec import encode, kind_of
@@ -149,7 +149,7 @@ class BlockingBus:
             self._drain()
             if isinstance(refusal, (Fenced, RolledBack)):
                 raise refusal from error
-            raise BusRefused(str(error)) from error
+            raise BusRefused(words_of(error)) from error
         except (RedisError, OSError) as error:
             self.close()
             raise BusAway(f"Redis at {self._address.cli()} went away: {error}") from error

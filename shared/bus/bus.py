@@ -23,7 +23,7 @@ from shared.bus.client import (
     once_client,
     retrying_client,
 )
-from shared.bus.functions import load_functions, refusal_of
+from shared.bus.functions import load_functions, refusal_of, words_of
 from shared.bus.port import BusAway, BusRefused, Entry, Lease
 from shared.bus.reader import RedisStreamReader
 from shared.bus.writer import OneStreamWriter, WriterPipe
@@ -58,11 +58,11 @@ class RedisBus:
                 await load_functions(connection)
             finally:
                 await hang_up(connection)
-        except AuthenticationError as error:
-            raise BusRefused(f"{where} refuses us: {error}; check redis.password_file") from error
         except ResponseError as error:
             raise BusRefused(f"{where} cannot be used: {error}") from error
         except (RedisError, OSError, TimeoutError) as error:
+            if _is_about_passwords(error):
+                raise BusRefused(f"{where} refuses us: {error}; check redis.password_file") from error
             raise BusAway(f"{where} does not answer: {error}") from error
 
     async def open(self, stream: str, *, entries_max: int = 0, pending_max: int = 65_536) -> OneStreamWriter:
@@ -192,10 +192,17 @@ class RedisBus:
             return await command
         except ResponseError as error:
             refusal = refusal_of(error)
-            raise refusal if isinstance(refusal, BusRefused) else BusRefused(str(error)) from error
+            raise refusal if isinstance(refusal, BusRefused) else BusRefused(words_of(error)) from error
         except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             why = f"Redis at {self.address.cli()} gave no answer within {COMMAND_TIMEOUT_S} s: {error}"
             raise BusAway(why) from error
+
+
+def _is_about_passwords(error: BaseException | None) -> bool:
+    """Return whether the server wants another password; the library wraps that into a broken connection."""
+    while error is not None and not isinstance(error, AuthenticationError):
+        error = error.__cause__
+    return error is not None
 
 
 async def _messages(connection: AbstractConnection) -> AsyncIterator[tuple[str, bytes]]:

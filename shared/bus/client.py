@@ -127,6 +127,9 @@ async def connect(address: Address) -> AbstractConnection:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await connection.connect()
+    except TimeoutError:
+        await hang_up(connection)
+        raise TimeoutError(f"no greeting within {CONNECT_TIMEOUT_S:g} s") from None
     except BaseException:
         await hang_up(connection)
         raise
@@ -142,8 +145,11 @@ async def read_reply(connection: AbstractConnection, *, within_s: float) -> Any:
         TimeoutError: If there is none in time: the connection must not be used any more.
         RedisError, OSError: If the link is broken or the reply is an error.
     """
-    async with asyncio.timeout(within_s):
-        return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+    try:
+        async with asyncio.timeout(within_s):
+            return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {within_s:g} s") from None
 
 
 async def hang_up(connection: AbstractConnection) -> None:

@@ -8,7 +8,7 @@
 -- keeps epoch, seq and ms. An append that was repeated because its reply was lost finds seq already there
 -- and adds only what is new. A writer with an older epoch is FENCED and can change nothing.
 
-local VERSION = '1'
+local VERSION = '2'
 
 local function head_of(key)
   local h = redis.call('HMGET', key, 'epoch', 'seq', 'ms')
@@ -135,17 +135,25 @@ redis.register_function('julie_budget', function(keys, args)
   local most, window, reserve, urgent = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), args[4] == '1'
   local now = now_ms()
   local paused = tonumber(redis.call('ZSCORE', keys[1], 'paused_until') or '0') or 0
-  if paused > now and not urgent and paused <= now + 10 * window then return paused - now end
+  -- What reaches further than any pause or window was written before the clock fell back.
+  redis.call('ZREMRANGEBYSCORE', keys[1], '(' .. string.format('%d', now + 10 * window), '+inf')
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', now - window)
+  if paused > 0 and (paused <= now or paused > now + 10 * window) then
+    redis.call('ZREM', keys[1], 'paused_until')
+    paused = 0
+  end
+  if paused > 0 and not urgent then return paused - now end
   local used = redis.call('ZCARD', keys[1])
+  if paused > 0 then used = used - 1 end
   local room = most
   if not urgent then room = most - reserve end
   if used >= room then
     local oldest = redis.call('ZRANGE', keys[1], 0, 0, 'WITHSCORES')
+    if used <= 0 then return window end
     return math.max(1, math.ceil(tonumber(oldest[2]) + window - now))
   end
   redis.call('ZADD', keys[1], now, args[5])
-  redis.call('PEXPIRE', keys[1], 2 * window)
+  redis.call('PEXPIRE', keys[1], math.max(2 * window, paused - now))
   return 0
 end)
 

@@ -45,7 +45,7 @@ async def load_functions(connection: AbstractConnection) -> None:
 
 def refusal_of(error: ResponseError) -> Exception:
     """Return what a refusal means: final for this writer, or an error to try again after."""
-    text = str(error)
+    text = words_of(error)
     if "FENCED" in text:
         return Fenced(text)
     if "ROLLEDBACK" in text:
@@ -53,3 +53,9 @@ def refusal_of(error: ResponseError) -> Exception:
     if "unction not found" in text or text.startswith(_TRANSIENT):
         return error
     return BusRefused(text)
+
+
+def words_of(error: ResponseError) -> str:
+    """Return the refusal as the server said it; the library takes the code off some of them."""
+    code = error.status_code
+    return f"{code} {error}" if code and not str(error).startswith(str(code)) else str(error)

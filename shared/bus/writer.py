@@ -32,6 +32,9 @@ RETRY_DELAY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between attempts to reach Redis; the last one repeats for ever."""
 
 
+CANCEL_AGAIN_S = 0.1
+
+
 class OneStreamWriter:
     """The writer of one stream; see `port.StreamWriter`."""
 
@@ -140,10 +143,11 @@ class WriterPipe:
         self._wakeup.set()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            # Again until it is gone: a task group that fails in the same moment swallows a cancellation.
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
     async def _run(self) -> None:
         while self.failure is None:

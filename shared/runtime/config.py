@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shared.bus.client import Address
 from shared.domain.ids import STRATEGY_ID_PATTERN
@@ -139,6 +139,14 @@ class BrokerSection(Section):
     )
     requests_reserved: int = Field(30, ge=5, le=100, description="Kept for cancel and flatten.")
     history_requests_max_per_30s: int = Field(45, ge=1, le=50, description="The gateway allows 50.")
+
+    @model_validator(mode="after")
+    def _room_for_others(self) -> BrokerSection:
+        if self.requests_reserved >= self.requests_max_per_60s:
+            raise ValueError(
+                "requests_reserved must be below requests_max_per_60s, or nothing else may be asked"
+            )
+        return self
 
     def api_key(self) -> Secret:
         """Return the API key.

@@ -30,5 +30,7 @@ async def eventually(
         if value:
             return value
         if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {within_s * TIME_FACTOR:g} s: {what or condition}; last: {value!r}")
+            raise AssertionError(
+                f"not within {within_s * TIME_FACTOR:g} s: {what or condition}; last: {value!r}"
+            )
         await asyncio.sleep(POLL_S)
