@@ -22,6 +22,10 @@ from services.execution.records import FillRecord, OrderRecord, Standing
 
 SCHEMA_VERSION = 1
 
+WAL_PAGES = 4_000
+"""Length of the write-ahead log, 4 KiB each; beyond it a commit also does the work of `tidy`."""
+TIDY_COMMITS = 50
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS steps (
     seq INTEGER PRIMARY KEY, ts_ns INTEGER NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
@@ -97,6 +101,15 @@ class Ledger(Protocol):
 
     def steps(self, first_seq: int, count: int) -> list[Step]: ...
 
+    @property
+    def untidy(self) -> bool:
+        """Is there housekeeping that some commit will have to wait for, if it is not done before?"""
+        ...
+
+    def tidy(self) -> None:
+        """Do the housekeeping now, while nothing is going on."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -105,15 +118,25 @@ class SqliteLedger:
 
     def __init__(self, path: Path, *, account_id: int) -> None:
         self.path = path
+        self._commits = 0
         self._lock = _lock(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise LedgerFailed(f"{path}: {error}") from error
+        try:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA wal_autocheckpoint=4000")
+            self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
             self._db.executescript(_SCHEMA)
             self._check_owner(account_id)
+            self._stretch()
+        except LedgerFailed:
+            self.close()
+            raise
         except sqlite3.Error as error:
+            self.close()
             raise LedgerFailed(f"{path}: {error}") from error
 
     def _check_owner(self, account_id: int) -> None:
@@ -127,6 +150,30 @@ class SqliteLedger:
                 )
         # Written at every start: a disk that takes no writes is found before the first order.
         self._db.executemany("REPLACE INTO facts VALUES (?, ?)", sorted(mine.items()))
+
+    def _stretch(self) -> None:
+        """Give the write-ahead log its full length now.
+
+        A commit that makes a file longer has the file system write its own journal too; one that overwrites
+        does not, and takes half the time.
+        """
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("CREATE TABLE stretch (page BLOB)")
+        self._db.executemany("INSERT INTO stretch VALUES (zeroblob(4000))", [()] * (WAL_PAGES // 2))
+        self._db.execute("DROP TABLE stretch")
+        self._db.execute("COMMIT")
+        self.tidy()
+
+    def tidy(self) -> None:
+        self._commits = 0
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            raise LedgerFailed(f"{self.path}: {error}") from error
+
+    @property
+    def untidy(self) -> bool:
+        return self._commits >= TIDY_COMMITS
 
     def load(self) -> Contents:
         try:
@@ -165,6 +212,7 @@ class SqliteLedger:
                 value = _encode(batch.standing).decode()
                 db.execute("REPLACE INTO facts VALUES ('standing', ?)", (value,))
             db.execute("COMMIT")
+            self._commits += 1
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")

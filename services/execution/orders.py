@@ -74,7 +74,9 @@ def store(turn: Turn, before: OrderRecord, after: OrderRecord) -> OrderRecord:
     state.put_order(after)
     if after.status is not OrderStatus.UNKNOWN:
         state.doubts.pop(after.client_order_id, None)
-    if any(getattr(after, name) != getattr(before, name) for name in _VISIBLE):
+    # The hub can show a refusal before the answer brings its reason.
+    explained = after.status is OrderStatus.REJECTED and after.reason != before.reason
+    if explained or any(getattr(after, name) != getattr(before, name) for name in _VISIBLE):
         turn.publish(updated(after, turn))
     if after.cancel_wanted and after.broker_order_id is not None:
         return cancel(turn, after, after.reason)

@@ -6,10 +6,11 @@ in again. What the stream holds beyond the ledger, or has lost, is noticed here,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.execution.ledger import Ledger, LedgerFailed, Step
+import msgspec
+
+from services.execution.ledger import Ledger, LedgerFailed
 from shared.bus.port import StreamWriter
 from shared.wire.codec import decode
 
@@ -49,21 +50,21 @@ class Outbox:
         """Append everything the stream lacks; return how many steps that were."""
         count = 0
         while steps := self._ledger.steps(self._writer.last_seq + 1, REPUBLISH_STEPS):
-            self.publish(steps)
+            for step in steps:
+                self.publish(decode(step.kind, step.value), step.seq)
             await self._writer.flush()
             count += len(steps)
         self.next_seq = self._writer.last_seq + 1
         return count
 
-    def publish(self, steps: Sequence[Step]) -> None:
-        """Hand in steps that are in the ledger, in order."""
-        for step in steps:
-            seq = self._writer.append(decode(step.kind, step.value))
-            if seq != step.seq:
-                raise LedgerFailed(
-                    f"{self._writer.stream}: step {step.seq} would get number {seq}; the ledger does not "
-                    "begin where the stream ends. Delete the stream and its head, then start again"
-                )
+    def publish(self, message: msgspec.Struct, step_seq: int) -> None:
+        """Hand in one step that is in the ledger; steps come in order."""
+        seq = self._writer.append(message)
+        if seq != step_seq:
+            raise LedgerFailed(
+                f"{self._writer.stream}: step {step_seq} would get number {seq}; the ledger does not "
+                "begin where the stream ends. Delete the stream and its head, then start again"
+            )
 
     async def check(self) -> None:
         """Return when everything is acknowledged.

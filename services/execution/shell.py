@@ -52,6 +52,8 @@ HEARTBEAT = "heartbeat"
 CURSORS_S = 5.0
 """Cursors that moved over entries without effect are written this often; reading those again is harmless."""
 FENCE_CHECK_S = 0.25
+IDLE_S = 1.0
+"""Without an entry for so long, the ledger's housekeeping delays nobody."""
 RECALL_ENTRIES = 5_000
 """How far back the newest whole picture of the account is looked for at the start."""
 
@@ -82,6 +84,7 @@ class Shell:
         self._cursors: dict[str, str] = {}
         self._unsaved: dict[str, str] = {}
         self._saved_ns = 0
+        self._entry_ns = 0
         self._alarms = 0
         self._outbox: Outbox | None = None
         self.state = State(ctx.config.rules(ctx.julie))
@@ -148,8 +151,10 @@ class Shell:
             self._follow()
             entries = await self._reader.read(block_ms=config.read_block_ms, count=config.read_count_max)
             if entries:
+                self._entry_ns = self._ctx.clock.monotonic_ns()
                 entries.sort(key=self._rank)
                 self._apply(*[event for entry in entries for event in self._events(entry)])
+                await asyncio.sleep(0)  # what is to be sent leaves before the next read is asked for
             self._duty.did(self._ctx.clock.now_ns())
 
     def _follow(self) -> None:
@@ -176,8 +181,8 @@ class Shell:
         what = ("control", "reports", "intents")[self._rank(entry)]
         events: list[Event] = []
         before = Position.of(self._cursors.get(entry.stream, "0-0"))
-        if before.known and entry.seq > before.seq + 1:
-            missing = f"entries {before.seq + 1} to {entry.seq - 1} are missing"
+        if before.known and entry.seq != before.seq + 1:
+            missing = f"after entry {before.seq} comes {entry.seq}"
             events.append(StreamGap(stream=entry.stream, what=what, missing=missing, at=at))
         self._cursors[entry.stream] = self._unsaved[entry.stream] = entry.id.decode()
         try:
@@ -209,8 +214,13 @@ class Shell:
             self._apply(Tick(session=self._session.health, at=self._now()))
             if self._unsaved and self._ctx.clock.monotonic_ns() - self._saved_ns > CURSORS_S * NS_PER_S:
                 self._commit([])
+            elif self._ledger.untidy and self._idle_s() > IDLE_S:
+                self._ledger.tidy()
             self._show()
             await self._ctx.clock.sleep(config.tick_ms / 1000)
+
+    def _idle_s(self) -> float:
+        return (self._ctx.clock.monotonic_ns() - self._entry_ns) / NS_PER_S
 
     async def _markets(self) -> None:
         channels = [topics.quotes(symbol) for symbol in self._ctx.julie.symbols]
@@ -269,9 +279,9 @@ class Shell:
         steps = self._commit(messages) if messages or self.state.dirty else []
         for command in commands:
             self._obey(command)
-        if steps:
-            assert self._outbox is not None
-            self._outbox.publish(steps)
+        assert self._outbox is not None
+        for step, publish in zip(steps, messages, strict=True):
+            self._outbox.publish(publish.message, step.seq)
 
     def _commit(self, messages: Sequence[Publish]) -> list[Step]:
         """Write steps, changed records and cursors, all or nothing. What follows rests on it."""
@@ -289,7 +299,7 @@ class Shell:
                 steps=steps,
                 orders=dirty.orders,
                 fills=dirty.fills,
-                standing=state.standing,
+                standing=state.standing if dirty.standing or not messages else None,
                 cursors=self._unsaved,
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +21,6 @@ from services.execution.events import (
     HeartbeatHeard,
     IntentRead,
     MarketRead,
-    Modify,
     Moment,
     OrderQueried,
     Place,
@@ -58,7 +57,6 @@ ACCOUNT = 1001
 MES = "CON.F.US.MES.H26"
 T0_NS = 1_772_461_800_000_000_000
 BRACKET = Bracket(stop_loss_ticks=8, take_profit_ticks=16)
-FLAT_TYPES = {OrderType.STOP: "sl", OrderType.LIMIT: "tp"}
 
 
 def make_rules(**changes: Any) -> Rules:
@@ -135,6 +133,11 @@ class MemoryLedger:
 
     def steps(self, first_seq: int, count: int) -> list[Step]:
         return [step for step in self.kept_steps if step.seq >= first_seq][:count]
+
+    untidy = False
+
+    def tidy(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -503,13 +506,7 @@ def durable(state: State) -> dict[str, Any]:
     }
 
 
-Obey = Callable[[Sequence[Command]], None]
-
-
 def only(commands: Sequence[Command], kind: type[Any]) -> list[Any]:
     """Return what of one kind is among `commands`; a `Publish` is opened first."""
     opened = [one.message if isinstance(one, Publish) else one for one in commands]
     return [one for one in opened if isinstance(one, kind)]
-
-
-__all__ = ["Modify", "Obey", "Place"]

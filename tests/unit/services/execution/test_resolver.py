@@ -208,6 +208,17 @@ def test_cancel_refused_because_a_fill_was_faster() -> None:
     assert desk.net_qty() == 1
 
 
+def test_refusal_that_the_hub_shows_first_gets_its_reason() -> None:
+    desk = ready_desk()
+    place = sent(desk)
+    number = desk.broker.land(place.ticket)
+    desk.broker.set(number, status=OrderStatus.REJECTED)
+    desk.order_reports(number)
+    desk.answer("o1", Rejected(code=2, reason="Invalid order size (9)."))
+    last = desk.messages(OrderUpdated)[-1]
+    assert (last.status, last.reason) == (OrderStatus.REJECTED, "Invalid order size (9). (code 2)")
+
+
 def test_brackets_refused_says_the_remedy() -> None:
     desk = ready_desk()
     sent(desk)
