@@ -45,6 +45,12 @@ class StrategySection(Section):
     warmup_s: float = Field(
         3_600.0, ge=0, le=86_400, description="How far back a fresh instance begins to read the market."
     )
+    skip_behind_s: float = Field(
+        30.0,
+        ge=6,
+        le=3_600,
+        description="A strategy this far behind skips to the newest entry; it sees a gap.",
+    )
     commit_interval_ms: int = Field(
         250, ge=10, le=1_000, description="At most this is read again after a crash."
     )

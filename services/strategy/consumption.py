@@ -13,7 +13,7 @@ import msgspec
 
 from services.strategy.core import EntriesLost, Handler, Input, State, decide, snapshot_of
 from services.strategy.progress import HANDLED, REFUSED, TURNS
-from shared.domain.journal import Consumed, InputsConsumed, JournalMessage, MarketAdopted
+from shared.domain.journal import Consumed, EntriesSkipped, InputsConsumed, JournalMessage, MarketAdopted
 from shared.domain.order import Intent
 from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode, encode
@@ -80,6 +80,13 @@ class Consumption:
         self.note(seen)
         decide(seen, self.state)
 
+    def skip(self, skipped: EntriesSkipped) -> None:
+        """Go on behind entries that came faster than the strategy can look at them."""
+        self._apply_quotes()
+        self.note(skipped)
+        self.cursors[skipped.stream] = skipped.to_id.encode()
+        decide(EntriesLost(topics.symbol_of(skipped.stream), skipped.missing, skipped.asof_ns), self.state)
+
     def begin(self, asof_ns: int) -> None:
         """Fix the clock that the guards see, once for all that the next step will hold."""
         if not self._runs:
@@ -145,7 +152,7 @@ class Consumption:
         self.cursors[stream] = last
         self.count += count
         runs = self._runs
-        if runs and runs[-1].stream == stream and _seq(runs[-1].last_id) + 1 == _seq(first):
+        if runs and runs[-1].stream == stream and seq_of(runs[-1].last_id) + 1 == seq_of(first):
             before = runs[-1]
             runs[-1] = Consumed(
                 stream=stream, first_id=before.first_id, last_id=last.decode(), count=before.count + count
@@ -174,7 +181,7 @@ class Consumption:
 
     def _check_gap(self, stream: str, first: bytes) -> None:
         """Ids end in a number that rises by one: entries trimmed before they were read show here."""
-        before, here = _seq(self.cursors[stream]), _seq(first)
+        before, here = seq_of(self.cursors[stream]), seq_of(first)
         if before and here != before + 1:
             symbol = topics.symbol_of(stream) if stream.startswith("md:") else None
             decide(EntriesLost(symbol, here - before - 1, self.asof_ns), self.state)
@@ -194,7 +201,7 @@ def _kind(message_type: type) -> bytes:
     return str(message_type.__struct_config__.tag).encode()  # type: ignore[attr-defined]
 
 
-def _seq(entry_id: bytes | str) -> int:
+def seq_of(entry_id: bytes | str) -> int:
     return int(entry_id.partition("-")[2] if isinstance(entry_id, str) else entry_id.partition(b"-")[2])
 
 

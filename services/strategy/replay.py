@@ -15,6 +15,7 @@ from services.strategy.core import start
 from services.strategy.loading import Loaded
 from shared.domain.journal import (
     Consumed,
+    EntriesSkipped,
     InputsConsumed,
     JournalMessage,
     MarketAdopted,
@@ -52,6 +53,8 @@ def replay(
             continue
         elif isinstance(message, MarketAdopted):
             consumption.adopt(message)
+        elif isinstance(message, EntriesSkipped):
+            consumption.skip(message)
         elif isinstance(message, InputsConsumed):
             yield from _consume(consumption, message, rows_of)
 

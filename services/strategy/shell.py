@@ -214,6 +214,7 @@ class Shell:
             intent_ttl_s=config.intent_ttl_s,
             max_input_age_s=config.max_input_age_s,
             warmup_s=config.warmup_s,
+            skip_behind_s=config.skip_behind_s,
             commit_interval_ms=config.commit_interval_ms,
             commit_entries_max=config.commit_entries_max,
             memory_max_mb=config.memory_max_mb,

@@ -41,6 +41,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     intent_ttl_s: float = 5.0
     max_input_age_s: float = 5.0
     warmup_s: float = 3_600.0
+    skip_behind_s: float = 30.0
     commit_interval_ms: int = 250
     commit_entries_max: int = 4_096
     memory_max_mb: int = 512

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from services.strategy import spec as exits
-from services.strategy.consumption import Consumption, Step, market_state
+from services.strategy.consumption import Consumption, Step, market_state, seq_of
 from services.strategy.core import StopAsked, decide, start
 from services.strategy.loading import InstanceRefused, Loaded, load
 from services.strategy.progress import (
@@ -42,7 +42,7 @@ from shared.bus.blocking import BlockingBus, Output
 from shared.bus.client import Address
 from shared.bus.functions import VERSION
 from shared.bus.port import BusAway, BusRefused, Fenced, Lease, RolledBack
-from shared.domain.journal import MarketAdopted, Started, StrategyFailed, StrategySnapshot
+from shared.domain.journal import EntriesSkipped, MarketAdopted, Started, StrategyFailed, StrategySnapshot
 from shared.domain.market import MarketState
 from shared.runtime.logs import Log, set_up_logs
 from shared.strategy.desk import DeskRules
@@ -52,6 +52,10 @@ from shared.wire import topics
 NS_PER_S = 1_000_000_000
 READ_ENTRIES_MAX = 512
 """Entries a stream and read: what still fits into the processor's cache when it is looked at (measured)."""
+
+READ_ENTRIES_FIRST = 16
+CATCH_UP_MAX_NS = 60 * NS_PER_S
+"""How long a worker may read old entries after its start before being behind counts against it."""
 
 RETRY_S = 0.2
 ADDRESS_SPACE_EXTRA_MB = 4_096
@@ -99,6 +103,8 @@ class Worker:
         self._snapshot = b""
         self._committed_ns = 0
         self._adopted_ns = 0
+        self._count = READ_ENTRIES_FIRST
+        self._caught_up = False
         self._consumption: Consumption
 
     def run(self) -> None:
@@ -215,13 +221,17 @@ class Worker:
         consumption = self._consumption
         interval_ns = self._spec.commit_interval_ms * 1_000_000
         entries_max = self._spec.commit_entries_max
+        began_ns = self._now_ns()
         due = False
         while not self._stop_asked():
             reply = self._commit_and_read() if due else self._read()
             now_ns = self._now_ns()
             if reply:
                 self._consume(reply, now_ns)
-            self._measure(reply, now_ns)
+            behind_ms = self._measure(reply, now_ns)
+            old = self._caught_up or not 0 <= now_ns - began_ns < CATCH_UP_MAX_NS
+            if behind_ms > self._spec.skip_behind_s * 1_000 and old:
+                self._skip()
             if now_ns - self._adopted_ns > ADOPT_EVERY_NS or now_ns < self._adopted_ns:
                 self._adopt()
             due = consumption.dirty and (
@@ -256,11 +266,39 @@ class Worker:
             self._log.warning("message_refused", why=str(consumption.refused))
             consumption.refused = None
 
-    def _measure(self, reply: Reply, now_ns: int) -> None:
-        """A read that was not full has reached the end: only a full one leaves us behind."""
-        full = [rows[-1][0] for _, rows in reply if len(rows) >= READ_ENTRIES_MAX]
+    def _measure(self, reply: Reply, read_ns: int) -> int:
+        """Return how many milliseconds we are behind, and fit the next read to the strategy's pace.
+
+        A read that was not full has reached the end: only a full one leaves us behind. A slow strategy gets
+        small reads, so that commits, a stop and a lost lease are not held up by a long batch.
+        """
+        count, now_ns = self._count, self._now_ns()
+        most = max((len(rows) for _, rows in reply), default=0)
+        took_ns, limit_ns = now_ns - read_ns, self._spec.commit_interval_ms * 1_000_000
+        full = [rows[-1][0] for _, rows in reply if len(rows) >= count]
+        if took_ns > limit_ns:
+            self._count = max(1, most * limit_ns // took_ns)
+        elif full:
+            self._count = min(READ_ENTRIES_MAX, 2 * count)
+        self._caught_up = self._caught_up or not full
         oldest_ms = min((int(entry_id.partition(b"-")[0]) for entry_id in full), default=None)
-        self._page.words[BEHIND] = 0 if oldest_ms is None else max(0, now_ns // 1_000_000 - oldest_ms)
+        behind_ms = 0 if oldest_ms is None else max(0, now_ns // 1_000_000 - oldest_ms)
+        self._page.words[BEHIND] = behind_ms
+        return behind_ms
+
+    def _skip(self) -> None:
+        """Leave out what the strategy was too slow for: it sees a gap, and trades on fresh data again."""
+        consumption = self._consumption
+        for stream, cursor in consumption.cursors.items():
+            if stream == self._orders:
+                continue
+            newest = self._reach(lambda s=stream: self._bus.last_id(s))  # type: ignore[misc]
+            missing = seq_of(newest) - seq_of(cursor)
+            if missing <= 0:
+                continue
+            skipped = EntriesSkipped(stream=stream, missing=missing, to_id=newest, asof_ns=self._now_ns())
+            self._log.warning("entries_skipped", stream=stream, missing=missing)
+            self._guarded(lambda e=skipped: consumption.skip(e), "on_gap")  # type: ignore[misc]
 
     def _guarded(self, work: Callable[[], Any], cause: str) -> Any:
         words = self._page.words
@@ -293,14 +331,14 @@ class Worker:
 
     def _read(self) -> Reply:
         consumption = self._consumption
-        return self._tried(lambda: self._bus.read(consumption.cursors, READ_ENTRIES_MAX))
+        return self._tried(lambda: self._bus.read(consumption.cursors, self._count))
 
     def _commit_and_read(self) -> Reply:
         step, outputs = self._step()
         consumption = self._consumption
         try:
             reply = self._bus.step_and_read(
-                self._lease, self._state_key, step.snapshot, outputs, consumption.cursors, READ_ENTRIES_MAX
+                self._lease, self._state_key, step.snapshot, outputs, consumption.cursors, self._count
             )
         except (BusAway, BusRefused) as error:
             self._write_again(error, step, outputs)

@@ -53,6 +53,15 @@ class MarketAdopted(msgspec.Struct, frozen=True, kw_only=True, tag="market_adopt
     asof_ns: int
 
 
+class EntriesSkipped(msgspec.Struct, frozen=True, kw_only=True, tag="entries_skipped"):
+    """The strategy was too slow: what lay between its place and `to_id` was left out, and marked as a gap."""
+
+    stream: str
+    missing: int
+    to_id: str
+    asof_ns: int
+
+
 class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True, tag="strategy_failed"):
     """The strategy raised; the host restarts it from its snapshot after a pause."""
 
@@ -62,7 +71,7 @@ class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True, tag="strategy_fa
     ts_ns: int
 
 
-JournalMessage = Started | InputsConsumed | MarketAdopted | StrategyFailed
+JournalMessage = Started | InputsConsumed | MarketAdopted | EntriesSkipped | StrategyFailed
 
 
 class StrategySnapshot(msgspec.Struct, frozen=True, kw_only=True, tag="strategy_snapshot"):

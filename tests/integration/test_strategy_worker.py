@@ -19,7 +19,14 @@ from services.strategy.spawn import ProcessSpawn, WorkerProcess
 from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_STRATEGY_FAILED, WorkerSpec
 from shared.bus.bus import RedisBus
 from shared.bus.port import Lease, StreamWriter
-from shared.domain.journal import InputsConsumed, MarketAdopted, Started, StrategyFailed, StrategySnapshot
+from shared.domain.journal import (
+    EntriesSkipped,
+    InputsConsumed,
+    MarketAdopted,
+    Started,
+    StrategyFailed,
+    StrategySnapshot,
+)
 from shared.domain.market import FeedHealth, MarketState
 from shared.domain.order import SubmitOrder
 from shared.runtime.clock import SystemClock
@@ -42,11 +49,13 @@ class Rig:
         self.server, self.bus, self.feed, self.lease = server, bus, feed, lease
         self.worker: WorkerProcess | None = None
 
-    def start(self, strategy_class: str = OBEDIENT, **settings: object) -> WorkerProcess:
+    def start(
+        self, strategy_class: str = OBEDIENT, skip_behind_s: float = 30.0, **settings: object
+    ) -> WorkerProcess:
         spec = WorkerSpec(
             strategy_id="b1", strategy_class=strategy_class, symbols=("MES",), settings=settings, env="sim",
             account_id=1001, lease=tuple(self.lease), redis=dataclasses.asdict(self.server.address),
-            build="test", max_input_age_s=60.0, commit_interval_ms=50,
+            build="test", max_input_age_s=60.0, commit_interval_ms=50, skip_behind_s=skip_behind_s,
         )  # fmt: skip
         self.worker = ProcessSpawn().start(spec)
         return self.worker
@@ -262,6 +271,24 @@ def test_worker_without_feed_history_adopts_the_conflated_view() -> None:
             await it.quotes(10)
             await it.wait_for_intents(1)
             assert any(isinstance(m, MarketAdopted) for m in await it.journal())
+
+    asyncio.run(scenario())
+
+
+def test_strategy_that_is_too_slow_skips_to_the_newest() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            it.start("tests.support.strategy_burners:Burn", skip_behind_s=2.0, burn_ms=40)
+            await it.ready()
+            worker = it.worker
+            assert worker is not None
+
+            async def skipped() -> bool:
+                await it.quotes(20)
+                return any(isinstance(m, EntriesSkipped) for m in await it.journal())
+
+            await eventually(skipped, within_s=30, what="entries skipped")
+            assert worker.exit_code() is None
 
     asyncio.run(scenario())
 

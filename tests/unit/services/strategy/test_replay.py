@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.strategy.consumption import Consumption
 from services.strategy.replay import replay
-from shared.domain.journal import Consumed, InputsConsumed, Started, StrategySnapshot
+from shared.domain.journal import Consumed, EntriesSkipped, InputsConsumed, Started, StrategySnapshot
 from shared.domain.market import Bar, Quote
 from shared.domain.order import Intent, Side
 from shared.strategy import EMA, OrderFilled, Strategy
@@ -194,6 +194,44 @@ def test_replay_follows_a_change_of_settings() -> None:
 
     again = list(replay(journal, rows_of, loaded=first.loaded, rules=RULES, symbols=("MES",)))
     assert [encode(i) for i in again] == [encode(i) for i in live]
+
+
+def test_skipped_entries_are_a_gap_in_the_replay_too() -> None:
+    """After a skip nothing is traded until the feed is live, whichever stream the next event comes from."""
+    inputs = [entry for entry in recorded([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]) if entry[0] == MD]
+    bench = Bench(Remembers)
+    journal: list[Any] = [
+        Started(
+            strategy_id="b1",
+            reason="fresh",
+            cursors={MD: "0-0", ORDERS: "0-0"},
+            build="",
+            settings_hash="",
+            ts_ns=0,
+        )
+    ]
+    live = run(bench.consumption, inputs[:9], 0)
+    journal += [InputsConsumed(runs=[_run(inputs[:9])], intents=[], asof_ns=0)]
+    to_id = inputs[11][1][0].decode()
+    bench.consumption.skip(EntriesSkipped(stream=MD, missing=3, to_id=to_id, asof_ns=0))
+    for stream, row in inputs[12:]:
+        bench.consumption.take(stream, [row])
+    step = bench.consumption.step()
+    journal += step.journal
+    assert step.intents == []
+    assert bench.suppressed["not_live"] > 0
+
+    def rows_of(run: Consumed) -> list[list[Any]]:
+        at = [row[0].decode() for _, row in inputs].index(run.first_id)
+        return [row for _, row in inputs[at : at + run.count]]
+
+    again = list(replay(journal, rows_of, loaded=bench.loaded, rules=RULES, symbols=("MES",)))
+    assert [encode(i) for i in again] == [encode(i) for i in live]
+
+
+def _run(inputs: list[tuple[str, list[Any]]]) -> Consumed:
+    first, last = inputs[0][1][0].decode(), inputs[-1][1][0].decode()
+    return Consumed(stream=MD, first_id=first, last_id=last, count=len(inputs))
 
 
 def test_breakout_trades_both_ways() -> None:
