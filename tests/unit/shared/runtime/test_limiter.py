@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from shared.bus.port import BusAway
+from shared.runtime.config import BrokerSection
+from shared.runtime.limiter import GENERAL_WINDOW_S, HISTORY_WINDOW_S, LOCAL_SHARE, SharedLimiter
+from tests.support.clocks import ManualClock
+
+
+class CountedBudget:
+    """The bus's part of the limiter: answers waits in order, then grants."""
+
+    def __init__(self, *waits_s: float, away: bool = False) -> None:
+        self.waits_s = list(waits_s)
+        self.away = away
+        self.asked: list[dict[str, Any]] = []
+        self.paused: list[tuple[str, float]] = []
+
+    async def budget(self, name: str, **asked: Any) -> float:
+        if self.away:
+            raise BusAway("away")
+        self.asked.append({"name": name, **asked})
+        return self.waits_s.pop(0) if self.waits_s else 0.0
+
+    async def budget_pause(self, name: str, seconds: float) -> None:
+        if self.away:
+            raise BusAway("away")
+        self.paused.append((name, seconds))
+
+
+def make_limiter(bus: CountedBudget, clock: ManualClock) -> SharedLimiter:
+    broker = BrokerSection(user_name="demo")
+    return SharedLimiter(bus=bus, clock=clock, broker=broker, process="feed")  # type: ignore[arg-type]
+
+
+def test_waits_as_long_as_the_budget_says() -> None:
+    bus, clock = CountedBudget(1.5, 0.25), ManualClock()
+    asyncio.run(make_limiter(bus, clock).acquire("general", False))
+    assert clock.slept_s == [1.5, 0.25]
+    assert len(bus.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (
+            "general",
+            {"name": "demo.general", "requests_max": 190, "window_s": GENERAL_WINDOW_S, "reserve": 30},
+        ),
+        ("history", {"name": "demo.history", "requests_max": 45, "window_s": HISTORY_WINDOW_S, "reserve": 0}),
+    ],
+)
+def test_each_kind_has_its_own_window(kind: Any, expected: dict[str, object]) -> None:
+    bus = CountedBudget()
+    asyncio.run(make_limiter(bus, ManualClock()).acquire(kind, True))
+    (asked,) = bus.asked
+    assert {name: asked[name] for name in expected} == expected
+    assert asked["urgent"] is True
+
+
+def test_every_request_is_a_member_of_its_own() -> None:
+    """Two requests with one name would count as one."""
+    bus, clock = CountedBudget(1.0), ManualClock()
+    limiter = make_limiter(bus, clock)
+
+    async def work() -> None:
+        await limiter.acquire("general", False)
+        await limiter.acquire("general", False)
+
+    asyncio.run(work())
+    assert len({asked["member"] for asked in bus.asked}) == 3
+
+
+def test_local_share_while_the_bus_is_away() -> None:
+    """Exits go on without Redis, within what each process may take on its own."""
+    clock = ManualClock()
+    limiter = make_limiter(CountedBudget(away=True), clock)
+
+    async def work() -> None:
+        for _ in range(LOCAL_SHARE):
+            await limiter.acquire("general", True)
+        assert clock.elapsed_ns == 0
+        await limiter.acquire("general", True)
+        assert clock.elapsed_ns > 0
+
+    asyncio.run(work())
+
+
+def test_pause_reaches_every_process() -> None:
+    bus = CountedBudget()
+    asyncio.run(make_limiter(bus, ManualClock()).pause("general", 12))
+    assert bus.paused == [("demo.general", 12)]
+
+
+def test_pause_holds_here_while_the_bus_is_away() -> None:
+    clock = ManualClock()
+    limiter = make_limiter(CountedBudget(away=True), clock)
+
+    async def work() -> None:
+        await limiter.pause("general", 12)
+        await limiter.acquire("general", True)
+
+    asyncio.run(work())
+    assert clock.elapsed_ns >= 12_000_000_000
