@@ -27,6 +27,6 @@ if __name__ == "__main__":
     os.nice(nice)
     _die_with_host(host_pid)
 
-    from services.strategy.worker import main
+    from services.strategy.process import main
 
     main(fd)

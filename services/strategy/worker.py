@@ -1,4 +1,4 @@
-"""The process of one strategy instance; `launch.py` starts it.
+"""The loop of one strategy instance; `process.py` is the process around it.
 
 One thread, one blocking connection. Commit and next read travel in one write. Intents are committed as soon
 as the event that led to them is done; otherwise a commit every 250 ms bounds what a crash reads again.
@@ -8,22 +8,15 @@ host.
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from services.strategy import spec as exits
 from services.strategy.consumption import Consumption, Step, market_state, seq_of
 from services.strategy.core import StopAsked, decide, start
-from services.strategy.loading import InstanceRefused, Loaded, load
+from services.strategy.loading import InstanceRefused, Loaded
 from services.strategy.progress import (
     AWAY,
     BEHIND,
@@ -39,12 +32,11 @@ from services.strategy.progress import (
 )
 from services.strategy.spec import WorkerSpec
 from shared.bus.blocking import BlockingBus, Output
-from shared.bus.client import Address
 from shared.bus.functions import VERSION
 from shared.bus.port import BusAway, BusRefused, Fenced, Lease, RolledBack
 from shared.domain.journal import EntriesSkipped, MarketAdopted, Started, StrategyFailed, StrategySnapshot
 from shared.domain.market import MarketState
-from shared.runtime.logs import Log, set_up_logs
+from shared.runtime.logs import Log
 from shared.strategy.desk import DeskRules
 from shared.strategy.memory import MemoryRefused
 from shared.wire import topics
@@ -58,7 +50,6 @@ CATCH_UP_MAX_NS = 60 * NS_PER_S
 """How long a worker may read old entries after its start before being behind counts against it."""
 
 RETRY_S = 0.2
-ADDRESS_SPACE_EXTRA_MB = 4_096
 ADOPT_EVERY_NS = 2 * NS_PER_S
 ERROR_CHARS_MAX = 2_000
 
@@ -256,7 +247,7 @@ class Worker:
                     at = consumption.take(stream, rows, at)
                 except (Exception, SystemExit) as error:
                     # The author's code may raise anything; this process ends with it, in good order.
-                    raise StrategyRaised(_told(error), consumption.state.desk.cause) from error
+                    raise StrategyRaised(told(error), consumption.state.desk.cause) from error
                 words[BUSY] = 0
                 if consumption.intents and (at < len(rows) or number < last):
                     # More to consume, but an order must not wait for it.
@@ -309,7 +300,7 @@ class Worker:
         except MemoryRefused:
             raise
         except (Exception, SystemExit) as error:
-            raise StrategyRaised(_told(error), cause) from error
+            raise StrategyRaised(told(error), cause) from error
         finally:
             words[BUSY] = 0
 
@@ -364,7 +355,7 @@ class Worker:
         except MemoryRefused as refused:
             raise StrategyRaised(str(refused), "save") from refused
         except Exception as error:
-            raise StrategyRaised(_told(error), "save") from error
+            raise StrategyRaised(told(error), "save") from error
         words[BUSY] = 0
         outputs = [Output(self._journal, self._next_seq[self._journal], step.journal)]
         if step.intents:
@@ -440,82 +431,7 @@ class Worker:
             self._log.warning("failure_not_journaled", why=str(error))
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}: {error}{where}"[:ERROR_CHARS_MAX]
-
-
-def run(spec: WorkerSpec, page: ProgressPage, log: Log, stop_asked: Callable[[], bool]) -> int:
-    """Run one incarnation and return its exit code; the reason of a bad end is on the page."""
-    try:
-        loaded = load(spec.strategy_id, spec.strategy_class, spec.settings)
-        gc.collect()
-        gc.freeze()  # what importing made stays: never look through it again
-        gc.set_threshold(50_000, 20, 50)
-        bus = BlockingBus(Address(**spec.redis), now_ns=time.time_ns, block_ms=spec.commit_interval_ms)
-        worker = Worker(
-            spec, loaded, bus=bus, page=page, log=log,
-            now_ns=time.time_ns, sleep=time.sleep, stop_asked=stop_asked,
-        )  # fmt: skip
-        worker.run()
-    except Stopped:
-        return exits.EXIT_STOPPED
-    except Fenced as fenced:
-        page.say(str(fenced))
-        return exits.EXIT_FENCED
-    except RolledBack as rolled_back:
-        page.say(str(rolled_back))
-        return exits.EXIT_ROLLED_BACK
-    except (InstanceRefused, MemoryRefused) as refused:
-        page.say(str(refused))
-        log.error("strategy_refused", why=str(refused))
-        return exits.EXIT_REFUSED
-    except StrategyRaised as raised:
-        page.say(f"{raised.error} (at {raised.cause})")
-        log.exception("strategy_failed", cause=raised.cause)
-        return exits.EXIT_STRATEGY_FAILED
-    except Exception as error:
-        # The outermost loop of this process: an import of the author's, or a bug of ours.
-        page.say(_told(error))
-        log.exception("strategy_failed")
-        return exits.EXIT_STRATEGY_FAILED
-    return exits.EXIT_STOPPED
-
-
-def _limit_memory(megabytes: int) -> None:
-    """A backstop behind the host's look at resident memory: virtual, hence generous."""
-    try:
-        import resource
-    except ImportError:
-        return
-    limit = (megabytes + ADDRESS_SPACE_EXTRA_MB) << 20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def _watch_pipe() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(exits.EXIT_HOST_GONE)
-
-
-def main(progress_fd: int) -> None:
-    """Read the spec from standard input, work, and leave with an exit code of `spec.py`."""
-    page = ProgressPage(progress_fd)
-    line = b""
-    while not line.endswith(b"\n"):
-        part = os.read(0, 65_536)
-        if not part:
-            sys.exit(exits.EXIT_HOST_GONE)
-        line += part
-    spec = msgspec.json.decode(line, type=WorkerSpec)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_pipe, daemon=True).start()
-    _limit_memory(spec.memory_max_mb)
-    log = set_up_logs(f"strategy:{spec.strategy_id}", spec.log_level)
-    code = run(spec, page, log, stop.is_set)
-    sys.stdout.flush()
-    # Not sys.exit: a strategy's own threads or exit handlers must not keep the process.
-    os._exit(code)
