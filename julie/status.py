@@ -80,7 +80,10 @@ async def collect(installation: Installation) -> dict[str, Any]:
         "session": _session(session, now_ns),
         "trading": trading,
         "judged": judged,
-        "processes": [_process(b, verdicts.get(b.process), judged, now_ns) for b in beats],
+        "processes": [
+            _process(beat, verdicts.get(beat.process), judged, now_ns)
+            for beat in sorted(beats, key=lambda beat: beat.process)
+        ],
         "account": {name: _json(value) for name, value in sorted(account.items())},
     }
 
@@ -159,31 +162,51 @@ _HEALTH_COLORS = {"alive": "green", "late": "yellow", "dead": "red", "starting":
 
 
 def show(found: dict[str, Any], console: Console) -> None:
-    """Print the status as tables."""
+    """Print the status as tables; details of each process go below it on a narrow terminal."""
     session, trading = found["session"], found["trading"]
     console.print(f"session  [bold]{session['health']}[/bold]  {escape(session['reason'])}")
     halts = "; ".join(f"{kind}: {reason}" for kind, reason in trading["halts"].items())
     console.print(f"trading  [bold]{trading['state']}[/bold]  {escape(halts)}")
     if not found["judged"]:
         console.print("[red]heartbeat is silent: nobody judges, so every health below is unknown[/red]")
-    table = Table(box=None, pad_edge=False)
-    for title in ("process", "pid", "health", "progress", "late p99/max ms", "lag", "detail"):
-        table.add_column(title, overflow="fold")
-    for process in sorted(found["processes"], key=lambda p: p["process"]):
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("process", "pid", "health", "last progress", "late p99/max ms", "behind"):
+        table.add_column(title, no_wrap=title != "last progress")
+    for process in found["processes"]:
         color = _HEALTH_COLORS.get(process["health"], "white")
+        behind = " ".join(f"{key} {n}" for key, n in process["lag"].items() if n)
         table.add_row(
-            process["process"],
+            f"[bold]{process['process']}[/bold]",
             str(process["pid"]),
-            f"[{color}]{process['health']}[/{color}] {escape(process['why'])}".strip(),
+            f"[{color}]{process['health']}[/{color}]",
             _progress(process),
             _lateness(process),
-            " ".join(f"{key}:{n}" for key, n in process["lag"].items()) or "-",
-            escape(" ".join(f"{key}={value}" for key, value in process["detail"].items())),
+            behind or "-",
         )
     console.print(table)
-    for name, value in found["account"].items():
-        console.print(f"[dim]{name:<16}[/dim] {escape(str(value))}", highlight=False)
-    console.print(f"[dim]bus             [/dim] {escape(found['bus']['redis_cli'])}", highlight=False)
+    for process in found["processes"]:
+        _show_detail(process, console)
+    _show_account(found["account"], console)
+    console.print(
+        f"[dim]{'bus':<22}[/dim] {escape(found['bus']['redis_cli'])}", highlight=False, soft_wrap=True
+    )
+
+
+def _show_detail(process: dict[str, Any], console: Console) -> None:
+    facts = [f"{key}: {value}" for key, value in process["detail"].items()]
+    if process["health"] != "alive" and process["why"]:
+        facts.insert(0, process["why"])
+    if facts:
+        line = escape(" · ".join(facts))
+        console.print(f"[dim]{process['process']:<22}[/dim] {line}", highlight=False, soft_wrap=True)
+
+
+def _show_account(account: dict[str, Any], console: Console) -> None:
+    for name, value in account.items():
+        for line in value if isinstance(value, list) else [value]:
+            shown = " ".join(f"{k}={v}" for k, v in line.items()) if isinstance(line, dict) else str(line)
+            if shown:
+                console.print(f"[dim]{name:<22}[/dim] {escape(shown)}", highlight=False, soft_wrap=True)
 
 
 def _progress(process: dict[str, Any]) -> str:
