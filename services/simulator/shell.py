@@ -113,6 +113,8 @@ class Simulator:
             close_cancels_brackets=config.close_cancels_brackets,
         )
         state = self._store.load(rules)
+        # Stored orders are asked for before the first market event: their contracts resolve by date.
+        state.now_ns = max(state.now_ns, self.time.now_ns())
         opened = []
         for one in config.accounts:
             known = state.accounts.get(one.id)

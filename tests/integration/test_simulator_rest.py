@@ -259,6 +259,22 @@ def test_restart_keeps_orders_positions_tags_tokens_and_time(tmp_path: Path) -> 
     asyncio.run(story())
 
 
+def test_restart_answers_for_closed_orders_before_any_new_one(tmp_path: Path) -> None:
+    database = tmp_path / "venue.sqlite"
+    account = {"accountId": ACCOUNT_ID}
+
+    async def story() -> None:
+        async with running_simulator(database=database) as simulator, gateway_client(simulator.url) as client:
+            contract_id = await client.contract()
+            await client.place(contract_id, type=2, side=0, size=1)
+            await client.post("Position/closeContract", contractId=contract_id, **account)
+        async with running_simulator(database=database) as simulator, gateway_client(simulator.url) as client:
+            found = await client.post("Order/search", startTimestamp="2020-01-01T00:00:00Z", **account)
+            assert [one["id"] for one in found["orders"]] == [1, 2]
+
+    asyncio.run(story())
+
+
 def test_taken_port_is_named() -> None:
     async def story() -> None:
         async with running_simulator() as simulator:
