@@ -275,7 +275,11 @@ class Shell:
             self._context.log.warning(alarm.name, **fields)
 
     async def _publish_views(self) -> None:
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        # Python 3.11's `wait_for`, which the Redis library sends with, loses a cancellation that comes in the
+        # moment of success: asking is the only way to hear of it.
+        while not task.cancelling():
             await self._views_ready.wait()
             self._views_ready.clear()
             views, self._views = self._views, {}
