@@ -21,7 +21,7 @@ from shared.runtime.logs import Log
 from shared.runtime.service import Context
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
-CANCEL_AGAIN_S = 0.2
+CANCEL_AGAIN_S = 0.5
 
 
 @asynccontextmanager
@@ -61,13 +61,16 @@ async def service_context(
 @asynccontextmanager
 async def running(run: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]:
     """Run a shell beside a test; a shell that fails on its own fails the test."""
+    others = asyncio.all_tasks()
     task = asyncio.ensure_future(run)
     try:
         yield task
         if task.done() and not task.cancelled():
             task.result()
     finally:
-        # More than once: `asyncio.wait_for` of Python 3.11 (inside redis-py) may swallow a cancellation.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
+        task.cancel()
+        # Once more where it was lost: `asyncio.wait_for` of Python 3.11, inside redis-py, swallows a
+        # cancellation that comes together with its result.
+        while not (await asyncio.wait([task], timeout=CANCEL_AGAIN_S))[0]:
+            for left in asyncio.all_tasks() - others:
+                left.cancel()
