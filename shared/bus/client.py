@@ -46,6 +46,7 @@ __all__ = [
     "raw_connection",
     "read_reply",
     "retrying_client",
+    "transport_of",
 ]
 
 
@@ -150,6 +151,12 @@ async def read_reply(connection: AbstractConnection, *, within_s: float) -> Any:
             return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
     except TimeoutError:
         raise TimeoutError(f"no answer within {within_s:g} s") from None
+
+
+def transport_of(connection: AbstractConnection) -> asyncio.WriteTransport:
+    """Return what writes to a connection's socket without waiting."""
+    assert connection._writer is not None
+    return connection._writer.transport
 
 
 async def hang_up(connection: AbstractConnection) -> None:

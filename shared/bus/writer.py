@@ -16,7 +16,7 @@ import msgspec
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 
-from shared.bus.client import Address, RedisError, ResponseError, connect, hang_up, read_reply
+from shared.bus.client import Address, RedisError, ResponseError, connect, hang_up, read_reply, transport_of
 from shared.bus.functions import load_functions, refusal_of
 from shared.bus.port import BusRefused, WriterFull
 from shared.wire import topics
@@ -124,8 +124,9 @@ class WriterPipe:
         self._now_ns = now_ns
         self._dirty: list[OneStreamWriter] = []
         self._unacked: deque[Batch] = deque()
-        self._wakeup = asyncio.Event()
         self._sent = asyncio.Event()
+        self._transport: asyncio.WriteTransport | None = None
+        self._scheduled = False
         self._task: asyncio.Task[None] | None = None
         self._attempt = 0
         self.writers: list[OneStreamWriter] = []
@@ -140,12 +141,15 @@ class WriterPipe:
 
     def wake(self, writer: OneStreamWriter) -> None:
         self._dirty.append(writer)
-        self._wakeup.set()
+        if not self._scheduled:
+            # Straight from the loop into the socket: waking a task first costs a hop its head start.
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._send_dirty)
 
     async def close(self) -> None:
         task, self._task = self._task, None
         while task is not None and not task.done():
-            # Again until it is gone: a task group that fails in the same moment swallows a cancellation.
+            # Again until it is gone: a wait that ends in the same moment may swallow a cancellation.
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
@@ -158,12 +162,12 @@ class WriterPipe:
                     self.connected, self.trouble = True, None
                     await self._pump(connection)
                 finally:
-                    self.connected = False
+                    self.connected, self._transport = False, None
                     await hang_up(connection)
-            except* (RedisError, OSError, TimeoutError) as group:
-                self.trouble = str(_first(group))
-            except* BusRefused as group:
-                self._fail(cast(BusRefused, _first(group)))
+            except (RedisError, OSError, TimeoutError) as error:
+                self.trouble = str(error)
+            except BusRefused as refusal:
+                self._fail(refusal)
             await asyncio.sleep(RETRY_DELAY_S[min(self._attempt, len(RETRY_DELAY_S) - 1)])
             self._attempt += 1
 
@@ -180,23 +184,32 @@ class WriterPipe:
 
     async def _pump(self, connection: AbstractConnection) -> None:
         """Send again what is unacknowledged, then carry on until something breaks."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read_replies(connection))
-            tasks.create_task(self._send_all(connection))
+        self._transport = transport_of(connection)
+        self._write(list(self._unacked))
+        self._send_dirty()
+        await self._read_replies(connection)
 
-    async def _send_all(self, connection: AbstractConnection) -> None:
-        # Beside the reading, whose deadline also ends a send into a frozen server's full socket.
-        await _send(connection, list(self._unacked))
-        while True:
-            await self._wakeup.wait()
-            self._wakeup.clear()
-            dirty, self._dirty = self._dirty, []
-            ms = self._now_ns() // 1_000_000
-            batches = [batch for writer in dirty for batch in writer.take_batches(ms)]
-            # Unacknowledged before sent: a cut in between repeats the batch, which is harmless.
-            self._unacked.extend(batches)
-            self._sent.set()
-            await _send(connection, batches)
+    def _send_dirty(self) -> None:
+        self._scheduled = False
+        if self._transport is None or not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, []
+        ms = self._now_ns() // 1_000_000
+        batches = [batch for writer in dirty for batch in writer.take_batches(ms)]
+        # Unacknowledged before sent: a cut in between repeats the batch, which is harmless.
+        self._unacked.extend(batches)
+        self._sent.set()
+        self._write(batches)
+
+    def _write(self, batches: list[Batch]) -> None:
+        """Hand batches to the socket.
+
+        What it does not take at once stays in its buffer, which the writers' `pending_max` bounds; a server
+        that takes nothing also answers nothing, and is given up after `REPLY_TIMEOUT_S`.
+        """
+        if self._transport is not None and batches:
+            # Packed in C: the library's own packing was half of an entry's cost.
+            self._transport.writelines([pack_command(cast(Any, batch.args)) for batch in batches])
 
     async def _read_replies(self, connection: AbstractConnection) -> None:
         while True:
@@ -210,19 +223,3 @@ class WriterPipe:
             self._attempt = 0
             batch = self._unacked.popleft()
             batch.writer.acked(batch.last_seq, int(reply[1]))
-
-
-async def _send(connection: AbstractConnection, batches: list[Batch]) -> None:
-    if not batches:
-        return
-    # Packed in C: the library's own packing was half of an entry's cost.
-    packed = [pack_command(cast(Any, batch.args)) for batch in batches]
-    await connection.send_packed_command(packed, check_health=False)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return one plain exception of a group; the others came with it."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
