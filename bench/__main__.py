@@ -6,12 +6,16 @@ import sys
 
 from rich.console import Console
 
-from bench import bus
+from bench import bus, growth, isolation, market, orders
 from bench.figure import show
 
 BENCHMARKS = {
     "hop": bus.hop,
     "throughput": bus.throughput,
+    "chain": market.chain,
+    "tick-to-order": orders.tick_to_order,
+    "isolation": isolation.isolation,
+    "growth": growth.growth,
 }
 
 

@@ -48,7 +48,7 @@ def running_worker(
         settings=settings,
         env="bench",
         account_id=ACCOUNT_ID,
-        lease=tuple(lease),
+        lease=(lease.key, lease.holder, lease.epoch),
         redis=dataclasses.asdict(address),
         build=BUILD,
         log_level="WARNING",

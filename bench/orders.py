@@ -1,0 +1,120 @@
+"""From tick to order: the frame that the feed received to the POST that leaves execution.
+
+The time of leaving is taken outside the product: a relay between execution and the gateway notes when the
+first bytes of each order arrive, so the figure contains one loopback hop too many.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from bench.figure import Figure, percentile
+from bench.floors import fsyncs, raw_hops
+from bench.system import Running, instance, running_system
+from shared.runtime.config import run_dir
+from shared.wire import topics
+from tests.support.stack import free_port
+
+MEASURED_S = 90.0
+QUOTES_PER_S = 100
+EVERY = 80
+"""A signal every 0.8 s: the gateway allows 200 requests a minute, and each trade costs about two."""
+
+ORDERS_MIN = 40
+_TAG = re.compile(rb'"customTag":"([^"]+)"')
+
+
+class Relay:
+    """Forwards TCP bytes and notes the moment at which each order went by."""
+
+    def __init__(self, target_port: int) -> None:
+        self.left_ns: dict[str, int] = {}
+        self.port = free_port()
+        self._target_port = target_port
+        self._server = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                target = socket.create_connection(("127.0.0.1", self._target_port))
+                for one in (client, target):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._pump, args=(client, target, True), daemon=True).start()
+                threading.Thread(target=self._pump, args=(target, client, False), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, requests: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                now_ns = time.time_ns()
+                sink.sendall(data)
+                if requests and (found := _TAG.search(data)):
+                    self.left_ns.setdefault(found[1].decode(), now_ns)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def tick_to_order() -> list[Figure]:
+    """Trade on a quiet market and compare with three raw hops and one fsync of this machine."""
+    gateway_port = free_port()
+    relay = Relay(gateway_port)
+    with running_system(
+        instances=[instance("flip", "Flip", ["MES"], every=EVERY)],
+        symbols=["MES"],
+        only_for={"execution": {"JULIE_BROKER__REST_URL": f"http://127.0.0.1:{relay.port}"}},
+        SIMULATOR__PORT=str(gateway_port),
+        BROKER__REST_URL=f"http://127.0.0.1:{gateway_port}",
+        BROKER__HUB_URL=f"http://127.0.0.1:{gateway_port}/hubs",
+        SIMULATOR__FLOOD_QUOTES_PER_S=str(QUOTES_PER_S),
+        EXECUTION__RISK=json.dumps(_permissive()),
+    ) as running:
+        time.sleep(MEASURED_S)
+        took_us = _latencies(running, relay)
+        path = str(run_dir(running.folder) / "redis.sock")
+        hops = raw_hops(path, b"x" * 150, 1_000, 0.005)
+        syncs = fsyncs(running.folder, 200)
+    relay.close()
+    assert len(took_us) >= ORDERS_MIN, f"only {len(took_us)} orders: {took_us}"
+    rng = random.Random(1)
+    floor = [sum(rng.choices(hops, k=3)) + rng.choice(syncs) for _ in range(10_000)]
+    figures = []
+    for name, share, most in (("p50", 0.5, 2.0), ("p99", 0.99, 4.0)):
+        mine, best = percentile(took_us, share), percentile(floor, share)
+        figures.append(
+            Figure(
+                name=f"tick to order {name} ({len(took_us)} orders)",
+                value=f"{mine:,.0f} us",
+                floor=f"{best:,.0f} us: three raw hops, one fsync ({percentile(syncs, share):,.0f} us)",
+                ratio=mine / best,
+                target=f"<= {most:g}x",
+                reached=mine / best <= most,
+            )
+        )
+    return figures
+
+
+def _permissive() -> dict[str, Any]:
+    """Limits that a benchmark's rate of orders does not reach."""
+    return {"messages_per_min_max": 1_000, "daily_loss_max": "1000000", "position_max": 50}
+
+
+def _latencies(running: Running, relay: Relay) -> list[float]:
+    """Return microseconds from the feed's receive time to the order's leaving, for every order sent."""
+    key = topics.intents(1001, "flip")
+    took = []
+    for _, (_, value) in running.ask("XRANGE", key, "-", "+"):
+        intent = json.loads(value)
+        left_ns = relay.left_ns.get(intent["client_order_id"])
+        if left_ns is not None:
+            took.append((left_ns - intent["ts_cause_ns"]) / 1_000)
+    return took
