@@ -189,13 +189,18 @@ class RedisBus:
 
     async def _do(self, command: Awaitable[T]) -> T:
         try:
-            return await command
+            result = await command
         except ResponseError as error:
             refusal = refusal_of(error)
             raise refusal if isinstance(refusal, BusRefused) else BusRefused(words_of(error)) from error
         except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             why = f"Redis at {self.address.cli()} gave no answer within {COMMAND_TIMEOUT_S} s: {error}"
             raise BusAway(why) from error
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The library's `wait_for` of Python 3.11 swallows a cancellation that arrives with the reply.
+            raise asyncio.CancelledError
+        return result
 
 
 def _is_about_passwords(error: BaseException | None) -> bool:
