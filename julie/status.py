@@ -1,4 +1,4 @@
-"""`julie status` and `julie health`: what every process did last, and what heartbeat thinks of it."""
+"""`julie status`: what every process did last, and what heartbeat thinks of it."""
 
 from __future__ import annotations
 
@@ -242,22 +242,3 @@ async def status(installation: Installation, console: Console, *, as_json: bool)
         show(found, console)
     bad = [p for p in found["processes"] if p["health"] in {"dead", "late", "unknown"}]
     return 1 if bad or found["session"]["health"] != "active" else 0
-
-
-async def health(installation: Installation, process: str) -> int:
-    """Judge one process for a container's healthcheck: by its progress, as heartbeat sees it.
-
-    Returns 0 when `process` is alive; a strategy host is found by its name without `@host`.
-    """
-    try:
-        found = await collect(installation)
-    except (BusAway, BusRefused) as error:
-        print(error)
-        return 1
-    named = [
-        p for p in found["processes"] if p["process"].partition("@")[0] == process or p["process"] == process
-    ]
-    fresh = [p for p in named if p["health"] == "alive" and p["ready"]]
-    for p in named:
-        print(f"{p['process']}: {p['health']} {p['why']} {_progress(p)}")
-    return 0 if fresh else 1
