@@ -23,7 +23,7 @@ ACCOUNT = topics.account(1001)
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    with running_valkey() as running:
+    with running_valkey(survives_kills=True) as running:
         yield running
 
 

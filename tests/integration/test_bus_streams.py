@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -38,21 +37,8 @@ DEADLINE_S = 3.5 * TIME_FACTOR
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    with running_valkey() as running:
+    with running_valkey(survives_kills=True) as running:
         yield running
-
-
-@pytest.fixture
-def memory_server() -> Iterator[ValkeyServer]:
-    """A server whose append-only file lies in memory, where no slow disk can postpone a write."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir():
-        pytest.skip("no /dev/shm: a slow disk may postpone writes, which is not what is tested here")
-    with tempfile.TemporaryDirectory(dir=memory, prefix="vk-") as folder:
-        server = ValkeyServer(Path(folder))
-        server.start()
-        yield server
-        server.kill()
 
 
 @asynccontextmanager
@@ -280,9 +266,8 @@ def test_step_with_one_bad_stream_writes_none(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_kills_of_the_server_under_load(memory_server: ValkeyServer) -> None:
+def test_kills_of_the_server_under_load(server: ValkeyServer) -> None:
     """With appendfsync everysec a killed process loses nothing that it acknowledged."""
-    server = memory_server
 
     async def scenario() -> None:
         bus = make_bus(server.address)

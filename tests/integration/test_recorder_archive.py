@@ -49,7 +49,7 @@ class MovableClock(SystemClock):
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    with running_valkey() as running:
+    with running_valkey(survives_kills=True) as running:
         yield running
 
 

@@ -74,9 +74,16 @@ class ValkeyServer:
 
 
 @contextmanager
-def running_valkey() -> Iterator[ValkeyServer]:
-    """Start a server in a folder of its own and remove both afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="vk-"))
+def running_valkey(*, survives_kills: bool = False) -> Iterator[ValkeyServer]:
+    """Start a server in a folder of its own and remove both afterwards.
+
+    Args:
+        survives_kills: Keep its append-only file in memory where the system has such a folder. A slow disk
+            makes a server postpone writes that it has acknowledged (`appendfsync everysec`), and a test that
+            kills it would then see losses that it is not about.
+    """
+    memory = "/dev/shm" if survives_kills and Path("/dev/shm").is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="vk-", dir=memory))
     server = ValkeyServer(folder)
     try:
         server.start()
