@@ -11,7 +11,8 @@ class Process:
 
     Attributes:
         name: As in its beats; strategy hosts and workers carry a suffix.
-        promise: What it guarantees, said when it becomes ready. May name settings: `{validate_interval_s}`.
+        promise: What it guarantees, said when it becomes ready. May name settings (`{feed.stale_after_s}`)
+            and `{symbols}`.
         optional: Runs only in some installations.
     """
 
@@ -31,7 +32,7 @@ PROCESSES = (
         promise="validates the session every {heartbeat.validate_interval_s:g} s; judges every process by "
         "its progress and halts within 5 s of losing one",
     ),
-    Process(name="feed", promise="pushes quotes, trades, depth and bars of {julie.symbols}; marks every gap"),
+    Process(name="feed", promise="pushes quotes, trades, depth and bars of {symbols}; marks every gap"),
     Process(
         name="broker_sync",
         promise="position sync: reconciles with the broker every {broker_sync.reconcile_interval_s:g} s",

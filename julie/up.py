@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.table import Table
 
 from julie.installation import Installation, SettingsRefused, remember_active
 from julie.processes import PROCESSES, Process
@@ -25,7 +27,7 @@ from services.strategy.config import StrategySection
 from shared.bus.bus import RedisBus
 from shared.bus.port import BusAway, BusRefused
 from shared.domain.control import Beat
-from shared.runtime.config import run_dir
+from shared.runtime.config import JulieSection, run_dir
 from shared.wire import topics
 
 HOME = Path(__file__).resolve().parents[1]
@@ -57,6 +59,7 @@ def replay_variables(base: Installation, file: Path, speed: float, symbol: str) 
         "JULIE_JULIE__MARKET_SPEED": str(speed),
         "JULIE_SIMULATOR__SOURCE": "replay",
         "JULIE_SIMULATOR__REPLAY_FILE": str(file.resolve()),
+        "JULIE_SIMULATOR__REPLAY_SYMBOL": symbol,
         "JULIE_STRATEGY__INSTANCES": json.dumps(chosen),
     }
 
@@ -155,7 +158,19 @@ def needs_simulator(installation: Installation) -> bool:
 
 
 def promise_of(process: Process, sections: Mapping[str, BaseModel]) -> str:
-    return process.promise.format(**sections)
+    julie = sections["julie"]
+    assert isinstance(julie, JulieSection)
+    return process.promise.format(**sections, symbols=", ".join(julie.symbols))
+
+
+def ready_line(name: str, took_s: float, promise: str) -> Table:
+    """Return one line; a promise longer than the terminal is wide continues below itself."""
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(width=len("ready 60.0 s"), no_wrap=True)
+    line.add_column(width=max(len(one.name) for one in PROCESSES), no_wrap=True)
+    line.add_column()
+    line.add_row(f"[green]ready[/green] {took_s:4.1f} s", f"[bold]{name}[/bold]", promise)
+    return line
 
 
 async def announce(
@@ -176,9 +191,8 @@ async def announce(
                 fresh = time.time_ns() - beat.ts_ns < 3_000_000_000
                 if name in waiting and beat.ready and fresh:
                     process = waiting.pop(name)
-                    took = f"{time.monotonic() - started:4.1f} s"
-                    promise = promise_of(process, sections)
-                    console.print(f"[green]ready[/green] {took}  [bold]{name:<12}[/bold] {promise}")
+                    took_s = time.monotonic() - started
+                    console.print(ready_line(name, took_s, promise_of(process, sections)))
             await asyncio.sleep(0.1)
     finally:
         await bus.close()
@@ -215,6 +229,9 @@ def up(*, replay: Path | None, speed: float | None, symbol: str, detach: bool, c
     remember_active(variables)
     supervised.start(simulator=simulator)
     stay = False
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # A closed terminal ends it like Ctrl-C: nobody trades unseen.
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         good = asyncio.run(announce(installation, supervised, console, simulator=simulator))
         where_next(installation, supervised, console)
@@ -231,20 +248,29 @@ def up(*, replay: Path | None, speed: float | None, symbol: str, detach: bool, c
     return 0
 
 
+def command() -> str:
+    """Return how `julie` is called from here: by its name only in an activated environment."""
+    own = Path(sys.executable).with_name("julie")
+    if shutil.which("julie") or not own.exists():
+        return "julie"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+
+
 def where_next(installation: Installation, supervised: Supervised, console: Console) -> None:
     """Say where to look now."""
     symbol = installation.julie.symbols[0]
     account = installation.julie.account_id
+    julie = command()
     console.print(
         f"""
 Trading {", ".join(installation.julie.symbols)} on account {account}. In another terminal:
-  julie status              every process, the session, positions, where the bus is
-  julie tail '{topics.md(symbol)}'        the market as strategies see it
-  julie tail '{topics.orders(account)}'   every step of every order
-  julie halt | resume | flatten | doctor
+  {julie} status              every process, the session, positions, where the bus is
+  {julie} tail '{topics.md(symbol)}'        the market as strategies see it
+  {julie} tail '{topics.orders(account)}'   every step of every order
+  {julie} halt | resume | flatten | doctor
   {installation.address.cli()} XREVRANGE '{topics.orders(account)}' + - COUNT 5
   logs: {supervised.log_dir}
-Ctrl-C or `julie down` stops everything; the next `julie up` resumes.
+Ctrl-C or `{julie} down` stops everything; the next `{julie} up` resumes.
 """,
         highlight=False,
         markup=False,
