@@ -234,7 +234,7 @@ def verdict(process: Process, now_ns: int, state: State) -> tuple[ProcessHealth,
             return ProcessHealth.STARTING, "beats, and is not ready yet"
         seconds = state.start_grace_ns / SECOND_NS
         return ProcessHealth.DEAD, f"beats, but does not do its job since {seconds:g} s; read its log"
-    stuck = _stuck(process, now_ns, state)
+    stuck = _stuck(process, state)
     if stuck:
         return ProcessHealth.DEAD, f"beats, but {stuck}"
     if silence_ns >= state.late_after_ns:
@@ -245,13 +245,15 @@ def verdict(process: Process, now_ns: int, state: State) -> tuple[ProcessHealth,
     return ProcessHealth.ALIVE, "beats and does its duties"
 
 
-def _stuck(process: Process, now_ns: int, state: State) -> str:
+def _stuck(process: Process, state: State) -> str:
+    """Return which duty stood still up to the newest beat; what came after is silence, not standstill."""
+    seen_ns = process.moved_ns
     for name in sorted(process.duties):
         duty = process.duties[name]
         overdue_ns = int(duty.interval_s * state.overdue_factor * SECOND_NS)
-        if duty.interval_s and now_ns - duty.moved_ns > overdue_ns:
+        if duty.interval_s and seen_ns - duty.moved_ns > overdue_ns:
             return f"its duty {name!r} (every {duty.interval_s:g} s) is overdue"
-        if duty.waiting_since_ns and now_ns - duty.waiting_seen_ns > state.stuck_after_ns:
+        if duty.waiting_since_ns and seen_ns - duty.waiting_seen_ns > state.stuck_after_ns:
             seconds = state.stuck_after_ns / SECOND_NS
             return f"work of its duty {name!r} waits for more than {seconds:g} s"
     return ""

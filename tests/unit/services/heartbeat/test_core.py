@@ -190,10 +190,20 @@ def test_a_loop_that_beats_while_its_duty_stands_still_is_dead() -> None:
     room.run(5)
     ((at, halt),) = room.controls()
     assert "orders" in halt.reason
-    assert at - lost_ms <= 3_000  # 2.5 intervals, then the next look
+    assert at - lost_ms <= 3_250  # 2.5 intervals, then the next beat
     room.duties["execution"] = {"orders": Duty(interval_s=1.0, done=8)}
     room.run(1)
     assert room.health("execution") is ProcessHealth.ALIVE
+
+
+def test_silence_is_called_silence_and_not_a_duty_standing_still() -> None:
+    room = trading_room()
+    room.duties["feed"] = {"watch": Duty(interval_s=1.0, done=7)}
+    room.run(0.5)
+    room.silent = {"feed"}
+    room.run(5)
+    ((_, halt),) = room.controls()
+    assert "silent" in halt.reason
 
 
 def test_waiting_work_that_nobody_takes_is_death() -> None:
@@ -203,7 +213,7 @@ def test_waiting_work_that_nobody_takes_is_death() -> None:
     room.run(5)
     ((at, halt),) = room.controls()
     assert "append" in halt.reason
-    assert at - lost_ms <= 3_500
+    assert at - lost_ms <= 3_750
 
 
 def test_a_duty_of_30_s_may_rest_between_two_turns() -> None:
