@@ -39,6 +39,9 @@ from shared.strategy.view import ENTRY_ROLES, DeskState, Market, Order, Ticks
 
 NS_PER_S = 1_000_000_000
 
+SETTLED_KEPT = 32
+"""A status follows its fill within a few entries; more would only fatten every snapshot."""
+
 ASK_AGAIN_AFTER_NS = 10 * NS_PER_S
 """A close or cancel without an answer may be asked for again: both are idempotent in effect."""
 
@@ -126,11 +129,19 @@ class Desk:
             case _:
                 order = None
         if order is not None and order.settled:
-            self.state.orders.pop(order.client_order_id, None)
+            self._settle(order)
         return order
 
+    def _settle(self, order: Order) -> None:
+        """Take the order off the desk, but know it still: what follows must not bring it back."""
+        self.state.orders.pop(order.client_order_id, None)
+        settled = self.state.settled
+        settled[order.client_order_id] = order
+        if len(settled) > SETTLED_KEPT:
+            del settled[next(iter(settled))]
+
     def _order(self, order_id: str, symbol: str, side: Side, order_qty: int) -> Order:
-        order = self.state.orders.get(order_id)
+        order = self.state.orders.get(order_id) or self.state.settled.get(order_id)
         if order is None:
             order = Order(client_order_id=order_id, symbol=symbol, side=side, order_qty=order_qty)
             self.state.orders[order_id] = order

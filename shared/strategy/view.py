@@ -111,6 +111,7 @@ class DeskState(msgspec.Struct, kw_only=True):
         orders: Own orders that may still fill or whose fills are still to come, by client order id.
         suppressed: Reason -> how many actions were not turned into intents.
         orders_lost: Entries of the order stream were lost while there was something to lose.
+        settled: The last orders of which nothing more will come: their status often follows their fill.
     """
 
     markets: dict[str, Market]
@@ -119,3 +120,4 @@ class DeskState(msgspec.Struct, kw_only=True):
     trading_state: TradingState = TradingState.ACTIVE
     suppressed: dict[str, int] = {}
     orders_lost: bool = False
+    settled: dict[str, Order] = {}

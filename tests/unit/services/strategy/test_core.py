@@ -127,6 +127,16 @@ def test_entries_do_not_pile_up() -> None:
     assert len(bench.give(quote(100.0))) == 1
 
 
+def test_status_after_its_fill_does_not_bring_the_order_back() -> None:
+    bench = Bench(BuyEachQuote)
+    bench.live()
+    (first,) = bench.give(quote(100.0))
+    bench.give(filled(first.client_order_id, Side.BUY, 1, ts_ns=T0), stream=ORDERS)
+    bench.give(updated(first.client_order_id, OrderStatus.FILLED, cum_qty=1), stream=ORDERS)
+    assert not bench.strategy.pending
+    assert len(bench.give(quote(100.0))) == 1
+
+
 @pytest.mark.parametrize("how", ["denied", "expired", "rejected"])
 def test_refused_entry_frees_the_way(how: str) -> None:
     bench = Bench(BuyEachQuote)
