@@ -188,6 +188,8 @@ class RedisBus:
             return await self._do(self._once.execute_command("FCALL", name, len(keys), *keys, *args))
 
     async def _do(self, command: Awaitable[T]) -> T:
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task is not None else 0
         try:
             result = await command
         except ResponseError as error:
@@ -196,8 +198,7 @@ class RedisBus:
         except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             why = f"Redis at {self.address.cli()} gave no answer within {COMMAND_TIMEOUT_S} s: {error}"
             raise BusAway(why) from error
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if task is not None and task.cancelling() > cancels:
             # The library's `wait_for` of Python 3.11 swallows a cancellation that arrives with the reply.
             raise asyncio.CancelledError
         return result
