@@ -135,10 +135,12 @@ def _other(turn: Turn, seen: OrderReport) -> None:
         state.unmatched[seen.broker_order_id] = seen
         return
     state.unmatched.pop(seen.broker_order_id, None)
-    if not seen.status.may_fill:
+    if seen.status.may_fill:
+        state.external_working[seen.broker_order_id] = seen
+    else:
         state.external_working.pop(seen.broker_order_id, None)
-        return
-    state.external_working[seen.broker_order_id] = seen
+        if not state.ownerless.get(seen.broker_order_id):
+            return  # it is over, and nothing came of it
     if seen.broker_order_id in state.standing.externals or seen.contract_id in state.standing.closes:
         return  # announced before, or the order of a close that we sent
     standing = state.change_standing()

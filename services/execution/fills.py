@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from services.execution.orders import observe
+from services.execution.orders import observe, want_check
 from services.execution.records import BEFORE, EXIT, EXTERNAL, FillRecord, OrderRecord
 from services.execution.state import NS_PER_S, State
 from services.execution.turn import Turn
@@ -19,6 +19,9 @@ from shared.domain.execution import OrderFilled
 from shared.domain.order import OrderFact
 from shared.domain.position import ZERO
 from shared.domain.report import FillReport
+
+WHOSE_AFTER_S = 0.5
+"""How long a fill waits for its order to be shown before the broker is asked; an answer is usually near."""
 
 
 def take(turn: Turn, fill: FillReport) -> str | None:
@@ -47,6 +50,8 @@ def adopt_early(turn: Turn, order: OrderRecord) -> None:
     state = turn.state
     assert order.broker_order_id is not None, order
     early = state.ownerless.get(order.broker_order_id, ())
+    if early:
+        state.checks.pop(order.broker_order_id, None)
     for fill in sorted(early, key=lambda one: (one.ts_event_ns, one.fill_id)):
         state.drop_fill(fill)
         _count_own(turn, state.orders[order.client_order_id], fill)
@@ -173,8 +178,13 @@ def _count_foreign(turn: Turn, fill: FillRecord) -> None:
             settle(turn, share, at_once=True)
             rest -= qty
             part += 1
-    if rest:
-        state.put_fill(msgspec.structs.replace(fill, part=part, qty=rest, fees=fill.fees * rest / fill.qty))
+    if not rest:
+        return
+    fees = fill.fees * rest / fill.qty
+    state.put_fill(msgspec.structs.replace(fill, part=part, qty=rest, fees=fees))
+    if fill.broker_order_id not in state.standing.externals:
+        # A protective order can be born and filled between two looks: nobody has shown us the order itself.
+        want_check(turn, fill.broker_order_id, delay_s=WHOSE_AFTER_S)
 
 
 def _is_before(state: State, fill: FillReport) -> bool:

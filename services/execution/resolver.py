@@ -32,6 +32,9 @@ def recovered(turn: Turn) -> None:
         elif order.missing_qty:
             orders.want_search(turn, delay_s=0.0)
     _remember_pace(turn)
+    for number in sorted(number for number, fills in state.ownerless.items() if fills):
+        if number not in state.standing.externals:
+            orders.want_check(turn, number, delay_s=0.0)
     if state.standing.flatten is not None:
         state.flatten_due_ns = turn.at.mono_ns
     # Always one look: it settles old doubts, and its answer tells the broker's time.

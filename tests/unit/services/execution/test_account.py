@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.execution.events import Place
+from shared.broker.port import Accepted
 from shared.domain.control import HaltKind, Resume
 from shared.domain.execution import ExternalOrderSeen, OrderDenied, PositionMismatch
 from shared.domain.order import ClosePosition, OrderStatus, Side
@@ -129,6 +130,22 @@ def test_stop_left_alone_is_canceled_after_a_moment() -> None:
     assert not desk.obey_cancels()
     desk.run(2)
     assert not desk.broker.orders[number + 1].status.may_fill
+
+
+def test_stop_that_filled_before_anyone_saw_it() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o0"))
+    (place,) = desk.take(Place)
+    number = desk.broker.place(place.ticket)
+    desk.answer("o0", Accepted(broker_order_id=number))
+    desk.report(desk.broker.fill(number))
+    desk.report(desk.broker.fill(number + 1, px="4998"))  # the hub never showed the children
+    desk.start()
+    assert desk.net_qty() == 1
+    desk.run(3)
+    assert desk.net_qty() == 0
+    assert desk.status("o0:sl") is OrderStatus.FILLED
+    assert not desk.messages(ExternalOrderSeen)
 
 
 def test_filled_report_without_fills_still_counts_as_exposure() -> None:

@@ -143,7 +143,7 @@ class Chaos(RuleBasedStateMachine):
 
 
 Chaos.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=100,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
