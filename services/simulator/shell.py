@@ -136,6 +136,7 @@ class Simulator:
             unsent_max_bytes=config.hub.unsent_max_bytes,
             arrays=config.hub.arrays,
             last_quotes=not lossless and config.flood_quotes_per_s == 0,
+            depth=config.flood_quotes_per_s == 0,
         )
         return Venue(
             state=state,

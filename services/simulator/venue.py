@@ -41,6 +41,7 @@ class VenueSettings(msgspec.Struct, frozen=True, kw_only=True):
         conflation is on.
     arrays: Trades and depth as arrays; False: bare objects.
     last_quotes: Each trade is followed by a quote with last price and volume.
+    depth: Size changes are told; a flood of quotes goes without.
     """
 
     envelope: bool = True
@@ -49,6 +50,7 @@ class VenueSettings(msgspec.Struct, frozen=True, kw_only=True):
     unsent_max_bytes: int = 16_777_216
     arrays: bool = True
     last_quotes: bool = True
+    depth: bool = True
 
 
 class _Market:
@@ -157,7 +159,7 @@ class Venue:
 
     def feed(self, events: Iterable[TouchChanged | MarketTraded | SessionChanged]) -> None:
         """Take one turn's market events in order: send them, then match what works there."""
-        state, markets, touch = self.state, self._markets, core.touch
+        state, markets, touch, with_depth = self.state, self._markets, core.touch, self._settings.depth
         self._begin_turn()
         for event in events:
             if type(event) is TouchChanged:
@@ -168,7 +170,7 @@ class Venue:
                     self.quotes_sent += 1
                     if market.quotes:
                         self._hand_out(market, market.quotes, quote)
-                if market.depth and (depth := wire.depth(bid, bid_qty, ask, ask_qty, now_ns)):
+                if with_depth and market.depth and (depth := wire.depth(bid, bid_qty, ask, ask_qty, now_ns)):
                     self._hand_out(market, market.depth, depth)
                 wire.bid, wire.bid_qty, wire.ask, wire.ask_qty = bid, bid_qty, ask, ask_qty
                 commands = touch(state, event.contract_id, bid, bid_qty, ask, ask_qty, now_ns)
