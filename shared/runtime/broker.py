@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -16,6 +17,9 @@ from shared.runtime.service import Context
 from shared.runtime.session import SessionWatch
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+ORDER_SPARES = 2
+"""Requests that execution may send without asking the shared budget first: an entry and an exit."""
 
 
 @asynccontextmanager
@@ -55,14 +59,18 @@ async def order_ports(
     context: Context[ConfigT], watch: SessionWatch, instruments: Mapping[str, Instrument] | None = None
 ) -> AsyncIterator[tuple[OrderPort, AccountPort]]:
     """Yield the ports of execution: to send orders, and to search for what became of them."""
-    async with _adapter(context, watch.token) as adapter:
+    async with _adapter(context, watch.token, spares=ORDER_SPARES) as adapter:
         yield adapter.orders(), adapter.account(instruments)
 
 
 @asynccontextmanager
-async def _adapter(context: Context[ConfigT], token: Callable[[], str | None]) -> AsyncIterator[ProjectX]:
+async def _adapter(
+    context: Context[ConfigT], token: Callable[[], str | None], *, spares: int = 0
+) -> AsyncIterator[ProjectX]:
     broker = context.broker
-    limiter = SharedLimiter(bus=context.bus, clock=context.clock, broker=broker, process=context.process)
+    limiter = SharedLimiter(
+        bus=context.bus, clock=context.clock, broker=broker, process=context.process, spares=spares
+    )
     adapter = ProjectX(
         settings=ProjectXSettings(api_url=broker.rest_url, hub_url=broker.hub_url, live=broker.live_data),
         clock=context.clock,
@@ -70,7 +78,10 @@ async def _adapter(context: Context[ConfigT], token: Callable[[], str | None]) -
         token=token,
         chance=context.rng.random,
     )
+    keeping = asyncio.create_task(limiter.keep_spares(), name="spares")
     try:
         yield adapter
     finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         await adapter.close()

@@ -7,29 +7,43 @@ a counter cannot be asked would be the worse mistake.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections import deque
 from itertools import count
 
 from shared.broker.limiter import LocalLimiter
 from shared.broker.port import LimitKind
 from shared.bus.port import Bus, BusAway, BusRefused
-from shared.runtime.clock import Clock
+from shared.runtime.clock import NS_PER_S, Clock
 from shared.runtime.config import BrokerSection
 
 GENERAL_WINDOW_S = 60.0
 HISTORY_WINDOW_S = 30.0
+SPARE_KEPT_S = 20.0
+"""How long a place taken in advance may be used: short against the window it was counted in."""
+
 LOCAL_SHARE = 10
 """Requests per window and process while Redis is away."""
 
 
 class SharedLimiter:
-    """See `shared.broker.port.Limiter`."""
+    """See `shared.broker.port.Limiter`.
 
-    def __init__(self, *, bus: Bus, clock: Clock, broker: BrokerSection, process: str) -> None:
+    With `spares`, places in the budget are taken in advance, so that an order need not ask for one first.
+    """
+
+    def __init__(
+        self, *, bus: Bus, clock: Clock, broker: BrokerSection, process: str, spares: int = 0
+    ) -> None:
         self._bus = bus
         self._clock = clock
         self._broker = broker
         self._process = process
         self._numbers = count(clock.now_ns())
+        self._spares_wanted = spares
+        self._spares: deque[int] = deque()
+        self._spare_used = asyncio.Event()
         self._local = LocalLimiter(
             clock=clock,
             sleep=clock.sleep,
@@ -38,7 +52,31 @@ class SharedLimiter:
             urgent_reserve=LOCAL_SHARE // 2,
         )
 
+    async def keep_spares(self) -> None:
+        """Keep the wanted number of places at hand until cancelled."""
+        while self._spares_wanted:
+            self._drop_old_spares()
+            while len(self._spares) < self._spares_wanted:
+                await self._granted("general", urgent=False)
+                self._spares.append(self._clock.monotonic_ns())
+            self._spare_used.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._spare_used.wait(), SPARE_KEPT_S / 2)
+
+    def _drop_old_spares(self) -> None:
+        oldest_ns = self._clock.monotonic_ns() - round(SPARE_KEPT_S * NS_PER_S)
+        while self._spares and self._spares[0] < oldest_ns:
+            self._spares.popleft()
+
     async def acquire(self, kind: LimitKind, urgent: bool) -> None:
+        self._drop_old_spares()
+        if kind == "general" and self._spares:
+            self._spares.popleft()
+            self._spare_used.set()
+            return
+        await self._granted(kind, urgent)
+
+    async def _granted(self, kind: LimitKind, urgent: bool) -> None:
         while True:
             wait_s = await self._ask(kind, urgent)
             if wait_s <= 0:
@@ -46,6 +84,7 @@ class SharedLimiter:
             await self._clock.sleep(wait_s)
 
     async def pause(self, kind: LimitKind, pause_s: float) -> None:
+        self._spares.clear()
         await self._local.pause(kind, pause_s)
         try:
             await self._bus.budget_pause(self._name(kind), pause_s)

@@ -7,7 +7,13 @@ import pytest
 
 from shared.bus.port import BusAway
 from shared.runtime.config import BrokerSection
-from shared.runtime.limiter import GENERAL_WINDOW_S, HISTORY_WINDOW_S, LOCAL_SHARE, SharedLimiter
+from shared.runtime.limiter import (
+    GENERAL_WINDOW_S,
+    HISTORY_WINDOW_S,
+    LOCAL_SHARE,
+    SPARE_KEPT_S,
+    SharedLimiter,
+)
 from tests.support.clocks import ManualClock
 
 
@@ -32,9 +38,9 @@ class CountedBudget:
         self.paused.append((name, seconds))
 
 
-def make_limiter(bus: CountedBudget, clock: ManualClock) -> SharedLimiter:
+def make_limiter(bus: CountedBudget, clock: ManualClock, *, spares: int = 0) -> SharedLimiter:
     broker = BrokerSection(user_name="demo")
-    return SharedLimiter(bus=bus, clock=clock, broker=broker, process="feed")  # type: ignore[arg-type]
+    return SharedLimiter(bus=bus, clock=clock, broker=broker, process="feed", spares=spares)  # type: ignore[arg-type]
 
 
 def test_waits_as_long_as_the_budget_says() -> None:
@@ -106,3 +112,50 @@ def test_pause_holds_here_while_the_bus_is_away() -> None:
 
     asyncio.run(work())
     assert clock.elapsed_ns >= 12_000_000_000
+
+
+def test_spare_needs_no_question() -> None:
+    bus, clock = CountedBudget(), ManualClock()
+    limiter = make_limiter(bus, clock, spares=1)
+
+    async def story() -> None:
+        keeping = asyncio.create_task(limiter.keep_spares())
+        await asyncio.sleep(0)
+        assert len(bus.asked) == 1
+        await limiter.acquire("general", False)
+        assert len(bus.asked) == 1
+        await limiter.acquire("general", False)
+        assert len(bus.asked) == 2
+        keeping.cancel()
+
+    asyncio.run(story())
+
+
+def test_old_spare_is_not_used() -> None:
+    bus, clock = CountedBudget(), ManualClock()
+    limiter = make_limiter(bus, clock, spares=1)
+
+    async def story() -> None:
+        keeping = asyncio.create_task(limiter.keep_spares())
+        await asyncio.sleep(0)
+        clock.advance(SPARE_KEPT_S + 1)
+        await limiter.acquire("general", False)
+        assert len(bus.asked) == 2
+        keeping.cancel()
+
+    asyncio.run(story())
+
+
+def test_pause_takes_spares_back() -> None:
+    bus, clock = CountedBudget(), ManualClock()
+    limiter = make_limiter(bus, clock, spares=1)
+
+    async def story() -> None:
+        keeping = asyncio.create_task(limiter.keep_spares())
+        await asyncio.sleep(0)
+        await limiter.pause("general", 5.0)
+        await limiter.acquire("general", False)
+        assert len(bus.asked) == 2
+        keeping.cancel()
+
+    asyncio.run(story())
