@@ -13,7 +13,7 @@ import aiohttp
 from rich.console import Console
 from rich.markup import escape
 
-from julie.installation import Installation, SettingsRefused
+from julie.installation import Installation, SettingsRefused, check_settings
 from shared.broker.errors import BrokerQueryFailed
 from shared.broker.limiter import LocalLimiter
 from shared.broker.port import Credentials, LoggedIn, LoginRefused
@@ -41,8 +41,8 @@ class Finding:
 async def doctor(console: Console) -> int:
     """Print every finding. Returns 0 when all are good."""
     try:
+        check_settings()
         installation = Installation.find()
-        installation.all_sections()
     except SettingsRefused as refused:
         _show(
             console,

@@ -61,9 +61,7 @@ class Installation:
         Raises:
             SettingsRefused: If they cannot be used.
         """
-        if variables is None:
-            variables = _active_variables()
-        settings = Settings.read({**os.environ, **variables})
+        settings = _read(variables)
         parts = settings.sections(**COMMON_SECTIONS)
         julie, redis, broker = parts["julie"], parts["redis"], parts["broker"]
         assert isinstance(julie, JulieSection)
@@ -85,6 +83,21 @@ class Installation:
 
     def bus(self) -> RedisBus:
         return RedisBus(self.address, now_ns=time.time_ns, monotonic_ns=time.monotonic_ns)
+
+
+def check_settings(variables: Mapping[str, str] | None = None) -> None:
+    """Look at every section of every service before anything else is done.
+
+    Raises:
+        SettingsRefused: With every problem there is, not only those of the section first needed.
+    """
+    _read(variables).sections(**section_models())
+
+
+def _read(variables: Mapping[str, str] | None) -> Settings:
+    if variables is None:
+        variables = _active_variables()
+    return Settings.read({**os.environ, **variables})
 
 
 def base_run_dir() -> Path:
@@ -112,4 +125,11 @@ def _active_variables() -> dict[str, str]:
     return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
-__all__ = ["Installation", "SettingsRefused", "base_run_dir", "remember_active", "section_models"]
+__all__ = [
+    "Installation",
+    "SettingsRefused",
+    "base_run_dir",
+    "check_settings",
+    "remember_active",
+    "section_models",
+]

@@ -76,7 +76,11 @@ async def collect(installation: Installation) -> dict[str, Any]:
     judge = next((b for b in beats if b.process == "heartbeat"), None)
     judged = judge is not None and _age_s(judge.ts_ns, now_ns) < HEARTBEAT_SILENT_S
     return {
-        "bus": {"redis_cli": installation.address.cli(), "answers": True},
+        "bus": {
+            "answers": True,
+            "redis_cli": installation.address.cli(),
+            "unix_path": installation.address.unix_path,
+        },
         "session": _session(session, now_ns),
         "trading": trading,
         "judged": judged,
@@ -130,6 +134,7 @@ def _process(beat: Beat, verdict: ProcessJudged | None, judged: bool, now_ns: in
         "why": verdict.reason if verdict is not None and judged else "",
         "ready": beat.ready,
         "beat_age_s": _age_s(beat.ts_ns, now_ns),
+        "started_at_ns": beat.started_at_ns,
         "up_s": _age_s(beat.started_at_ns, now_ns),
         "build": beat.build,
         "lag": beat.lag,
@@ -170,18 +175,17 @@ def show(found: dict[str, Any], console: Console) -> None:
     if not found["judged"]:
         console.print("[red]heartbeat is silent: nobody judges, so every health below is unknown[/red]")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("process", "pid", "health", "last progress", "late p99/max ms", "behind"):
-        table.add_column(title, no_wrap=title != "last progress")
+    for title in ("process", "pid", "health", "did, s ago", "late p99/max ms", "behind"):
+        table.add_column(title, no_wrap=title in {"process", "pid", "health"})
     for process in found["processes"]:
         color = _HEALTH_COLORS.get(process["health"], "white")
-        behind = " ".join(f"{key} {n}" for key, n in process["lag"].items() if n)
         table.add_row(
             f"[bold]{process['process']}[/bold]",
             str(process["pid"]),
             f"[{color}]{process['health']}[/{color}]",
             _progress(process),
             _lateness(process),
-            behind or "-",
+            _behind(process),
         )
     console.print(table)
     for process in found["processes"]:
@@ -213,8 +217,8 @@ def _progress(process: dict[str, Any]) -> str:
     parts = []
     for name, duty in process["duties"].items():
         age = duty["progress_age_s"]
-        parts.append(f"{name} {age:.1f} s ago" if age is not None else f"{name} never")
-    return ", ".join(parts) or f"beat {process['beat_age_s']:.1f} s ago"
+        parts.append(f"{name} {age:.1f}" if age is not None else f"{name} never")
+    return ", ".join(parts) or f"beat {process['beat_age_s']:.1f}"
 
 
 def _lateness(process: dict[str, Any]) -> str:
@@ -222,6 +226,14 @@ def _lateness(process: dict[str, Any]) -> str:
     if not timed:
         return "-"
     return f"{max(d['lateness_ms_p99'] for d in timed):.1f}/{max(d['lateness_ms_max'] for d in timed):.1f}"
+
+
+def _behind(process: dict[str, Any]) -> str:
+    """Sum what waits: one number says whether it is much, `--json` has every stream."""
+    waiting = {key: n for key, n in process["lag"].items() if n}
+    if len(waiting) > 1:
+        return f"{sum(waiting.values()):,} in {len(waiting)} streams"
+    return " ".join(f"{n:,} in {key}" for key, n in waiting.items()) or "-"
 
 
 async def status(installation: Installation, console: Console, *, as_json: bool) -> int:

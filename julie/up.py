@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from julie.installation import Installation, SettingsRefused, remember_active
+from julie.installation import Installation, SettingsRefused, check_settings, remember_active
 from julie.processes import PROCESSES, Process
 from julie.status import read_beats
 from julie.tail import follow_orders
@@ -210,6 +210,7 @@ async def _beats(bus: RedisBus) -> list[Beat]:
 
 def up(*, replay: Path | None, speed: float | None, symbol: str, detach: bool, console: Console) -> int:
     """Start everything; stay until Ctrl-C, or return at once with `detach`. Returns the exit code."""
+    check_settings({})
     variables: dict[str, str] = {}
     if replay is not None:
         if not replay.is_file():
@@ -223,7 +224,6 @@ def up(*, replay: Path | None, speed: float | None, symbol: str, detach: bool, c
         console.print(f"[yellow]running already (pid {pid})[/yellow]; `julie down` stops it")
         return 1
     installation = Installation.find(variables)
-    installation.all_sections()
     supervised = Supervised(installation, variables)
     simulator = needs_simulator(installation)
     remember_active(variables)
@@ -261,12 +261,17 @@ def where_next(installation: Installation, supervised: Supervised, console: Cons
     symbol = installation.julie.symbols[0]
     account = installation.julie.account_id
     julie = command()
+    looks = {
+        f"{julie} status": "every process, the session, positions, where the bus is",
+        f"{julie} tail '{topics.md(symbol)}'": "the market as strategies see it",
+        f"{julie} tail '{topics.orders(account)}'": "every step of every order",
+    }
+    width = max(map(len, looks))
+    rows = "\n".join(f"  {line:<{width}}   {what}" for line, what in looks.items())
     console.print(
         f"""
 Trading {", ".join(installation.julie.symbols)} on account {account}. In another terminal:
-  {julie} status              every process, the session, positions, where the bus is
-  {julie} tail '{topics.md(symbol)}'        the market as strategies see it
-  {julie} tail '{topics.orders(account)}'   every step of every order
+{rows}
   {julie} halt | resume | flatten | doctor
   {installation.address.cli()} XREVRANGE '{topics.orders(account)}' + - COUNT 5
   logs: {supervised.log_dir}

@@ -15,9 +15,16 @@ POLL_S = 0.01
 
 
 async def eventually(
-    condition: Callable[[], object | Awaitable[object]], *, within_s: float = 10.0, what: str = ""
+    condition: Callable[[], object | Awaitable[object]],
+    *,
+    within_s: float = 10.0,
+    what: str = "",
+    poll_s: float = POLL_S,
 ) -> object:
     """Return the first true value of `condition`, which may be a coroutine function.
+
+    Args:
+        poll_s: Between two looks; longer where a look is dear.
 
     Raises:
         AssertionError: If there is none in time; says what was waited for and the last value.
@@ -33,4 +40,4 @@ async def eventually(
             raise AssertionError(
                 f"not within {within_s * TIME_FACTOR:g} s: {what or condition}; last: {value!r}"
             )
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(poll_s)

@@ -14,9 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from julie.installation import Installation
+from julie.status import collect
+from shared.bus.port import BusAway, BusRefused
+from tests.support.eventually import TIME_FACTOR
+
 ROOT = Path(__file__).resolve().parents[2]
-UP_TIMEOUT_S = 90.0
-DOWN_TIMEOUT_S = 60.0
+UP_TIMEOUT_S = 90.0 * TIME_FACTOR
+DOWN_TIMEOUT_S = 60.0 * TIME_FACTOR
 
 
 def free_port() -> int:
@@ -33,20 +38,25 @@ class Stack:
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         port = free_port()
         self.folder = folder
-        self.environment = os.environ | {
+        self.rest_url = f"http://127.0.0.1:{port}"
+        self.variables = {
             "JULIE_CONFIG": str(ROOT / "julie.toml"),
             "JULIE_JULIE__DATA_DIR": str(folder),
             "JULIE_SIMULATOR__PORT": str(port),
-            "JULIE_BROKER__REST_URL": f"http://127.0.0.1:{port}",
-            "JULIE_BROKER__HUB_URL": f"http://127.0.0.1:{port}/hubs",
+            "JULIE_BROKER__REST_URL": self.rest_url,
+            "JULIE_BROKER__HUB_URL": f"{self.rest_url}/hubs",
             **variables,
         }
+        self.environment = os.environ | self.variables
+        self.first_up: subprocess.CompletedProcess[str]
 
-    def julie(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def julie(
+        self, *arguments: str, timeout_s: float = 60.0 * TIME_FACTOR, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run one command and return what it printed, whatever its exit code."""
         return subprocess.run(
             [sys.executable, "-m", "julie", *arguments],
-            env=self.environment,
+            env=self.environment | variables,
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -62,6 +72,31 @@ class Stack:
 
     def down(self) -> subprocess.CompletedProcess[str]:
         return self.julie("down", timeout_s=DOWN_TIMEOUT_S)
+
+    def installation(self, **variables: str) -> Installation:
+        """Return the installation as the command line sees it, for looks without a process each."""
+        return Installation.find(self.variables | variables)
+
+    async def look(self) -> dict[str, Any]:
+        """Return what `julie status --json` shows; {} while the bus does not answer."""
+        try:
+            return await collect(self.installation())
+        except (BusAway, BusRefused):
+            return {}
+
+    def processes(self) -> dict[int, str]:
+        """Return every process of this installation that exists, however it came to be: pid -> command."""
+        mark = f"JULIE_JULIE__DATA_DIR={self.folder}\0".encode()
+        found = {}
+        for folder in Path("/proc").iterdir():
+            try:
+                if mark in (folder / "environ").read_bytes() + b"\0":
+                    command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    if command:  # empty: it has ended, and its parent has not looked yet
+                        found[int(folder.name)] = command
+            except (OSError, ValueError):
+                continue
+        return found
 
     def status(self) -> dict[str, Any]:
         found = json.loads(self.julie("status", "--json").stdout)
@@ -83,7 +118,7 @@ def running_stack(*arguments: str, **variables: str) -> Iterator[Stack]:
     folder = Path(tempfile.mkdtemp(prefix="julie-"))
     stack = Stack(folder, variables)
     try:
-        stack.up(*arguments)
+        stack.first_up = stack.up(*arguments)
         yield stack
     finally:
         stack.down()

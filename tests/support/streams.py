@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,9 @@ class Stored(NamedTuple):
     message: dict[str, Any]
 
 
+@functools.cache
 def socket_of(stack: Stack) -> Path:
-    """Return the bus's socket, wherever this run keeps it."""
+    """Return the bus's socket, wherever this run keeps it. Asked once: it costs a process."""
     cli: str = stack.status()["bus"]["redis_cli"]
     return Path(cli.partition(" -s ")[2].split(" ")[0])
 
