@@ -101,8 +101,9 @@ class Shell:
             for entry in entries:
                 try:
                     report = decode(entry.kind, entry.value)
-                except MessageRefused:
+                except MessageRefused as why:
                     refused += 1
+                    self._ctx.refuse(entry.cause, why.why, entry.value)
                     continue
                 now_ns, ts_ns = self._now()
                 recalled = events.Recalled(report=report, now_ns=now_ns, ts_ns=ts_ns)  # type: ignore[arg-type]
@@ -160,6 +161,7 @@ class Shell:
             case FrameRefused(origin=origin, field=field, reason=reason, raw=raw):
                 why = f"{origin} {field}: {reason}"
                 log.warning("push_refused", why=why, raw=raw.decode("utf-8", "replace"))
+                self._ctx.refuse(f"{origin} {field}".rstrip(), reason, raw)
                 self._decide(events.PushesRefused(reason=why, lasting=False, now_ns=now_ns, ts_ns=ts_ns))
             case LoggedOut(text=text):
                 log.error("logged_out", why=text, remedy="another device took the session; close it there")
@@ -216,6 +218,8 @@ class Shell:
                 margin_ns=_ns(config.history_margin_s),
             )
         except (BrokerQueryFailed, LimiterUnavailable, _NoSession) as error:
+            if isinstance(error, BrokerQueryFailed) and error.came is not None:
+                self._ctx.refuse(error.endpoint, error.reason, error.came)
             if isinstance(error, PayloadRefused):
                 self._ctx.log.warning("answer_refused", why=str(error), raw=error.refused.raw)
             now_ns, ts_ns = self._now()
@@ -260,7 +264,7 @@ class Shell:
         try:
             mark = decode(b"market_state", value)
         except MessageRefused as refused:
-            self._ctx.beat.detail["quote_refused"] = str(refused)
+            self._ctx.refuse("quote", refused.why, value)
             return
         assert isinstance(mark, MarketState)
         known = self._marks.get(mark.contract_id)

@@ -179,6 +179,7 @@ class Shell:
                 log.error("logged_out", why=text, remedy="only one device may use this login at a time")
             case FrameRefused(origin=origin, field=field, reason=reason):
                 self.refused.append(item)
+                self._context.refuse(f"{origin} {field}".rstrip(), reason, item.raw)
                 self._apply(
                     InputRefused(origin=origin, field=field, reason=reason, now_ns=now_ns, mono_ns=mono_ns)
                 )
@@ -214,12 +215,6 @@ class Shell:
                         remedy="start the recorder, or raise feed.md_entries_max",
                     )  # fmt: skip
                     beat.detail["alarm"] = f"{outlet.symbol}: the hard cap trimmed {outlet.trimmed} entries"
-            if self.refused:
-                newest = self.refused[-1]
-                beat.detail["refused"] = (
-                    f"{self.state.refused}; newest {newest.origin} {newest.field}: {newest.reason[:120]} "
-                    f"in {newest.raw[:80]!r}"
-                )
             duty.did(self._clock.now_ns())
 
     async def _guard(self) -> None:
@@ -309,7 +304,7 @@ class Shell:
                 partial=purpose is Purpose.PROBE,
             )
         except BrokerQueryFailed as error:
-            self._apply(self._failure(symbol, purpose, str(error)))
+            self._apply(self._failure(symbol, purpose, error))
             return
         self._apply(
             BarsFetched(
@@ -328,7 +323,7 @@ class Shell:
         try:
             found = await self._search(symbol)
         except BrokerQueryFailed as error:
-            self._apply(self._failure(symbol, Purpose.RESOLVE, str(error)))
+            self._apply(self._failure(symbol, Purpose.RESOLVE, error))
             return
         self._apply(
             ContractsFound(
@@ -346,11 +341,13 @@ class Shell:
             found = [*found, *await self._port.available_contracts()]
         return found
 
-    def _failure(self, symbol: str, purpose: Purpose, reason: str) -> QueryFailed:
+    def _failure(self, symbol: str, purpose: Purpose, error: BrokerQueryFailed) -> QueryFailed:
+        if error.came is not None:
+            self._context.refuse(error.endpoint, error.reason, error.came)
         return QueryFailed(
             symbol=symbol,
             purpose=purpose,
-            reason=reason,
+            reason=str(error),
             now_ns=self._clock.now_ns(),
             mono_ns=self._clock.monotonic_ns(),
         )

@@ -177,9 +177,13 @@ class Keeper:
                     answer: LoggedIn | LoginRefused | Validated | SessionGone = await port.login()
                 else:
                     answer = await port.validate(self._token)
-        except RateLimited as error:
-            return self._unanswered(str(error), pause_s=error.retry_after_s)
-        except (BrokerQueryFailed, LimiterUnavailable, SettingsRefused) as error:
+        except BrokerQueryFailed as error:
+            if error.came is not None:
+                _, ts_ns = self._now()
+                self._beat.refused.keep(ts_ns=ts_ns, origin=error.endpoint, why=error.reason, raw=error.came)
+            pause_s = error.retry_after_s if isinstance(error, RateLimited) else 0.0
+            return self._unanswered(str(error), pause_s=pause_s)
+        except (LimiterUnavailable, SettingsRefused) as error:
             return self._unanswered(str(error))
         now_ns, ts_ns = self._now()
         self._progress.did(ts_ns)

@@ -103,6 +103,7 @@ class Shell:
             beat = decode(b"beat", value)
         except MessageRefused as refused:
             self._unreadable_beats += 1
+            self._ctx.refuse("a beat", refused.why, value)
             self._ctx.beat.detail["unreadable_beats"] = str(self._unreadable_beats)
             if self._unreadable_beats == 1:
                 self._ctx.log.warning("beat_refused", why=str(refused), remedy="run one build everywhere")

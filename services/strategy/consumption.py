@@ -6,6 +6,7 @@ same entries are read again, and because ids come from causes, the same intents 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,17 @@ from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode, encode
 
 Rows = Sequence[Sequence[Any]]
+
+REFUSED_MAX = 32
+"""Held until the worker tells of them; all are counted."""
+
+
+class Refusal(NamedTuple):
+    """An entry that cannot be used, with all of its value."""
+
+    cause: str
+    why: str
+    raw: bytes
 
 
 class Step(NamedTuple):
@@ -35,7 +47,7 @@ class Consumption:
     Attributes:
         cursors: Stream -> id of the last entry given to the strategy.
         count: Entries consumed since the last step.
-        refused: The newest value that was not one of our messages, for the log.
+        refused: The newest values that were not our messages, until the worker has told of them.
     """
 
     def __init__(
@@ -52,7 +64,7 @@ class Consumption:
         self.intents: list[Intent] = []
         self.count = 0
         self.asof_ns = 0
-        self.refused: MessageRefused | None = None
+        self.refused: deque[Refusal] = deque(maxlen=REFUSED_MAX)
         self._strategy_id = strategy_id
         self._settings_hash = settings_hash
         self._words = words
@@ -60,6 +72,7 @@ class Consumption:
         self._runs: list[Consumed] = []
         self._taken: list[Intent] = []
         self._quotes: dict[str, Sequence[Any]] = {}
+        self._seqs: dict[str, int] = {}
         self._skipped = frozenset(_kind(t) for t in state.routes if t not in state.every)
         self._table: dict[bytes, tuple[Callable[[bytes], Any], Handler]] = {
             _kind(t): (msgspec.json.Decoder(t).decode, state.routes[t])
@@ -85,6 +98,7 @@ class Consumption:
         self._apply_quotes()
         self.note(skipped)
         self.cursors[skipped.stream] = skipped.to_id.encode()
+        self._seqs.pop(skipped.stream, None)
         decide(EntriesLost(topics.symbol_of(skipped.stream), skipped.missing, skipped.asof_ns), self.state)
 
     def begin(self, asof_ns: int) -> None:
@@ -99,7 +113,7 @@ class Consumption:
             Exception: Whatever the author's code raises.
         """
         self._words[TURNS] += 1
-        self._check_gap(stream, rows[at][0])
+        self._check_gap(stream, rows, at)
         words, desk, table = self._words, self.state.desk, self._table
         desk.stream, desk.asof_ns, desk.intents = stream, self.asof_ns, []
         handled, total = words[HANDLED], len(rows)
@@ -112,7 +126,7 @@ class Consumption:
                 if kind == b"quote":
                     self._quotes[stream] = rows[i]
                 elif kind not in self._skipped:
-                    self._refuse(kind, value)
+                    self._refuse(stream, entry_id, kind, value)
                 continue
             if self._quotes:
                 self._apply_quotes()
@@ -122,7 +136,7 @@ class Consumption:
             try:
                 desk.message = message = known[0](value)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                self._refuse(kind, value)
+                self._refuse(stream, entry_id, kind, value)
                 continue
             desk.entry_id = entry_id
             known[1](message)
@@ -132,6 +146,10 @@ class Consumption:
                 break
         desk.message = None
         self._consumed(stream, rows[at][0], rows[end - 1][0], end - at)
+        for i in range(end - 1, at - 1, -1):
+            if seq := seq_of(rows[i][0]):
+                self._seqs[stream] = seq
+                break
         return end
 
     def step(self) -> Step:
@@ -175,26 +193,32 @@ class Consumption:
             try:
                 message: Any = decode(kind, value)
             except MessageRefused as refused:
-                self._note_refused(refused)
+                self._note_refused(stream, entry_id, refused, value)
             else:
                 decide(Input(stream, entry_id, message, self.asof_ns), self.state)
 
-    def _check_gap(self, stream: str, first: bytes) -> None:
-        """Ids end in a number that rises by one: entries trimmed before they were read show here."""
-        before, here = seq_of(self.cursors[stream]), seq_of(first)
-        if before and here != before + 1:
-            symbol = topics.symbol_of(stream) if stream.startswith("md:") else None
-            decide(EntriesLost(symbol, here - before - 1, self.asof_ns), self.state)
+    def _check_gap(self, stream: str, rows: Rows, at: int) -> None:
+        """Ids end in a number that rises by one: entries trimmed before they were read show here.
 
-    def _refuse(self, kind: bytes, value: bytes) -> None:
+        0 is never ours: an entry that somebody added by hand, its id chosen by the server, is no gap.
+        """
+        here = seq_of(rows[at][0])
+        before = self._seqs.get(stream) or seq_of(self.cursors[stream])
+        if here and before and here != before + 1:
+            symbol = topics.symbol_of(stream) if stream.startswith("md:") else None
+            # A number that falls is not ours either; what it hides nobody knows.
+            decide(EntriesLost(symbol, max(1, here - before - 1), self.asof_ns), self.state)
+
+    def _refuse(self, stream: str, entry_id: bytes, kind: bytes, value: bytes) -> None:
         try:
             decode(kind, value)
         except MessageRefused as refused:
-            self._note_refused(refused)
+            self._note_refused(stream, entry_id, refused, value)
 
-    def _note_refused(self, refused: MessageRefused) -> None:
-        self.refused = refused
+    def _note_refused(self, stream: str, entry_id: bytes, refused: MessageRefused, value: bytes) -> None:
         self._words[REFUSED] += 1
+        why = f"{refused.kind}: {refused.why}"
+        self.refused.append(Refusal(f"{stream}@{entry_id.decode()}", why, value))
 
 
 def _kind(message_type: type) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 
 from services.strategy.config import InstanceSection, StrategySection
 from services.strategy.spawn import Spawn, WorkerHandle
-from services.strategy.spec import Seen, WorkerSpec
+from services.strategy.spec import WORKER_PREFIX, Seen, WorkerSpec
 from services.strategy.supervision import (
     NS_PER_S,
     Acquire,
@@ -46,7 +46,6 @@ from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode
 
 HOST_PREFIX = "strategy@"
-WORKER_PREFIX = "strategy:"
 
 HOST_DEAD_AFTER_NS = 3 * NS_PER_S
 FIRST_SIGHT_AGE_MAX_NS = 10 * NS_PER_S

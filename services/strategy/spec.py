@@ -17,6 +17,9 @@ EXIT_STRATEGY_FAILED = 22
 EXIT_REFUSED = 23
 """Class not found, settings or memory that do not fit: starting again would not help."""
 
+WORKER_PREFIX = "strategy:"
+"""Before an instance's id: the name of its worker among the processes."""
+
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One incarnation of one strategy instance.

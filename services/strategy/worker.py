@@ -30,13 +30,14 @@ from services.strategy.progress import (
     TURNS,
     ProgressPage,
 )
-from services.strategy.spec import WorkerSpec
+from services.strategy.spec import WORKER_PREFIX, WorkerSpec
 from shared.bus.blocking import BlockingBus, Output
 from shared.bus.functions import VERSION
 from shared.bus.port import BusAway, BusRefused, Fenced, Lease, RolledBack
 from shared.domain.journal import EntriesSkipped, MarketAdopted, Started, StrategyFailed, StrategySnapshot
 from shared.domain.market import MarketState
 from shared.runtime.logs import Log
+from shared.runtime.quarantine import ENTRIES_MAX, refused_input
 from shared.strategy.desk import DeskRules
 from shared.strategy.memory import MemoryRefused
 from shared.wire import topics
@@ -253,9 +254,28 @@ class Worker:
                     # More to consume, but an order must not wait for it.
                     self._commit()
                     consumption.begin(self._now_ns())
-        if consumption.refused is not None:
-            self._log.warning("message_refused", why=str(consumption.refused))
-            consumption.refused = None
+        if consumption.refused:
+            self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        """Keep what could not be used where people look; the page counts it."""
+        refused = self._consumption.refused
+        newest = refused[-1]
+        self._log.warning("message_refused", entry=newest.cause, why=newest.why, raw=newest.raw[:200])
+        key, ts_ns = topics.refused(WORKER_PREFIX + self._spec.strategy_id), self._now_ns()
+        values = [
+            msgspec.json.encode(refused_input(ts_ns=ts_ns, origin=one.cause, why=one.why, raw=one.raw))
+            for one in refused
+        ]
+        refused.clear()
+        try:
+            self._bus.call("LPUSH", key, *values)
+            self._bus.call("LTRIM", key, 0, ENTRIES_MAX - 1)
+        except BusAway as error:
+            self._away(error)
+            self._reach(lambda: self._bus.call("PING"))
+        except BusRefused as error:
+            self._log.warning("refused_not_kept", why=str(error))
 
     def _measure(self, reply: Reply, read_ns: int) -> int:
         """Return how many milliseconds we are behind, and fit the next read to the strategy's pace.

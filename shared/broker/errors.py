@@ -42,6 +42,11 @@ class BrokerQueryFailed(Exception):
         self.code = code
         self.excerpt = excerpt[:EXCERPT_CHARS_MAX]
 
+    @property
+    def came(self) -> bytes | None:
+        """What the broker sent instead of an answer, as far as it is kept; None when nothing came."""
+        return None if self.http_status is None else self.excerpt.encode()
+
     def __str__(self) -> str:
         facts = [self.reason]
         if self.http_status is not None:
@@ -124,3 +129,7 @@ class PayloadRefused(BrokerQueryFailed):
             excerpt=refused.raw.decode("utf-8", "replace"),
         )
         self.refused = refused
+
+    @property
+    def came(self) -> bytes:
+        return self.refused.raw

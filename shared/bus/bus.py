@@ -116,6 +116,12 @@ class RedisBus:
     async def trim_before(self, stream: str, min_id: str) -> int:
         return int(await self._do(self._once.xtrim(stream, minid=min_id, approximate=False)))
 
+    async def keep_newest(self, key: str, values: Sequence[bytes], *, entries_max: int) -> None:
+        pipe = self._once.pipeline(transaction=True)
+        pipe.lpush(key, *values)
+        pipe.ltrim(key, 0, entries_max - 1)
+        await self._do(pipe.execute())
+
     async def keys(self, pattern: str) -> list[str]:
         async def scan() -> list[str]:
             return sorted({key.decode() async for key in self._reads.scan_iter(match=pattern, count=500)})

@@ -8,7 +8,7 @@
 -- keeps epoch, seq and ms. An append that was repeated because its reply was lost finds seq already there
 -- and adds only what is new. A writer with an older epoch is FENCED and can change nothing.
 
-local VERSION = '2'
+local VERSION = '3'
 
 local function head_of(key)
   local h = redis.call('HMGET', key, 'epoch', 'seq', 'ms')
@@ -25,6 +25,26 @@ local function refused(epoch, head_epoch, first_seq, head_seq)
   return nil
 end
 
+-- Up to here (the year 5138) concatenation prints exactly.
+local MS_MAX = 99999999999999
+
+-- An entry that somebody put into the stream by hand may have an id that ours would not follow. It must not stop
+-- the one writer: ours then go behind it.
+local function ms_behind(stream, seq, ms, why)
+  if not string.find(why, 'equal or smaller', 1, true) then error({err = why}) end
+  local info, top = redis.call('XINFO', 'STREAM', stream), nil
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then top = info[i + 1] end
+  end
+  local dash = string.find(top, '-', 1, true)
+  local top_ms, top_seq = tonumber(string.sub(top, 1, dash - 1)), tonumber(string.sub(top, dash + 1))
+  if top_ms >= MS_MAX then
+    error({err = 'ERR stream ' .. stream .. ' ends with the foreign id ' .. top .. ', which no entry can follow; remove it (XDEL), then set the last id of ours (XSETID)'})
+  end
+  if top_seq >= seq then top_ms = top_ms + 1 end
+  return math.max(ms, top_ms)
+end
+
 -- Appends args[from .. from + 2n - 1] (kind, value, kind, value ...) and moves the head. Checked by the caller.
 local function add(stream, head, epoch, head_seq, head_ms, first_seq, ms, args, from, n)
   if ms < head_ms then ms = head_ms end
@@ -33,11 +53,20 @@ local function add(stream, head, epoch, head_seq, head_ms, first_seq, ms, args, 
   local skip = head_seq + 1 - first_seq
   if skip < 0 then skip = 0 end
   local at = from + 2 * skip
-  for seq = first_seq + skip, first_seq + n - 1 do
+  local next_seq, last = first_seq + skip, first_seq + n - 1
+  if next_seq <= last then
+    local first = redis.pcall('XADD', stream, prefix .. next_seq, args[at], args[at + 1])
+    if type(first) == 'table' and first.err then
+      ms = ms_behind(stream, next_seq, ms, first.err)
+      prefix = string.format('%d', ms) .. '-'
+      call('XADD', stream, prefix .. next_seq, args[at], args[at + 1])
+    end
+    at = at + 2
+  end
+  for seq = next_seq + 1, last do
     call('XADD', stream, prefix .. seq, args[at], args[at + 1])
     at = at + 2
   end
-  local last = first_seq + n - 1
   if last > head_seq then
     redis.call('HSET', head, 'epoch', string.format('%d', epoch), 'seq', string.format('%d', last), 'ms', string.format('%d', ms))
     return last

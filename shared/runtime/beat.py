@@ -9,6 +9,7 @@ from __future__ import annotations
 from shared.bus.port import Bus, BusAway, BusRefused
 from shared.domain.control import Beat
 from shared.runtime.clock import Clock
+from shared.runtime.quarantine import Quarantine
 from shared.runtime.schedule import Progress, turns
 from shared.wire import topics
 from shared.wire.codec import encode
@@ -18,7 +19,7 @@ BEAT_KEPT_S = 86_400.0
 
 
 class BeatBoard:
-    """Where the parts of one process record their progress."""
+    """Where the parts of one process record their progress, and what they refused."""
 
     def __init__(
         self, *, process: str, clock: Clock, bus: Bus, interval_s: float, pid: int, host: str, build: str
@@ -27,6 +28,7 @@ class BeatBoard:
         self.lag: dict[str, int] = {}
         self.detail: dict[str, str] = {}
         self.ready = False
+        self.refused = Quarantine(process)
         self._clock = clock
         self._bus = bus
         self._interval_s = interval_s
@@ -41,6 +43,8 @@ class BeatBoard:
 
     def beat(self) -> Beat:
         self._seq += 1
+        if refused := self.refused.words():
+            self.detail["refused"] = refused
         pid, host, build = self._who
         return Beat(
             process=self.process,
@@ -67,6 +71,7 @@ class BeatBoard:
             self.detail["bus"] = "away"
         else:
             self.detail.pop("bus", None)
+        await self.refused.store(self._bus)
 
     async def run(self) -> None:
         """Send beats until cancelled."""

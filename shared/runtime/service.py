@@ -52,6 +52,10 @@ class Context(Generic[ConfigT]):
     beat: BeatBoard
     log: Log
 
+    def refuse(self, origin: str, why: str, raw: bytes) -> None:
+        """Count input that cannot be used and keep its beginning for people; see `quarantine`."""
+        self.beat.refused.keep(ts_ns=self.clock.now_ns(), origin=origin, why=why, raw=raw)
+
 
 Run = Callable[[Context[ConfigT]], Awaitable[None]]
 

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     CHANNEL = "pub/sub"
     ZSET = "zset"
     SET = "set"
+    LIST = "list"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +143,13 @@ TOPICS = (
         retention="expires a day after the last beat",
     ),
     Topic(
+        key="refused:NAME",
+        kind=Kind.LIST,
+        writer="process NAME",
+        readers="people",
+        retention="the newest 100",
+    ),
+    Topic(
         key="lease:{ACCT}:ID",
         kind=Kind.HASH,
         writer="its holder",
@@ -212,6 +220,11 @@ def head(stream: str) -> str:
 
 def beat(process: str) -> str:
     return f"beat:{process}"
+
+
+def refused(process: str) -> str:
+    """Return the key of what a process has refused."""
+    return f"refused:{process}"
 
 
 def budget(name: str) -> str:

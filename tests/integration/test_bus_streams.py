@@ -701,3 +701,53 @@ def test_absent_server_is_away_with_its_address(tmp_path: Path) -> None:
             await bus.get("x")
 
     run(scenario)
+
+
+FOREIGN_IDS = ["*", "{ms}-5", "{next}-0", "{next}-1", "{next}-18446744073709551615", "{day}-7"]
+
+
+@pytest.mark.parametrize("foreign_id", FOREIGN_IDS)
+def test_an_entry_added_by_hand_does_not_stop_the_writer(server: ValkeyServer, foreign_id: str) -> None:
+    """Whatever id it took: ours go behind it, with their own numbers."""
+
+    async def scenario() -> None:
+        bus = make_bus(server.address)
+        await bus.ready()
+        writer = await bus.open(MD)
+        writer.append(make_quote(1))
+        await writer.flush()
+        ms = (await bus.last(MD))[0].ts_ms
+        by_hand = foreign_id.format(ms=ms, next=ms + 1_000, day=ms + 86_400_000)
+        await bus._once.execute_command("XADD", MD, by_hand, "foo", "bar")
+        for n in (2, 3):
+            writer.append(make_quote(n))
+        await writer.flush()
+        entries = await bus.between(MD, "-", "+", 10)
+        assert [e.kind for e in entries] == [b"quote", b"foo", b"quote", b"quote"]
+        assert [e.seq for e in entries if e.kind == b"quote"] == [1, 2, 3]
+
+    run(scenario)
+
+
+def test_a_foreign_id_that_nothing_can_follow_is_told_with_its_remedy(server: ValkeyServer) -> None:
+    async def scenario() -> None:
+        bus = make_bus(server.address)
+        await bus.ready()
+        writer = await bus.open(MD)
+        await bus._once.execute_command("XADD", MD, f"{2**63}-0", "foo", "bar")
+        writer.append(make_quote(1))
+        with pytest.raises(BusRefused, match="XDEL"):
+            await writer.flush()
+
+    run(scenario)
+
+
+def test_a_list_keeps_the_newest(server: ValkeyServer) -> None:
+    async def scenario() -> None:
+        bus = make_bus(server.address)
+        await bus.ready()
+        await bus.keep_newest("refused:x", [b"1", b"2"], entries_max=3)
+        await bus.keep_newest("refused:x", [b"3", b"4"], entries_max=3)
+        assert await bus._reads.lrange("refused:x", 0, -1) == [b"4", b"3", b"2"]
+
+    run(scenario)

@@ -78,7 +78,9 @@ class _Port:
         """Translate every row or fail; a null or missing list is unknown, only an explicit one is empty."""
         if rows is None:
             raise PayloadAbsent(
-                endpoint=endpoint.path, reason="the list is null or missing, which is not empty"
+                endpoint=endpoint.path,
+                reason="the list is null or missing, which is not empty",
+                http_status=200,
             )
         ts_recv_ns = self._gateway.clock.now_ns()
         return [self._row(endpoint, row, to_ours, ts_recv_ns) for row in rows]

@@ -9,10 +9,18 @@ EXCERPT_BYTES_MAX: Final = 2_048  # of a record that was refused
 
 
 class RecordTooLarge(Exception):
-    """The other end sends a record larger than `record_bytes_max`, or never ends one."""
+    """The other end sends a record larger than `record_bytes_max`, or never ends one.
 
-    def __init__(self, *, record_bytes: int, record_bytes_max: int, excerpt: bytes) -> None:
+    Attributes:
+        others: The other records of this frame, when the large one has an end: the stream goes on behind
+            it. None when nobody can say where the next one starts.
+    """
+
+    def __init__(
+        self, *, record_bytes: int, record_bytes_max: int, excerpt: bytes, others: list[bytes] | None = None
+    ) -> None:
         super().__init__(record_bytes, record_bytes_max)
+        self.others = others
         self.record_bytes = record_bytes
         self.record_bytes_max = record_bytes_max
         self.excerpt = excerpt
@@ -36,7 +44,7 @@ class RecordSplitter:
         """Return the records completed by `data`, without their separators.
 
         Raises:
-            RecordTooLarge: If one is beyond the limit. The stream cannot be used afterwards.
+            RecordTooLarge: If one is beyond the limit; see there whether the stream goes on.
         """
         records = data.split(RECORD_SEPARATOR)
         tail = records.pop()
@@ -53,12 +61,14 @@ class RecordSplitter:
         if records and len(data) + len(records[0]) > self.record_bytes_max:
             for record in records:
                 if len(record) > self.record_bytes_max:
-                    self._refuse(record, len(record))
+                    others = [other for other in records if len(other) <= self.record_bytes_max]
+                    self._refuse(record, len(record), others)
         return records
 
-    def _refuse(self, record: bytes, record_bytes: int) -> None:
+    def _refuse(self, record: bytes, record_bytes: int, others: list[bytes] | None = None) -> None:
         raise RecordTooLarge(
             record_bytes=record_bytes,
             record_bytes_max=self.record_bytes_max,
             excerpt=record[:EXCERPT_BYTES_MAX],
+            others=others,
         )

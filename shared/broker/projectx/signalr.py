@@ -12,8 +12,8 @@ is any clock that does not go backward.
 
 Arguments stay undecoded (`msgspec.Raw`): the reader knows their type from the
 target and decodes them once, straight into it. A record that cannot be read is
-reported and the link goes on; only a record beyond the size limit ends it,
-because nobody can say where the next one starts.
+reported and the link goes on; only one that grows beyond the size limit without
+an end closes it, because nobody can say where the next one starts.
 
 Source: dotnet/aspnetcore, HubProtocol.md.
 """
@@ -216,8 +216,10 @@ class HubConnection:
         except RecordTooLarge as error:
             raw = error.excerpt
             events.append(Malformed(reason=str(error), raw=raw, raw_bytes=error.record_bytes))
-            events.append(self._close(CloseReason.RECORD_TOO_LARGE, str(error)))
-            return events
+            if error.others is None:
+                events.append(self._close(CloseReason.RECORD_TOO_LARGE, str(error)))
+                return events
+            records = error.others
         if not self.is_open and records:
             events.append(self._shake_hands(records.pop(0), now_ns))
         if self.is_open:

@@ -33,6 +33,7 @@ KEEP_ALIVE_S: Final = 30.0  # below the 130 s of the server's default, so that w
 CONNECTIONS_MAX: Final = 16
 HUB_OPEN_WITHIN_S: Final = 10.0
 HUB_CLOSE_WITHIN_S: Final = 2.0
+HUB_FRAME_BYTES_MAX: Final = 2 * CLIENT_RECORD_BYTES_MAX  # a record that is too large is refused alone
 HUB_FRAMES_QUEUED_MAX: Final = 256  # beyond it the socket is not read until the reader catches up
 SECOND_NS: Final = 1_000_000_000
 
@@ -260,7 +261,7 @@ async def open_hub_socket(url: str, token: str) -> HubSocket:
         websocket = await _Connect(
             address,
             compression=None,  # quotes are small and many; inflating each would cost more than the wire
-            max_size=CLIENT_RECORD_BYTES_MAX,
+            max_size=HUB_FRAME_BYTES_MAX,
             max_queue=HUB_FRAMES_QUEUED_MAX,
             ping_interval=None,  # SignalR has its own
             open_timeout=HUB_OPEN_WITHIN_S,

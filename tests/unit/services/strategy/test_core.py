@@ -267,7 +267,7 @@ def test_refused_value_is_skipped_and_counted() -> None:
     bench = Bench(BarsOnly)
     bench.feed("md:{MES}", [[b"1-1", [b"bar", b"{}"]], [b"1-2", [b"nonsense", b"{}"]]])
     assert bench.words[4] == 2
-    assert bench.consumption.refused is not None
+    assert [one.cause for one in bench.consumption.refused] == ["md:{MES}@1-1", "md:{MES}@1-2"]
 
 
 class CancelAll(Strategy):

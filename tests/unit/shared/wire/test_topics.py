@@ -20,6 +20,7 @@ KEYS = [
     (topics.reports(1001), "reports:{ACCT}"),
     (topics.account(1001), "account:{ACCT}"),
     (topics.beat("strategy.breakout-mes"), "beat:NAME"),
+    (topics.refused("strategy:breakout-mes"), "refused:NAME"),
     (topics.budget("demo.general"), "budget:{NAME}"),
     (topics.SESSION, "session"),
     (topics.SESSION_STATE, "session:state"),

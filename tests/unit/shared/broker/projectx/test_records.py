@@ -44,6 +44,20 @@ def test_record_limit(frames: list[bytes], fits: bool) -> None:
             splitter.split(frame)
 
 
+def test_the_stream_goes_on_behind_a_large_record_that_ends() -> None:
+    splitter = RecordSplitter(record_bytes_max=10)
+    with pytest.raises(RecordTooLarge) as caught:
+        splitter.split(b"one\x1e" + b"x" * 11 + b"\x1etwo\x1ethr")
+    assert caught.value.others == [b"one", b"two"]
+    assert splitter.split(b"ee\x1e") == [b"three"]
+
+
+def test_nobody_knows_where_a_record_without_end_ends() -> None:
+    with pytest.raises(RecordTooLarge) as caught:
+        RecordSplitter(record_bytes_max=10).split(b"x" * 11)
+    assert caught.value.others is None
+
+
 def test_excerpt_of_a_huge_record_is_bounded() -> None:
     with pytest.raises(RecordTooLarge) as caught:
         RecordSplitter(record_bytes_max=10_000).split(b"x" * 20_000)
