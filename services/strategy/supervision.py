@@ -201,7 +201,8 @@ def _place(event: Placed, state: State) -> list[Command]:
     share = -(-len(seats) // len(live))
     count = dict.fromkeys(live, 0)
     for seat in seats.values():
-        holder = state.host if seat.ours else seat.holder
+        # A lease under our name that is not ours is our predecessor's, killed before it gave it back.
+        holder = state.host if seat.ours else "" if seat.holder == state.host else seat.holder
         if holder in count:
             count[holder] += 1
     free = [s for s in seats.values() if not s.ours and (s.holder not in live or s.holder == state.host)]

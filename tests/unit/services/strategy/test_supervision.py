@@ -61,6 +61,16 @@ def test_life_of_an_instance() -> None:
     assert decide(Exited("a", 40, 0, ""), state) == [Release("a", 7)]
 
 
+def test_a_host_takes_back_what_it_held_before_it_was_killed() -> None:
+    """Under the same name: a lone host counted its own earlier leases as its share, and took none."""
+    state = state_of("h1", ["a", "b"], RULES)
+    commands = decide(Placed(0, {"a": "h1", "b": "h1"}, frozenset({"h1"})), state)
+    assert sorted(commands) == [Acquire("a"), Acquire("b")]
+
+    shared = state_of("h1", ["a", "b"], RULES)
+    assert decide(Placed(0, {"a": "h1", "b": "h2"}, frozenset({"h1", "h2"})), shared) == [Acquire("a")]
+
+
 @pytest.mark.parametrize(
     ("looks", "killed"),
     [
