@@ -264,7 +264,7 @@ def test_a_frozen_process_becomes_unhealthy_and_recovers(stack: Compose) -> None
     try:
         until(
             lambda: stack.health(container) == "unhealthy",
-            within_s=UNHEALTHY_WITHIN_S + 2,
+            within_s=UNHEALTHY_WITHIN_S,
             what="feed unhealthy",
         )
         log.info("unhealthy after %.1f s", time.monotonic() - frozen_at)
