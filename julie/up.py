@@ -17,10 +17,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from julie.installation import Installation, SettingsRefused, check_settings, remember_active
 from julie.processes import PROCESSES, Process
+from julie.programs import last_words, stopped_programs
 from julie.status import read_beats
 from julie.tail import follow_orders
 from services.strategy.config import StrategySection
@@ -28,12 +30,18 @@ from shared.bus.bus import RedisBus
 from shared.bus.port import BusAway, BusRefused
 from shared.domain.control import Beat
 from shared.runtime.config import JulieSection, run_dir
+from shared.runtime.service import EXIT_SETTINGS
 from shared.wire import topics
 
 HOME = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_S = 60.0
 REPLAY_SPEED = 60.0
 STOP_TIMEOUT_S = 40.0
+LOOK_INTERVAL_S = 1.0
+"""Between two questions to supervisor, who has stopped."""
+
+FRESH_NS = 3_000_000_000
+SAID_CHARS_MAX = 400
 
 
 def replay_variables(base: Installation, file: Path, speed: float, symbol: str) -> dict[str, str]:
@@ -175,30 +183,69 @@ def ready_line(name: str, took_s: float, promise: str) -> Table:
 
 async def announce(
     installation: Installation, supervised: Supervised, console: Console, *, simulator: bool
-) -> bool:
-    """Print one line per process as it becomes ready; return False if one did not in time."""
+) -> int:
+    """Print one line per process as it becomes ready, and why one does not. Returns the exit code."""
     sections = installation.all_sections()
     waiting = {p.name: p for p in PROCESSES if simulator or not p.optional}
     bus = installation.bus()
     started = time.monotonic()
+    looked = started
+    said: dict[str, str] = {}
+    code = 0
     try:
         while waiting and time.monotonic() - started < READY_TIMEOUT_S:
             if supervised.poll() is not None:
                 console.print(f"[red]supervisor stopped[/red]; see {supervised.log_dir}/supervisord.log")
-                return False
+                return 1
             for beat in await _beats(bus):
                 name = beat.process.partition("@")[0]
-                fresh = time.time_ns() - beat.ts_ns < 3_000_000_000
-                if name in waiting and beat.ready and fresh:
+                if name not in waiting or time.time_ns() - beat.ts_ns > FRESH_NS:
+                    continue
+                said[name] = _what_it_waits_for(beat)
+                if beat.ready:
                     process = waiting.pop(name)
                     took_s = time.monotonic() - started
                     console.print(ready_line(name, took_s, promise_of(process, sections)))
+            if time.monotonic() - looked >= LOOK_INTERVAL_S:
+                looked = time.monotonic()
+                code = await _tell_stopped(supervised, waiting, console) or code
+            if said.get("heartbeat", "").startswith("session: refused"):
+                break  # a person has to act: nobody else will be ready before
             await asyncio.sleep(0.1)
     finally:
         await bus.close()
     for name in waiting:
-        console.print(f"[red]not ready[/red]  {name}: see {supervised.log_dir}/{name}.log, or `julie doctor`")
-    return not waiting
+        words = said.get(name) or last_words(supervised.log_dir / f"{name}.log")
+        why = f" {escape(words)};" if words else ""
+        console.print(
+            f"[red]not ready[/red]  {name}:{why} see {supervised.log_dir}/{name}.log, or `julie doctor`",
+            soft_wrap=True,
+        )
+    return code or (1 if waiting else 0)
+
+
+def _what_it_waits_for(beat: Beat) -> str:
+    """Return what a process that is not ready says of itself."""
+    return "; ".join(f"{name}: {text}" for name, text in beat.detail.items())[:SAID_CHARS_MAX]
+
+
+async def _tell_stopped(supervised: Supervised, waiting: dict[str, Process], console: Console) -> int:
+    """Name processes that have ended for good, with their last words; the others go on. Returns a code."""
+    code = 0
+    for one in await asyncio.to_thread(stopped_programs, supervised.run_dir, supervised.log_dir):
+        if waiting.pop(one.name, None) is None:
+            continue
+        code = code or one.code or 1
+        what = (
+            "its settings cannot be used" if one.code == EXIT_SETTINGS else f"it ended with code {one.code}"
+        )
+        console.print(
+            f"[red]stopped[/red]  {one.name}: {what}; correct it, then `julie down` and `julie up`\n"
+            f"{escape(one.said)}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    return code
 
 
 async def _beats(bus: RedisBus) -> list[Beat]:
@@ -233,11 +280,11 @@ def up(*, replay: Path | None, speed: float | None, symbol: str, detach: bool, c
         # A closed terminal ends it like Ctrl-C: nobody trades unseen.
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        good = asyncio.run(announce(installation, supervised, console, simulator=simulator))
+        code = asyncio.run(announce(installation, supervised, console, simulator=simulator))
         where_next(installation, supervised, console)
         stay = detach
         if stay:
-            return 0 if good else 1
+            return code
         asyncio.run(follow_orders(installation, console, until=lambda: supervised.poll() is not None))
     except KeyboardInterrupt:
         console.print("stopping ...")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from services.simulator.config import SimulatorConfig
+from services.simulator.contracts import PRODUCTS
 from services.simulator.market_replay import BadRecording
 from services.simulator.shell import CannotListen, Simulator, serving
 from shared.runtime.clock import SystemClock
@@ -24,16 +25,25 @@ def _resolved(config: SimulatorConfig, julie: JulieSection) -> tuple[SimulatorCo
     """Fill in what defaults to the common settings."""
     database = config.database or julie.data_dir / "simulator.sqlite"
     speed = julie.market_speed if config.speed is None else config.speed
-    update = {"symbols": config.symbols or julie.symbols, "speed": speed}
+    # What Julie is told to trade may be a symbol that no venue has: this one simply does not list it.
+    listed = tuple(symbol for symbol in julie.symbols if symbol in PRODUCTS)
+    update = {"symbols": config.symbols or listed, "speed": speed}
     return config.model_copy(update=update), database
 
 
 async def run(context: Context[SimulatorConfig]) -> None:
-    """Serve until cancelled, beating on the bus."""
+    """Serve until cancelled, beating on the bus.
+
+    Raises:
+        SettingsRefused: If the recording to replay cannot be read: starting again would not help.
+    """
     config, database = _resolved(context.config, context.julie)
-    async with serving(config, database=database, clock=context.clock, log=context.log) as simulator:
-        _report(context, simulator)
-        await simulator.run()
+    try:
+        async with serving(config, database=database, clock=context.clock, log=context.log) as simulator:
+            _report(context, simulator)
+            await simulator.run()
+    except BadRecording as error:
+        raise SettingsRefused("simulator", [f"simulator.replay_file: {error}"]) from error
 
 
 def _report(context: Context[SimulatorConfig], simulator: Simulator) -> None:

@@ -99,7 +99,7 @@ def serve(service: str, section: type[ConfigT], run: Run[ConfigT], *, process: s
         )  # fmt: skip
         await supervise(context, run)
 
-    sys.exit(_run_loop(main, log))
+    sys.exit(_run_loop(name, main, log))
 
 
 async def supervise(context: Context[ConfigT], run: Run[ConfigT]) -> None:
@@ -143,7 +143,7 @@ async def wait_for_bus(bus: Bus, clock: Clock, log: Log) -> None:
             return
 
 
-def _run_loop(main: Callable[[], Awaitable[None]], log: Log) -> int:
+def _run_loop(process: str, main: Callable[[], Awaitable[None]], log: Log) -> int:
     try:
         import uvloop
 
@@ -155,6 +155,9 @@ def _run_loop(main: Callable[[], Awaitable[None]], log: Log) -> int:
             runner.run(_await(main))
     except KeyboardInterrupt:
         return 0
+    except SettingsRefused as refused:
+        print(f"{process}: {refused}", file=sys.stderr)  # noqa: T201  as those found before there are logs
+        return EXIT_SETTINGS
     except Exception:
         log.exception("failed")
         return 1
