@@ -29,8 +29,20 @@ TRADED_WITHIN_S = 90.0
 """Nine hundred simulated seconds at the speed of the example settings."""
 
 BACK_WITHIN_S = 40.0
+QUARANTINE_S = "5"
+"""The default is 120 s: long for a test, in which no order can land late."""
+
 LOOK_EVERY_S = 0.3
 FRESH_S = 1.5
+FATES = frozenset(
+    {
+        *("new", "absent", "expired"),
+        *("trading_reducing", "heartbeat_silent", "session_inactive", "not_in_sync"),
+        *("reference_stale", "reference_missing", "reference_not_live"),
+    }
+)
+"""What may become of an order that meets a kill: it works, it never came to be, or it was denied for it."""
+
 SYMBOLS = ("MES", "MNQ")
 INSTANCES = ("breakout-mes", "breakout-mnq")
 SERVICES = ("simulator", "heartbeat", "feed", "broker_sync", "execution", "recorder", "strategy")
@@ -90,7 +102,7 @@ class Started:
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Started]:
-    with running_stack() as stack:
+    with running_stack(JULIE_EXECUTION__QUARANTINE_S=QUARANTINE_S) as stack:
         yield Started(stack, stack.first_up.stdout)
 
 
@@ -302,7 +314,7 @@ def test_wrong_settings_are_told_all_at_once(started: Started) -> None:
 
 def pid_of(stack: Stack, program: str) -> int:
     """Return the pid of the process that supervisor started; 0 while there is none."""
-    words = "--unixsocket" if program == "redis" else f"-m services.{program} "
+    words = "redis.sock" if program == "redis" else f"-m services.{program} "
     return next((pid for pid, command in stack.processes().items() if words in command), 0)
 
 
@@ -324,7 +336,7 @@ def test_a_killed_process_comes_back_and_trading_goes_on(started: Started, victi
         return pid not in (0, before) and bool(found) and beats.get(victim, pid) == pid
 
     started.wait(back, what=f"{victim} back, and trading active")
-    assert started.orders.outcome(name)
+    assert started.orders.outcome(name) in FATES
 
 
 def test_after_all_that_no_entry_is_missing_or_double(started: Started) -> None:

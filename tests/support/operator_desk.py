@@ -95,17 +95,17 @@ class Orders:
         return [(kind, row) for kind, row in rows if row.get("client_order_id") == client_order_id]
 
     def outcome(self, client_order_id: str) -> str:
-        """Wait for the fate of an order: the code of its denial, or its first status beyond the sending."""
+        """Wait until it is known what became of an order: the code of its denial, or its status."""
 
         async def told() -> str:
             for kind, row in await self._answers(client_order_id):
                 if kind == "order_denied":
                     return str(row["code"])
-                if kind == "order_updated" and row["status"] != "pending_new":
+                if kind == "order_updated" and row["status"] not in ("pending_new", "unknown"):
                     return str(row["status"])
             return ""
 
-        found = asyncio.run(eventually(told, within_s=15, what=f"an answer on {client_order_id}", poll_s=0.1))
+        found = asyncio.run(eventually(told, within_s=40, what=f"an answer on {client_order_id}", poll_s=0.1))
         return str(found)
 
 

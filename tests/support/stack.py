@@ -90,10 +90,11 @@ class Stack:
         found = {}
         for folder in Path("/proc").iterdir():
             try:
-                if mark in (folder / "environ").read_bytes() + b"\0":
-                    command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    if command:  # empty: it has ended, and its parent has not looked yet
-                        found[int(folder.name)] = command
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                ours = mark in (folder / "environ").read_bytes() + b"\0"
+                # The server writes its title over its environment.
+                if command and (ours or str(self.folder) in command):  # empty: has ended, not yet reaped
+                    found[int(folder.name)] = command
             except (OSError, ValueError):
                 continue
         return found
