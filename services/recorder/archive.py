@@ -36,6 +36,8 @@ SCHEMA = pl.Schema(
     {"ts_ms": pl.Int64, "seq": pl.Int64, "id": pl.String, "kind": pl.String, "payload": pl.Binary}
 )
 
+INT_MAX = 2**63 - 1
+
 
 class ArchiveLocked(RuntimeError):
     """Another recorder writes into this archive."""
@@ -145,18 +147,18 @@ class DiskArchive:
 
 def frame_of(rows: Rows) -> pl.DataFrame:
     """Return entries as the frame that is written."""
+    # Ids that somebody gave by hand may exceed the columns; the column `id` has them as they are.
     kinds = {kind: kind.decode("utf-8", "backslashreplace") for kind in set(rows.kinds)}
-    frame = pl.DataFrame(
+    return pl.DataFrame(
         {
-            "ts_ms": [entry_id[0] for entry_id in rows.ids],
-            "seq": [entry_id[1] for entry_id in rows.ids],
+            "ts_ms": [min(entry_id[0], INT_MAX) for entry_id in rows.ids],
+            "seq": [min(entry_id[1], INT_MAX) for entry_id in rows.ids],
+            "id": [shown(entry_id) for entry_id in rows.ids],
             "kind": [kinds[kind] for kind in rows.kinds],
             "payload": rows.payloads,
         },
-        schema={"ts_ms": pl.Int64, "seq": pl.Int64, "kind": pl.String, "payload": pl.Binary},
+        schema=SCHEMA,
     )
-    entry_id = pl.concat_str(pl.col("ts_ms"), pl.lit("-"), pl.col("seq")).alias("id")
-    return frame.with_columns(entry_id).select(SCHEMA.names())
 
 
 def read_archive(data_dir: Path, stream: str, *, first_ms: int = 0, last_ms: int = 2**53) -> pl.DataFrame:

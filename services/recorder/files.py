@@ -21,7 +21,10 @@ import msgspec
 EntryId = tuple[int, int]
 """(receive time in ms, sequence number): compares as Redis compares ids."""
 
-_NAME = re.compile(r"(\d{1,16})-(\d{1,20})_(\d{1,16})-(\d{1,20})\.parquet")
+MS_MAX = 253_402_300_799_999
+"""The end of the year 9999. An entry that somebody added by hand may claim to be of later."""
+
+_NAME = re.compile(r"(\d{1,20})-(\d{1,20})_(\d{1,20})-(\d{1,20})\.parquet")
 
 
 class ArchiveFile(msgspec.Struct, frozen=True, kw_only=True, order=False):
@@ -54,8 +57,9 @@ def shown(entry_id: EntryId) -> str:
 
 
 def day_of(entry_id: EntryId) -> str:
-    """Return the UTC date of an entry's receive time."""
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=entry_id[0])).date().isoformat()
+    """Return the UTC date of an entry's receive time; the last there is for one that no clock ever told."""
+    ms = min(entry_id[0], MS_MAX)
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)).date().isoformat()
 
 
 def file_named(name: str, *, bytes_: int) -> ArchiveFile | None:

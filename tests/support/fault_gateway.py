@@ -61,6 +61,7 @@ class FaultGateway:
         assert parts.port is not None
         self._target = (parts.hostname, parts.port)
         self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-gateway", daemon=True)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._hubs = {"market": _Hub(), "user": _Hub()}
@@ -128,7 +129,7 @@ class FaultGateway:
     # the thread
 
     def start(self) -> None:
-        threading.Thread(target=self._loop.run_forever, name="fault-gateway", daemon=True).start()
+        self._thread.start()
         self.open()
 
     def stop(self) -> None:
@@ -142,6 +143,8 @@ class FaultGateway:
 
         self._call(settle())
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(STARTED_WITHIN_S)
+        self._loop.close()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(STARTED_WITHIN_S)
