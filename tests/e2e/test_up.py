@@ -102,7 +102,7 @@ class Started:
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Started]:
-    with running_stack(JULIE_EXECUTION__QUARANTINE_S=QUARANTINE_S) as stack:
+    with running_stack(survives_kills=True, JULIE_EXECUTION__QUARANTINE_S=QUARANTINE_S) as stack:
         yield Started(stack, stack.first_up.stdout)
 
 

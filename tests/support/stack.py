@@ -114,9 +114,18 @@ class Stack:
 
 
 @contextmanager
-def running_stack(*arguments: str, **variables: str) -> Iterator[Stack]:
-    """Start the system with `julie up ARGUMENTS` and stop it afterwards, whatever happens."""
+def running_stack(*arguments: str, survives_kills: bool = False, **variables: str) -> Iterator[Stack]:
+    """Start the system with `julie up ARGUMENTS` and stop it afterwards, whatever happens.
+
+    Args:
+        survives_kills: As in `tests.support.valkey`: a slow disk must not make the bus lose what it has
+            acknowledged when a test kills it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="julie-"))
+    memory = Path("/dev/shm") / folder.name
+    if survives_kills and memory.parent.is_dir():
+        memory.mkdir()
+        (folder / "redis").symlink_to(memory)
     stack = Stack(folder, variables)
     try:
         stack.first_up = stack.up(*arguments)
@@ -124,3 +133,4 @@ def running_stack(*arguments: str, **variables: str) -> Iterator[Stack]:
     finally:
         stack.down()
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(memory, ignore_errors=True)
