@@ -208,9 +208,15 @@ def _show_detail(process: dict[str, Any], console: Console) -> None:
 def _show_account(account: dict[str, Any], console: Console) -> None:
     for name, value in account.items():
         for line in value if isinstance(value, list) else [value]:
-            shown = " ".join(f"{k}={v}" for k, v in line.items()) if isinstance(line, dict) else str(line)
+            shown = _words(line) if isinstance(line, dict) else str(line)
             if shown:
                 console.print(f"[dim]{name:<22}[/dim] {escape(shown)}", highlight=False, soft_wrap=True)
+
+
+def _words(fields: dict[str, Any]) -> str:
+    """Return what a person reads of it: no message type, no time in nanoseconds, nothing that is not there."""
+    quiet = {k: v for k, v in fields.items() if k != "type" and not k.endswith("_ns") and v not in (None, "")}
+    return " ".join(f"{k}={v}" for k, v in quiet.items())
 
 
 def _progress(process: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from julie.installation import Installation
 from shared.bus.port import BusAway, BusRefused, Entry
 from shared.domain.execution import OrderDenied, OrderFilled, OrderUpdated, TradingStateChanged
+from shared.domain.order import OrderStatus
 from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode
 
@@ -124,6 +125,8 @@ def _in_words(entry: Entry) -> str | None:
             )
         case OrderDenied():
             return f"{at} [yellow]denied[/yellow]   {message.strategy_id}: {message.symbol} {message.code}"
+        case OrderUpdated(status=OrderStatus.FILLED):
+            return None  # its fills have been told
         case OrderUpdated(role="entry") | OrderUpdated(role="exit"):
             return (
                 f"{at} {message.status:<8} {message.strategy_id}: {message.side} {message.order_qty} "
