@@ -67,7 +67,7 @@ class RedisBus:
 
     async def open(self, stream: str, *, entries_max: int = 0, pending_max: int = 65_536) -> OneStreamWriter:
         self._pipe.start()
-        epoch, seq, _ms = await self._fcall("julie_open", [topics.head(stream)], [])
+        epoch, seq = await self._fcall("julie_open", [topics.head(stream)], [])
         return OneStreamWriter(self._pipe, stream, epoch, seq, entries_max, pending_max)
 
     def reader(self) -> RedisStreamReader:
@@ -93,7 +93,18 @@ class RedisBus:
 
     async def hash_get(self, key: str) -> dict[str, bytes]:
         found = await self._do(cast("Awaitable[dict[bytes, bytes]]", self._reads.hgetall(key)))
-        return {name.decode(): value for name, value in found.items()}
+        # Anybody can write a field: a name that is no text must not stop its reader.
+        return {name.decode("utf-8", "replace"): value for name, value in found.items()}
+
+    async def hash_drop(self, key: str, fields: Sequence[str]) -> None:
+        await self._do(self._once.hdel(key, *fields))
+
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        pipe = self._reads.pipeline(transaction=False)
+        for stream in streams:
+            pipe.hget(topics.head(stream), "seq")
+        found = await self._do(pipe.execute())
+        return {stream: int(seq or 0) for stream, seq in zip(streams, found, strict=True)}
 
     async def last(self, stream: str, count: int = 1) -> list[Entry]:
         rows = await self._do(self._reads.execute_command("XREVRANGE", stream, "+", "-", "COUNT", count))

@@ -5,14 +5,17 @@
 -- fail once the first write is done.
 --
 -- Stream ids are <ms>-<seq>: ms never falls, seq rises by one. The head of a stream (a hash in the same slot)
--- keeps epoch, seq and ms. An append that was repeated because its reply was lost finds seq already there
--- and adds only what is new. A writer with an older epoch is FENCED and can change nothing.
+-- keeps epoch and seq. An append that was repeated because its reply was lost finds seq already there and
+-- adds only what is new. A writer with an older epoch is FENCED and can change nothing.
+--
+-- Each redis.call and each number printed costs more than the entry itself, so the usual append (same epoch, next
+-- seq) makes three calls and prints no number that it was given as text.
 
-local VERSION = '3'
+local VERSION = '4'
 
 local function head_of(key)
-  local h = redis.call('HMGET', key, 'epoch', 'seq', 'ms')
-  return tonumber(h[1] or '0') or 0, tonumber(h[2] or '0') or 0, tonumber(h[3] or '0') or 0
+  local h = redis.call('HMGET', key, 'epoch', 'seq')
+  return tonumber(h[1] or '0') or 0, tonumber(h[2] or '0') or 0
 end
 
 local function refused(epoch, head_epoch, first_seq, head_seq)
@@ -45,53 +48,66 @@ local function ms_behind(stream, seq, ms, why)
   return math.max(ms, top_ms)
 end
 
--- Appends args[from .. from + 2n - 1] (kind, value, kind, value ...) and moves the head. Checked by the caller.
-local function add(stream, head, epoch, head_seq, head_ms, first_seq, ms, args, from, n)
-  if ms < head_ms then ms = head_ms end
-  -- Lua prints whole numbers below 1e14 exactly, and concatenation is cheaper than string.format.
+-- Appends args[from .. from + 2n - 1] (kind, value, kind, value ...), n > 0. Checked by the caller.
+local function add(stream, first_seq, ms, args, from, n)
   local prefix, call = ms .. '-', redis.call
-  local skip = head_seq + 1 - first_seq
-  if skip < 0 then skip = 0 end
-  local at = from + 2 * skip
-  local next_seq, last = first_seq + skip, first_seq + n - 1
-  if next_seq <= last then
-    local first = redis.pcall('XADD', stream, prefix .. next_seq, args[at], args[at + 1])
-    if type(first) == 'table' and first.err then
-      ms = ms_behind(stream, next_seq, ms, first.err)
-      prefix = string.format('%d', ms) .. '-'
-      call('XADD', stream, prefix .. next_seq, args[at], args[at + 1])
-    end
-    at = at + 2
+  local first = redis.pcall('XADD', stream, prefix .. first_seq, args[from], args[from + 1])
+  if type(first) == 'table' and first.err then
+    prefix = string.format('%d', ms_behind(stream, tonumber(first_seq), tonumber(ms), first.err)) .. '-'
+    call('XADD', stream, prefix .. first_seq, args[from], args[from + 1])
   end
-  for seq = next_seq + 1, last do
-    call('XADD', stream, prefix .. seq, args[at], args[at + 1])
-    at = at + 2
+  for i = 1, n - 1 do
+    call('XADD', stream, prefix .. (first_seq + i), args[from + 2 * i], args[from + 2 * i + 1])
   end
-  if last > head_seq then
-    redis.call('HSET', head, 'epoch', string.format('%d', epoch), 'seq', string.format('%d', last), 'ms', string.format('%d', ms))
-    return last
-  end
-  return head_seq
 end
 
--- julie_open(head) -> {epoch, seq, ms}: take the right to write; every earlier writer is fenced from now on.
+-- Appends what the stream does not have yet and moves the head; returns the newest seq. Checked by the caller.
+local function add_new(stream, head, epoch, head_seq, first_seq, ms, args, from, n)
+  local last, skip = first_seq + n - 1, math.max(0, head_seq + 1 - first_seq)
+  if last <= head_seq then return head_seq end
+  add(stream, first_seq + skip, ms, args, from + 2 * skip, n - skip)
+  redis.call('HSET', head, 'epoch', string.format('%d', epoch), 'seq', string.format('%d', last))
+  return last
+end
+
+-- julie_open(head) -> {epoch, seq}: take the right to write; every earlier writer is fenced from now on.
 redis.register_function('julie_open', function(keys, args)
-  local epoch, seq, ms = head_of(keys[1])
+  local epoch, seq = head_of(keys[1])
   epoch = epoch + 1
-  redis.call('HSET', keys[1], 'epoch', string.format('%d', epoch), 'seq', string.format('%d', seq), 'ms', string.format('%d', ms))
-  return {epoch, seq, ms}
+  redis.call('HSET', keys[1], 'epoch', string.format('%d', epoch), 'seq', string.format('%d', seq))
+  return {epoch, seq}
 end)
+
+-- How often the cap is looked at, in entries.
+local CAP_EVERY = 256
 
 -- julie_append(stream, head; epoch, first_seq, ms, entries_max, kind, value, ...) -> {seq, trimmed}
 -- entries_max 0: no cap.
 redis.register_function('julie_append', function(keys, args)
-  local epoch, first_seq, ms, cap = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
-  local head_epoch, head_seq, head_ms = head_of(keys[2])
-  local why = refused(epoch, head_epoch, first_seq, head_seq)
-  if why then return redis.error_reply(why) end
-  local seq = add(keys[1], keys[2], epoch, head_seq, head_ms, first_seq, ms, args, 5, (#args - 4) / 2)
+  local n, first_seq = (#args - 4) / 2, tonumber(args[2])
+  local h = redis.call('HMGET', keys[2], 'epoch', 'seq')
+  local seq
+  if h[1] == args[1] and tonumber(h[2]) == first_seq - 1 then
+    if n == 1 then
+      add(keys[1], args[2], args[3], args, 5, 1)
+      redis.call('HSET', keys[2], 'seq', args[2])
+      seq = first_seq
+    else
+      add(keys[1], first_seq, args[3], args, 5, n)
+      seq = first_seq + n - 1
+      redis.call('HSET', keys[2], 'seq', string.format('%d', seq))
+    end
+  else
+    local epoch = tonumber(args[1])
+    local head_epoch, head_seq = tonumber(h[1] or '0') or 0, tonumber(h[2] or '0') or 0
+    local why = refused(epoch, head_epoch, first_seq, head_seq)
+    if why then return redis.error_reply(why) end
+    seq = add_new(keys[1], keys[2], epoch, head_seq, first_seq, args[3], args, 5, n)
+  end
   local trimmed = 0
-  if cap > 0 then trimmed = redis.call('XTRIM', keys[1], 'MAXLEN', '~', cap) end
+  if args[4] ~= '0' and seq % CAP_EVERY < n then
+    trimmed = redis.call('XTRIM', keys[1], 'MAXLEN', '~', args[4])
+  end
   return {seq, trimmed}
 end)
 
@@ -107,15 +123,15 @@ redis.register_function('julie_step', function(keys, args)
   local plan = {}
   local at = 3
   for k = 3, #keys, 2 do
-    local first_seq, ms, n = tonumber(args[at]), tonumber(args[at + 1]), tonumber(args[at + 2])
-    local head_epoch, head_seq, head_ms = head_of(keys[k + 1])
+    local first_seq, n = tonumber(args[at]), tonumber(args[at + 2])
+    local head_epoch, head_seq = head_of(keys[k + 1])
     local why = refused(epoch, head_epoch, first_seq, head_seq)
     if why then return redis.error_reply(why) end
-    plan[#plan + 1] = {keys[k], keys[k + 1], head_seq, head_ms, first_seq, ms, at + 3, n}
+    plan[#plan + 1] = {keys[k], keys[k + 1], head_seq, first_seq, args[at + 1], at + 3, n}
     at = at + 3 + 2 * n
   end
   for _, p in ipairs(plan) do
-    if p[8] > 0 then add(p[1], p[2], epoch, p[3], p[4], p[5], p[6], args, p[7], p[8]) end
+    if p[7] > 0 then add_new(p[1], p[2], epoch, p[3], p[4], p[5], args, p[6], p[7]) end
   end
   redis.call('SET', keys[2], args[2])
   return redis.status_reply('OK')
