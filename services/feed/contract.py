@@ -159,6 +159,9 @@ def _leave(market: Market, now_ns: int, messages: list[MarketMessage]) -> None:
         if bar is not None:
             messages.append(bar)
         folder.has_hole_before(NEVER_NS)
+    market.recent.forget()
+    for wish in market.wishes.values():
+        wish.older = None
     forget_quote(market)
     market.traded_px = None
     market.lo_px, market.hi_px, market.band_px, market.jump_since_mono_ns = 0.0, FOREVER, 0.0, 0

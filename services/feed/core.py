@@ -2,15 +2,15 @@
 
 Market data in the order of the wire is the one path that must be fast (`stream.py`). Beside it stand four
 slow ones, each in a file that says why it exists: which contract a symbol means (`contract.py`), the order of
-bars and their history (`history.py`), how far a symbol can be trusted (`staleness.py`), and what time it is
-in the market (`market_time.py`).
+bars and their history (`history.py`; `wanted.py` for intervals asked for meanwhile), how far a symbol can be
+trusted (`staleness.py`), and what time it is in the market (`market_time.py`).
 """
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from services.feed import contract, history, staleness, stream
+from services.feed import contract, history, staleness, stream, wanted
 from services.feed.alarm import alarm
 from services.feed.events import (
     Append,
@@ -21,6 +21,7 @@ from services.feed.events import (
     Drained,
     Event,
     InputRefused,
+    IntervalWanted,
     LinkChanged,
     MarketBatch,
     PublishState,
@@ -45,6 +46,8 @@ def decide(event: Event, state: State) -> list[Command]:
             return _link(event, state)
         case Resumed():
             return _resume(event, state)
+        case IntervalWanted():
+            return wanted.wanted(event, state)
         case ContractsFound():
             return _found(event, state)
         case ContractDoubted():
@@ -106,6 +109,7 @@ def _tick(event: Tick, state: State) -> list[Command]:
         if market.backfill_wanted and state.link_up_mono_ns and market.instrument and market_ns is not None:
             history.want_since_last(market, state, market_ns)
         commands += history.tick(market, state, market_ns, now_ns, mono_ns, messages)
+        commands += wanted.tick(market, state, market_ns, mono_ns, messages)
         commands += staleness.watch(market, state, now_ns, mono_ns)
         staleness.change_of(market, state, now_ns, mono_ns, messages)
         _append(market, messages, commands)
@@ -151,6 +155,7 @@ def _resume(event: Resumed, state: State) -> list[Command]:
     market = state.markets[event.symbol]
     market.last_event_ns = event.last_event_ns or 0
     market.minutes_out_ns = event.bars_out_ns.get(60, -1)
+    market.bars_out_ns, market.read_from_ns = event.bars_out_ns, event.read_from_ns
     for folder in market.folders:
         folder.published_ns = event.bars_out_ns.get(folder.interval_s, -1)
     return []
@@ -167,6 +172,9 @@ def _fetched(event: BarsFetched, state: State) -> list[Command]:
     market = state.markets[event.symbol]
     if event.purpose is Purpose.PROBE:
         return staleness.probed(event, market, state)
+    if event.purpose is Purpose.FOLD:
+        wanted.fetched(event, market)
+        return []
     messages: list[MarketMessage] = []
     history.fetched(event, market, state, messages)
     commands: list[Command] = []
@@ -181,6 +189,8 @@ def _failed(event: QueryFailed, state: State) -> list[Command]:
             return contract.failed(event, market, state)
         case Purpose.PROBE:
             return staleness.probe_failed(event, market, state)
+        case Purpose.FOLD:
+            return wanted.failed(event, market, state)
         case _:
             history.failed(event, market, state)
             return [*alarm(state, "history_failed", market.symbol, event.reason, event.mono_ns, grave=False)]

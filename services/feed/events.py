@@ -47,17 +47,28 @@ class Resumed(_At, frozen=True, kw_only=True):
     Attributes:
         bars_out_ns: Interval -> opening time of its last published bar.
         last_event_ns: Event time of the newest market event; None for an empty stream.
+        read_from_ns: Event time of the oldest entry that was looked at: of bars that were over before it,
+            nobody knows whether they are out. None when the whole stream was looked at.
     """
 
     symbol: str
     bars_out_ns: dict[int, int]
     last_event_ns: int | None
+    read_from_ns: int | None = None
 
 
 class LinkChanged(_At, frozen=True, kw_only=True):
     up: bool
     reason: str
     planned: bool = False
+
+
+class IntervalWanted(_At, frozen=True, kw_only=True):
+    """A strategy instance asks for bars of this length. Attributes: who: its name, for people."""
+
+    who: str
+    interval_s: int
+    symbols: Sequence[str]
 
 
 class ContractsFound(_At, frozen=True, kw_only=True):
@@ -78,6 +89,7 @@ class Purpose(StrEnum):
     RESOLVE = "resolve"
     BACKFILL = "backfill"
     PROBE = "probe"
+    FOLD = "fold"  # minutes from before this feed's start, for an interval that was asked for since
 
 
 class BarsFetched(_At, frozen=True, kw_only=True):
@@ -125,6 +137,7 @@ Event = (
     MarketBatch
     | Tick
     | Resumed
+    | IntervalWanted
     | LinkChanged
     | ContractsFound
     | ContractDoubted

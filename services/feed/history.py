@@ -52,8 +52,7 @@ def want_since_last(market: Market, state: State, market_ns: int) -> None:
     if market.backfill_wanted:
         from_ns = _first_wanted_ns(market, state, until_ns)
         market.backfill_wanted = False
-        for folder in market.folders:
-            folder.starts_whole_at(from_ns)
+        _starts_whole_at(market, from_ns)
     else:
         from_ns = market.minutes_out_ns + MINUTE_NS
     from_ns = max(from_ns, until_ns - WINDOW_MAX_NS)
@@ -61,14 +60,23 @@ def want_since_last(market: Market, state: State, market_ns: int) -> None:
         want(market, from_ns, until_ns)
 
 
+def span_from_ns(market: Market, state: State, until_ns: int) -> int:
+    """Return from where history is asked for by whoever knows nothing yet."""
+    span_s = state.settings.backfill_bars * 60
+    if state.settings.always_open:
+        return until_ns - span_s * NS_PER_S
+    return back_by_open_time(market.symbol, until_ns, span_s)
+
+
+def _starts_whole_at(market: Market, ts_ns: int) -> None:
+    market.recent.starts_whole_at(ts_ns)
+    for folder in market.folders:
+        folder.starts_whole_at(ts_ns)
+
+
 def _first_wanted_ns(market: Market, state: State, until_ns: int) -> int:
-    settings = state.settings
     if market.minutes_out_ns < 0:
-        span_s = settings.backfill_bars * 60
-        if settings.always_open:
-            from_ns = until_ns - span_s * NS_PER_S
-        else:
-            from_ns = back_by_open_time(market.symbol, until_ns, span_s)
+        from_ns = span_from_ns(market, state, until_ns)
     else:
         from_ns = market.minutes_out_ns + MINUTE_NS
     # A larger bar in progress is folded again from its first minute; minutes that are out stay out.
@@ -82,8 +90,7 @@ def resume(market: Market, state: State, ts_event_ns: int) -> None:
     first_ns = since_ns if market.cover_from_ns is None else min(since_ns, market.cover_from_ns)
     if market.backfill_wanted:
         want_since_last(market, state, since_ns)
-    for folder in market.folders:
-        folder.starts_whole_at(since_ns)
+    _starts_whole_at(market, since_ns)
     opened_ns = max(minute_open_ns(first_ns), market.minutes_out_ns + MINUTE_NS)
     until_ns = minute_open_ns(since_ns - 1) + MINUTE_NS
     if opened_ns < until_ns and since_ns % MINUTE_NS:
@@ -195,6 +202,7 @@ def failed(event: QueryFailed, market: Market, state: State) -> None:
 def give_up(market: Market, messages: list[MarketMessage]) -> None:
     """Stop waiting: publish what there is, and know that larger bars have a hole."""
     since_ns = market.builder.seen_since_ns
+    market.recent.has_hole_before(since_ns)
     for folder in market.folders:
         folder.has_hole_before(since_ns)
     _release(market, messages)
@@ -223,5 +231,8 @@ def _publish(market: Market, minute: Bar, messages: list[MarketMessage]) -> None
     if minute.ts_open_ns > market.minutes_out_ns:
         market.minutes_out_ns = minute.ts_open_ns
         messages.append(minute)
+        market.recent.put(minute)
+    else:
+        market.recent.put_missing(minute)
     for folder in market.folders:
         messages.extend(folder.add(minute))

@@ -23,6 +23,7 @@ from services.feed.events import (
     Event,
     FetchBars,
     InputRefused,
+    IntervalWanted,
     LinkChanged,
     MarketBatch,
     PublishState,
@@ -51,13 +52,13 @@ from shared.broker.port import (
 )
 from shared.bus.port import BusAway, BusRefused
 from shared.domain.instrument import Instrument, gateway_root
-from shared.domain.market import Depth, MarketState, Quote, Trade
+from shared.domain.market import BarsWanted, Depth, MarketState, Quote, Trade
 from shared.runtime.broker import market_port
 from shared.runtime.schedule import turns
 from shared.runtime.service import Context
 from shared.runtime.session import SessionWatch
 from shared.wire import topics
-from shared.wire.codec import encode
+from shared.wire.codec import MessageRefused, decode, encode
 
 REFUSED_KEPT = 32
 """Refused frames whose raw bytes are kept for a look; the log has their beginning."""
@@ -97,6 +98,7 @@ class Shell:
                 tasks.create_task(self._watch(), name="watch")
                 tasks.create_task(self._publish_views(), name="views")
                 tasks.create_task(self._guard(), name="guard")
+                tasks.create_task(self._read_wanted(), name="wanted")
         finally:
             for query in self._queries:
                 query.cancel()
@@ -223,6 +225,35 @@ class Shell:
             for outlet in self._outlets.values():
                 await outlet.writer.flush()
             await self._clock.sleep(WATCH_INTERVAL_S)
+
+    async def _read_wanted(self) -> None:
+        """Look which bars strategies ask for; a read that fails changes nothing."""
+        known: dict[str, bytes] = {}
+        async for _ in turns(self._clock, WATCH_INTERVAL_S):
+            try:
+                fields = await self._context.bus.hash_get(topics.BARS_WANTED)
+            except (BusAway, BusRefused):
+                continue
+            for who, value in fields.items():
+                if known.get(who) != value:
+                    self._want(who, value)
+            known = fields
+
+    def _want(self, who: str, value: bytes) -> None:
+        origin = f"{topics.BARS_WANTED} {who}"
+        try:
+            wish = decode(b"bars_wanted", value)
+        except MessageRefused as refused:
+            self._context.log.warning("bars_refused", origin=origin, why=refused.why, raw=value[:200])
+            self._context.refuse(origin, refused.why, value)
+            return
+        assert isinstance(wish, BarsWanted)
+        now_ns, mono_ns = self._clock.now_ns(), self._clock.monotonic_ns()
+        self._apply(
+            IntervalWanted(
+                who=origin, interval_s=wish.interval_s, symbols=wish.symbols, now_ns=now_ns, mono_ns=mono_ns
+            )
+        )
 
     # commands
 
@@ -358,7 +389,8 @@ def _detail(market: Market) -> str:
     counts = f"{market.quotes} quotes, {market.trades} trades, {market.depths} depth"
     late = f", {market.builder.late_trades} late" if market.builder.late_trades else ""
     reason = f" ({market.health_reason[:160]})" if market.health_reason else ""
-    return f"{market.health}{reason}; {contract}; {counts}{late}"
+    intervals = ", ".join(str(length) for length in sorted({60, *(f.interval_s for f in market.folders)}))
+    return f"{market.health}{reason}; {contract}; {counts}{late}; bars of {intervals} s"
 
 
 async def run(context: Context[FeedConfig]) -> None:

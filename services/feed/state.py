@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from services.feed.market_time import MarketTime
+from services.feed.recent import Recent
 from shared.domain.bars import Folder, MinuteBuilder
 from shared.domain.instrument import Instrument
 from shared.domain.market import Bar, FeedHealth
@@ -42,6 +43,24 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
+class Wish:
+    """An interval that was asked for and is not published yet.
+
+    Attributes:
+        asking: History is being asked.
+        older: Its answer: minutes of [older_from_ns, older_until_ns) that are not among our own.
+    """
+
+    interval_s: int
+    asking: bool = False
+    attempts: int = 0
+    ask_at_mono_ns: int = 0
+    older: list[Bar] | None = None
+    older_from_ns: int = 0
+    older_until_ns: int = 0
+
+
+@dataclass(slots=True)
 class Market:
     """One symbol.
 
@@ -53,6 +72,8 @@ class Market:
         gap_open: A `FeedGap` was appended whose end is not known yet.
         lo_px, hi_px, band_px: Prices outside, around the last trade, are a jump.
         minutes_out_ns: Opening time of the last published minute; -1 for none.
+        bars_out_ns, read_from_ns: What the stream held at start; see `Resumed`.
+        wishes: Intervals asked for and not begun yet, by their seconds.
         held: Closed minutes that wait for older ones from history.
         need_from_ns, need_until_ns: Minutes wanted from history; `need_from_ns` None for none.
         cover_from_ns: Market time when the link came up; minutes from there on are live.
@@ -95,6 +116,10 @@ class Market:
 
     bar_due_ns: int = NEVER_NS
     minutes_out_ns: int = -1
+    bars_out_ns: dict[int, int] = field(default_factory=dict)
+    read_from_ns: int | None = None
+    recent: Recent = field(default_factory=Recent)
+    wishes: dict[int, Wish] = field(default_factory=dict)
     held: list[Bar] = field(default_factory=list)
     fetched: dict[int, Bar] = field(default_factory=dict)
     need_from_ns: int | None = None

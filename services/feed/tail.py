@@ -14,7 +14,7 @@ import msgspec
 
 from services.feed.events import Resumed
 from shared.bus.port import Entry
-from shared.domain.bars import NS_PER_S, interval_open_ns
+from shared.domain.bars import last_over_ns
 from shared.domain.market import Bar, Depth, MarketState, Quote, Trade
 from shared.wire.codec import MessageRefused, decode
 
@@ -22,16 +22,18 @@ _TIMED = (b"quote", b"trade", b"depth")
 
 
 class Tail(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: contract_id: of the newest `MarketState`, empty when there is none."""
+    """See `Resumed`."""
 
     bars_out_ns: dict[int, int]
     last_event_ns: int | None
+    read_from_ns: int | None = None
 
     def resumed(self, symbol: str, now_ns: int, mono_ns: int) -> Resumed:
         return Resumed(
             symbol=symbol,
             bars_out_ns=self.bars_out_ns,
             last_event_ns=self.last_event_ns,
+            read_from_ns=self.read_from_ns,
             now_ns=now_ns,
             mono_ns=mono_ns,
         )
@@ -44,6 +46,7 @@ def read_tail(
 
     Args:
         entries: The newest entries of the stream, oldest first.
+        intervals_s: Those to tell of even when no bar of them is among the entries.
         written: Sequence number of the last entry ever written; 0 for a new stream.
         latest: The stored `MarketState`, for a stream whose entries are all archived and gone.
     """
@@ -56,15 +59,16 @@ def read_tail(
         if isinstance(bar, Bar)
     }
     whole = bool(entries) and entries[0].seq == 1
+    read_from_ns = None if whole else first_ns
     bars_out_ns: dict[int, int] = {}
-    for interval_s in intervals_s:
+    for interval_s in sorted({*intervals_s, *(length for length, _ in bars)}):
         found = [ts for length, ts in bars if length == interval_s]
-        if not whole and first_ns is not None:
+        if read_from_ns is not None:
             # The last interval that was over when the oldest entry we know was written.
-            found.append(interval_open_ns(symbol, first_ns, interval_s) - interval_s * NS_PER_S)
+            found.append(last_over_ns(symbol, read_from_ns, interval_s))
         if found:
             bars_out_ns[interval_s] = max(found)
-    return Tail(bars_out_ns=bars_out_ns, last_event_ns=last_ns)
+    return Tail(bars_out_ns=bars_out_ns, last_event_ns=last_ns, read_from_ns=read_from_ns)
 
 
 def _edge_ns(entries: object) -> int | None:

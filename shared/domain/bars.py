@@ -39,6 +39,11 @@ def interval_open_ns(symbol: str, ts_ns: int, interval_s: int) -> int:
     return ts_ns - (ts_ns - opened_ns) % interval_ns
 
 
+def last_over_ns(symbol: str, ts_ns: int, interval_s: int) -> int:
+    """Return the start of the last interval that was over at `ts_ns`."""
+    return interval_open_ns(symbol, ts_ns, interval_s) - interval_s * NS_PER_S
+
+
 @dataclass(slots=True)
 class MinuteBuilder:
     """Builds one minute at a time from trades in stream order.

@@ -189,4 +189,11 @@ class MarketState(msgspec.Struct, frozen=True, kw_only=True, tag="market_state")
     ts_asof_ns: int
 
 
+class BarsWanted(msgspec.Struct, frozen=True, kw_only=True, tag="bars_wanted"):
+    """A strategy instance reads bars of this length: whoever publishes its symbols shall publish them."""
+
+    interval_s: int
+    symbols: list[str]
+
+
 MarketMessage = Quote | Depth | Trade | Bar | FeedGap | FeedState | ContractResolved

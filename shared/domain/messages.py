@@ -5,13 +5,14 @@ from __future__ import annotations
 from shared.domain.control import Beat, Control, SessionMessage
 from shared.domain.execution import OrderMessage
 from shared.domain.journal import JournalMessage
-from shared.domain.market import MarketMessage, MarketState
+from shared.domain.market import BarsWanted, MarketMessage, MarketState
 from shared.domain.order import Intent
 from shared.domain.report import Report
 
 Message = (
     MarketMessage
     | MarketState
+    | BarsWanted
     | Intent
     | OrderMessage
     | Report

@@ -64,6 +64,13 @@ TOPICS = (
         retention="the next replaces it",
     ),
     Topic(
+        key="bars:wanted",
+        kind=Kind.HASH,
+        writer="strategy worker, its field only",
+        readers="feed",
+        retention="a field goes when its instance is configured no more; harmless if left",
+    ),
+    Topic(
         key="intents:{ACCT}:ID",
         kind=Kind.STREAM,
         writer="strategy worker ID",
@@ -209,6 +216,11 @@ def reports(account_id: int) -> str:
     return f"reports:{{{account_id}}}"
 
 
+def bars_wanted_by(account_id: int, strategy_id: str) -> str:
+    """Return an instance's field in `bars:wanted`."""
+    return f"{account_id}:{strategy_id}"
+
+
 def account(account_id: int) -> str:
     return f"account:{{{account_id}}}"
 
@@ -231,6 +243,7 @@ def budget(name: str) -> str:
     return f"budget:{{{name}}}"
 
 
+BARS_WANTED = "bars:wanted"
 SESSION = "session"
 SESSION_STATE = "session:state"
 SESSION_TOKEN = "session:token"

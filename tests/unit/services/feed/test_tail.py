@@ -38,6 +38,7 @@ def test_bars_before_the_oldest_entry_count_as_published() -> None:
     assert tail(found) == Tail(
         bars_out_ns={60: OPEN_NS + 9 * MINUTE_NS, 300: OPEN_NS + 5 * MINUTE_NS},
         last_event_ns=OPEN_NS + 650 * 10**9,
+        read_from_ns=OPEN_NS + 630 * 10**9,
     )
 
 
