@@ -40,6 +40,9 @@ STOP_TIMEOUT_S = 40.0
 LOOK_INTERVAL_S = 1.0
 """Between two questions to supervisor, who has stopped."""
 
+WITHOUT_ONE_S = 10.0
+"""When one has stopped for good, those that can do without it are ready within this."""
+
 FRESH_NS = 3_000_000_000
 SAID_CHARS_MAX = 400
 
@@ -192,8 +195,9 @@ async def announce(
     looked = started
     said: dict[str, str] = {}
     code = 0
+    until = started + READY_TIMEOUT_S
     try:
-        while waiting and time.monotonic() - started < READY_TIMEOUT_S:
+        while waiting and time.monotonic() < until:
             if supervised.poll() is not None:
                 console.print(f"[red]supervisor stopped[/red]; see {supervised.log_dir}/supervisord.log")
                 return 1
@@ -208,8 +212,10 @@ async def announce(
                     console.print(ready_line(name, took_s, promise_of(process, sections)))
             if time.monotonic() - looked >= LOOK_INTERVAL_S:
                 looked = time.monotonic()
-                code = await _tell_stopped(supervised, waiting, console) or code
-            if said.get("heartbeat", "").startswith("session: refused"):
+                if (stopped := await _tell_stopped(supervised, waiting, console)) and not code:
+                    code = stopped
+                    until = min(until, time.monotonic() + WITHOUT_ONE_S)
+            if "session: refused" in said.get("heartbeat", ""):
                 break  # a person has to act: nobody else will be ready before
             await asyncio.sleep(0.1)
     finally:
@@ -226,7 +232,10 @@ async def announce(
 
 def _what_it_waits_for(beat: Beat) -> str:
     """Return what a process that is not ready says of itself."""
-    return "; ".join(f"{name}: {text}" for name, text in beat.detail.items())[:SAID_CHARS_MAX]
+    words = [f"{name}: {text}" for name, text in beat.detail.items()]
+    # Most wait for the session, in the end: heartbeat's word on it comes first.
+    words.sort(key=lambda word: not word.startswith("session"))
+    return "; ".join(words)[:SAID_CHARS_MAX]
 
 
 async def _tell_stopped(supervised: Supervised, waiting: dict[str, Process], console: Console) -> int:

@@ -302,6 +302,7 @@ def _answered(event: Event, state: State) -> None:
 def _refused(event: Refused, state: State) -> None:
     words = f"{event.reason}. {event.remedy}".strip()
     if not event.fatal:
+        state.refusal = ""  # of other credentials
         _failed(event, f"login refused: {words}", 0.0, event.chance, state)
         return
     state.asking, state.failure, state.failures = None, "", 0

@@ -81,6 +81,7 @@ class _Port:
                 endpoint=endpoint.path,
                 reason="the list is null or missing, which is not empty",
                 http_status=200,
+                excerpt=self._gateway.newest_excerpt,
             )
         ts_recv_ns = self._gateway.clock.now_ns()
         return [self._row(endpoint, row, to_ours, ts_recv_ns) for row in rows]

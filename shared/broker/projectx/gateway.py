@@ -54,6 +54,8 @@ class Gateway:
         self.limiter = limiter
         self.clock = clock
         self.token = token
+        self.newest_excerpt = ""
+        """Of the answer that was read last: whoever awaited it runs next, before any other is read."""
 
     async def ask(
         self,
@@ -92,7 +94,7 @@ class Gateway:
             raise NotReachable(endpoint=path, reason=str(error)) from None
         except NoAnswerError as error:
             raise NoAnswer(endpoint=path, reason=str(error)) from None
-        excerpt = _excerpt(reply, [bearer, *secrets])
+        excerpt = self.newest_excerpt = _excerpt(reply, [bearer, *secrets])
         if reply.status == 429:
             retry_after_s = await self._pause(endpoint, reply)
             raise RateLimited(
