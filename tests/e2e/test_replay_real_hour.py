@@ -23,7 +23,7 @@ from tests.support.eventually import eventually
 from tests.support.stack import Stack, running_stack
 from tests.support.streams import Stored, read_stream
 
-SPEED = "120"
+SPEED = "240"
 PLAYED_WITHIN_S = 120.0
 REST_WITHIN_S = 60.0
 TICK = Decimal("0.25")
