@@ -214,7 +214,7 @@ def _show_account(account: dict[str, Any], console: Console) -> None:
 
 
 def _words(fields: dict[str, Any]) -> str:
-    """Return what a person reads of it: no message type, no time in nanoseconds, nothing that is not there."""
+    """Return what a person reads of it: no message type, no nanoseconds, nothing that is not there."""
     quiet = {k: v for k, v in fields.items() if k != "type" and not k.endswith("_ns") and v not in (None, "")}
     return " ".join(f"{k}={v}" for k, v in quiet.items())
 
