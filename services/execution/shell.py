@@ -250,7 +250,7 @@ class Shell:
                 self._apply(HeartbeatHeard(at=self._now()))
 
     async def _discover(self) -> None:
-        """Find new strategy instances; and market states, in case their channel was deaf."""
+        """Find new strategy instances; market states, if their channel was deaf; how far behind we are."""
         pattern = topics.intents(self._account_id, "*")
         while True:
             try:
@@ -260,6 +260,11 @@ class Shell:
                     value = await self._ctx.bus.get(topics.quote(symbol))
                     if value is not None:
                         self._market(value)
+                heads = await self._ctx.bus.heads(sorted(self._followed))
+                self._ctx.beat.lag = {
+                    stream: max(0, head - Position.of(self._cursors.get(stream, "0-0")).seq)
+                    for stream, head in heads.items()
+                }
             except (BusAway, BusRefused) as error:
                 self._ctx.log.debug("discover", why=str(error))
             await self._ctx.clock.sleep(self._ctx.config.discover_s)

@@ -13,10 +13,11 @@ from collections.abc import Callable
 import msgspec
 
 from services.strategy import spec as exits
+from services.strategy.ends import Stopped, StrategyRaised, told
 from services.strategy.loading import InstanceRefused, load
 from services.strategy.progress import ProgressPage
 from services.strategy.spec import WorkerSpec
-from services.strategy.worker import Stopped, StrategyRaised, Worker, told
+from services.strategy.worker import Worker
 from shared.bus.blocking import BlockingBus
 from shared.bus.client import Address
 from shared.bus.port import Fenced, RolledBack

@@ -10,8 +10,10 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Sequence
 
 from services.strategy.spec import Seen
+from shared.wire import topics
 
 SIZE_BYTES = 4_096
 _TEXT_AT = 256
@@ -24,7 +26,16 @@ BUSY, HANDLED, INTENTS, COMMITS, REFUSED, READY, LAST_MS, LAST_SEQ, SUPPRESSED, 
 refused; started; newest id consumed (two words); suppressed actions; Redis away; pieces of work begun;
 milliseconds behind the newest entry, as far as a full read tells."""
 
+SEQS = 12
+"""From here on: the last entry consumed of each stream, in the order of `consumed_streams`; 0 for unknown."""
+
+SEQS_MAX = 16
 _TEXT_LENGTH = 31
+
+
+def consumed_streams(account_id: int, symbols: Sequence[str]) -> list[str]:
+    """Return the streams of an instance that have a word on its page."""
+    return [topics.orders(account_id), *(topics.md(symbol) for symbol in symbols)][:SEQS_MAX]
 
 
 class ProgressPage:
@@ -67,6 +78,7 @@ class ProgressPage:
             away=bool(w[AWAY]),
             turns=w[TURNS],
             behind_ms=w[BEHIND],
+            seqs=tuple(w[SEQS : SEQS + SEQS_MAX]),
             reason=text.decode("utf-8", "replace"),
         )
 

@@ -11,6 +11,7 @@ import dataclasses
 import msgspec
 
 from services.strategy.config import InstanceSection, StrategySection
+from services.strategy.progress import consumed_streams
 from services.strategy.spawn import Spawn, WorkerHandle
 from services.strategy.spec import WORKER_PREFIX, Seen, WorkerSpec
 from services.strategy.supervision import (
@@ -79,6 +80,7 @@ class Shell:
         self._boards: dict[str, BeatBoard] = {}
         self._seen: dict[str, Seen] = {}
         self._hosts: dict[str, tuple[tuple[int, int], int]] = {}
+        self._heads: dict[str, int] = {}
         self._turn = 0
 
     async def run(self) -> None:
@@ -106,6 +108,9 @@ class Shell:
             try:
                 await self._renew()
                 placed = await self._look_around()
+                await self._read_heads()
+                if self._turn == SETTLE_TURNS:
+                    await self._drop_wishes()
             except (BusAway, BusRefused) as error:
                 ctx.log.warning("placement_failed", why=str(error))
                 continue
@@ -271,6 +276,29 @@ class Shell:
                 holders[name] = fields.get("holder", b"").decode("utf-8", "replace")
         return Placed(now_ns, holders, live)
 
+    async def _read_heads(self) -> None:
+        """See how far the streams are that our workers read; each shows its own place."""
+        streams = {stream for name in self._workers for stream in self._streams(name)}
+        self._heads = await self._ctx.bus.heads(sorted(streams)) if streams else {}
+
+    def _streams(self, name: str) -> list[str]:
+        return consumed_streams(self._ctx.julie.account_id, self._instances[name].symbols)
+
+    async def _drop_wishes(self) -> None:
+        """Forget which bars instances asked for that are configured no more and run nowhere.
+
+        Dropping one too many does no harm: every worker says at its start what it wants.
+        """
+        bus, account_id = self._ctx.bus, self._ctx.julie.account_id
+        ours = topics.bars_wanted_by(account_id, "")
+        for field in await bus.hash_get(topics.BARS_WANTED):
+            name = field.removeprefix(ours)
+            if name == field or name in self._instances:
+                continue
+            if not (await bus.hash_get(topics.lease(account_id, name))).get("holder"):
+                self._ctx.log.info("bars_not_wanted_any_more", instance=name)
+                await bus.hash_drop(topics.BARS_WANTED, [field])
+
     # Telling
 
     def _describe(self) -> None:
@@ -309,6 +337,11 @@ class Shell:
             refused=str(seen.refused),
             behind_ms=str(seen.behind_ms),
         )
+        board.lag = {
+            stream: max(0, self._heads[stream] - seq)
+            for stream, seq in zip(self._streams(seat.instance), seen.seqs, strict=False)
+            if seq and stream in self._heads
+        }
         if seen.away:
             board.detail["bus"] = "away"
         else:

@@ -66,3 +66,4 @@ class Seen(NamedTuple):
     turns: int
     behind_ms: int
     reason: str
+    seqs: tuple[int, ...] = ()

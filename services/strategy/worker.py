@@ -8,14 +8,14 @@ host.
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from services.strategy.consumption import Consumption, Step, market_state, seq_of
 from services.strategy.core import StopAsked, decide, start
+from services.strategy.ends import Stopped, StrategyRaised, told
 from services.strategy.loading import InstanceRefused, Loaded
 from services.strategy.progress import (
     AWAY,
@@ -26,21 +26,23 @@ from services.strategy.progress import (
     LAST_MS,
     LAST_SEQ,
     READY,
+    SEQS,
     SUPPRESSED,
     TURNS,
     ProgressPage,
+    consumed_streams,
 )
 from services.strategy.spec import WORKER_PREFIX, WorkerSpec
 from shared.bus.blocking import BlockingBus, Output
-from shared.bus.functions import VERSION
 from shared.bus.port import BusAway, BusRefused, Fenced, Lease, RolledBack
 from shared.domain.journal import EntriesSkipped, MarketAdopted, Started, StrategyFailed, StrategySnapshot
-from shared.domain.market import MarketState
+from shared.domain.market import BarsWanted, MarketState
 from shared.runtime.logs import Log
 from shared.runtime.quarantine import ENTRIES_MAX, refused_input
 from shared.strategy.desk import DeskRules
 from shared.strategy.memory import MemoryRefused
 from shared.wire import topics
+from shared.wire.codec import encode
 
 NS_PER_S = 1_000_000_000
 READ_ENTRIES_MAX = 512
@@ -52,21 +54,8 @@ CATCH_UP_MAX_NS = 60 * NS_PER_S
 
 RETRY_S = 0.2
 ADOPT_EVERY_NS = 2 * NS_PER_S
-ERROR_CHARS_MAX = 2_000
 
 Reply = list[tuple[str, list[list[Any]]]]
-
-
-class StrategyRaised(Exception):
-    """The author's code raised; carries what to journal."""
-
-    def __init__(self, error: str, cause: str) -> None:
-        super().__init__(error, cause)
-        self.error, self.cause = error, cause
-
-
-class Stopped(Exception):
-    """The host asked to stop while Redis was away: nothing more can be committed."""
 
 
 class Worker:
@@ -92,6 +81,8 @@ class Worker:
         self._journal = topics.journal(spec.account_id, spec.strategy_id)
         self._orders = topics.orders(spec.account_id)
         self._next_seq: dict[str, int] = {}
+        consumed = consumed_streams(spec.account_id, spec.symbols)
+        self._word_of = {stream: SEQS + at for at, stream in enumerate(consumed)}
         self._snapshot = b""
         self._committed_ns = 0
         self._adopted_ns = 0
@@ -108,7 +99,7 @@ class Worker:
             InstanceRefused, MemoryRefused: If the instance cannot start as it is written.
             StrategyRaised: If the author's code raised; journaled.
         """
-        self._reach(self._connect)
+        self._reach(self._bus.ready)
         try:
             self._begin()
             self._catch_up_orders()
@@ -119,18 +110,6 @@ class Worker:
             raise
 
     # Start
-
-    def _connect(self) -> None:
-        bus = self._bus
-        bus.connect()
-        try:
-            current = bus.call("FCALL", "julie_version", 0) == VERSION
-        except BusRefused as refused:
-            if "unction not found" not in str(refused):
-                raise
-            current = False
-        if not current:
-            bus.load_functions()
 
     def _begin(self) -> None:
         spec, loaded = self._spec, self._loaded
@@ -176,9 +155,25 @@ class Worker:
                 ts_ns=self._now_ns(),
             )
         )
+        self._want_bars()
+        self._show_place(cursors)
         self._adopt()
         self._commit()
         self._log.info("strategy_started", why=reason, symbols=",".join(spec.symbols))
+
+    def _want_bars(self) -> None:
+        """Ask for the bars that `on_bar` gets, wherever the feed is; it looks every second."""
+        spec = self._spec
+        wish = BarsWanted(interval_s=self._loaded.settings["bar_interval_s"], symbols=list(spec.symbols))
+        field = topics.bars_wanted_by(spec.account_id, spec.strategy_id)
+        self._reach(lambda: self._bus.call("HSET", topics.BARS_WANTED, field, encode(wish)))
+
+    def _show_place(self, streams: Iterable[str]) -> None:
+        """Put on the page which entries are consumed; the host knows how far the streams are."""
+        words, cursors = self._page.words, self._consumption.cursors
+        for stream in streams:
+            if (word := self._word_of.get(stream)) is not None:
+                words[word] = seq_of(cursors[stream])
 
     def _stored(self) -> StrategySnapshot | None:
         value = self._reach(lambda: self._bus.call("GET", self._state_key))
@@ -295,6 +290,7 @@ class Worker:
         oldest_ms = min((int(entry_id.partition(b"-")[0]) for entry_id in full), default=None)
         behind_ms = 0 if oldest_ms is None else max(0, now_ns // 1_000_000 - oldest_ms)
         self._page.words[BEHIND] = behind_ms
+        self._show_place(stream for stream, _ in reply)
         return behind_ms
 
     def _skip(self) -> None:
@@ -433,7 +429,7 @@ class Worker:
             raise Stopped
         self._sleep(RETRY_S)
         try:
-            self._connect()
+            self._bus.ready()
         except (BusAway, BusRefused):
             return
 
@@ -449,9 +445,3 @@ class Worker:
             self._bus.step(self._lease, self._state_key, self._snapshot, [output])
         except (BusAway, BusRefused) as error:
             self._log.warning("failure_not_journaled", why=str(error))
-
-
-def told(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"[:ERROR_CHARS_MAX]

@@ -14,7 +14,7 @@ import msgspec
 from redis.connection import Connection
 
 from shared.bus.client import Address, RedisError, ResponseError, blocking_connection
-from shared.bus.functions import LIBRARY, refusal_of, words_of
+from shared.bus.functions import LIBRARY, VERSION, refusal_of, words_of
 from shared.bus.port import BusAway, BusRefused, Fenced, Lease, RolledBack
 from shared.wire import topics
 from shared.wire.codec import encode, kind_of
@@ -53,6 +53,23 @@ class BlockingBus:
         except (RedisError, OSError) as error:
             self.close()
             raise BusAway(f"Redis at {self._address.cli()} does not answer: {error}") from error
+
+    def ready(self) -> None:
+        """Connect, and load our functions where the server does not have them.
+
+        Raises:
+            BusAway: If Redis does not answer.
+            BusRefused: If it refuses.
+        """
+        self.connect()
+        try:
+            current = self.call("FCALL", "julie_version", 0) == VERSION
+        except BusRefused as refused:
+            if "unction not found" not in str(refused):
+                raise
+            current = False
+        if not current:
+            self.load_functions()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

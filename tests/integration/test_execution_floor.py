@@ -10,6 +10,8 @@ import pytest
 from shared.domain.control import Flatten, HaltKind, Resume, TradingState
 from shared.domain.execution import FlattenFinished, OrderDenied, OrderFilled, OrderUpdated
 from shared.domain.order import ClosePosition, OrderStatus, OrderType, Side
+from shared.wire import topics
+from tests.support.simulator import ACCOUNT_ID
 from tests.support.trading_floor import trading_floor
 
 pytestmark = pytest.mark.integration
@@ -55,6 +57,9 @@ def test_entry_children_close_and_books_agree() -> None:
             fills = await floor.published(OrderFilled)
             assert sum(fill.realized_pnl for fill in fills) == booked
             assert not state.standing.halts
+            lag = execution._ctx.beat.lag
+            await floor.until(lambda: execution._ctx.beat.lag is not lag, "how far behind is told again")
+            assert execution._ctx.beat.lag[topics.intents(ACCOUNT_ID, "s1")] == 0
 
     asyncio.run(scenario())
 

@@ -12,6 +12,7 @@ from shared.bus.bus import RedisBus
 from shared.bus.port import Fenced
 from shared.domain.market import (
     Bar,
+    BarsWanted,
     ContractResolved,
     Depth,
     FeedGap,
@@ -24,7 +25,7 @@ from shared.domain.market import (
 from shared.domain.messages import Message
 from shared.runtime.clock import SystemClock
 from shared.wire import topics
-from shared.wire.codec import decode
+from shared.wire.codec import decode, encode
 from tests.support import real_hour
 from tests.support.eventually import eventually
 from tests.support.feed import Feed, running_feed
@@ -174,6 +175,65 @@ def test_restart_publishes_no_bar_twice() -> None:
                 assert no_hole(messages)
 
     asyncio.run(scenario())
+
+
+FAST = 240.0
+
+
+def test_interval_that_a_strategy_asks_for_is_published() -> None:
+    """Before the wish, during it, and by the next feed: each bar once, and made of the minutes."""
+
+    async def scenario() -> None:
+        with running_valkey() as server:
+            async with running_simulator(symbols=("MES",), speed=FAST) as simulator:
+                julie = {"symbols": ("MES",), "market_speed": FAST}
+                async with running_feed(simulator.url, server.address, julie=julie) as feed:
+                    await eventually(lambda: _trade_bars(feed, "MES", 3), within_s=20)
+                    assert not await _of_interval(feed, 120)
+                    wish = BarsWanted(interval_s=120, symbols=["MES", "ES"])
+                    bad = BarsWanted(interval_s=90, symbols=["MES"])
+                    await feed.bus.hash_set(
+                        topics.BARS_WANTED,
+                        {"1001:two": encode(wish), "1001:odd": encode(bad), "1001:junk": b"300"},
+                    )
+
+                    async def live_ones(feed: Feed = feed) -> bool:
+                        bars = await _of_interval(feed, 120)
+                        return sum(bar.source == "trades" for bar in bars) >= 4
+
+                    await eventually(live_ones, within_s=20, what="four bars of live minutes")
+                    assert "90 s" in feed.beat.detail["alarm"]
+                    assert "bars:wanted 1001:junk" in feed.beat.refused.words()
+                async with running_feed(simulator.url, server.address, julie=julie) as feed:
+                    before = len(await _of_interval(feed, 120))
+
+                    async def goes_on(feed: Feed = feed) -> bool:
+                        return len(await _of_interval(feed, 120)) >= before + 4
+
+                    await eventually(goes_on, within_s=20, what="the next feed goes on")
+                    messages = await feed.stream("MES")
+                assert no_hole(messages)
+                assert no_hole(messages, 120)
+                folded(messages, 120)
+
+    asyncio.run(scenario())
+
+
+async def _of_interval(feed: Feed, interval_s: int) -> list[Bar]:
+    return [bar for bar in await feed.of("MES", Bar) if bar.interval_s == interval_s]
+
+
+def folded(messages: list[Message], interval_s: int) -> None:
+    """Check each larger bar against the minutes of the stream."""
+    minutes = [m for m in messages if isinstance(m, Bar) and m.interval_s == 60]
+    larger = [m for m in messages if isinstance(m, Bar) and m.interval_s == interval_s]
+    for bar in larger:
+        end_ns = bar.ts_open_ns + interval_s * 10**9
+        part = [m for m in minutes if bar.ts_open_ns <= m.ts_open_ns < end_ns]
+        assert not bar.partial
+        assert (bar.open, bar.close) == (part[0].open, part[-1].close)
+        assert (bar.high, bar.low) == (max(m.high for m in part), min(m.low for m in part))
+        assert bar.volume == sum(m.volume for m in part)
 
 
 def test_second_feed_fences_the_first() -> None:

@@ -17,9 +17,10 @@ import pytest
 
 from shared.bus.bus import RedisBus
 from shared.domain.control import Beat
+from shared.domain.market import BarsWanted
 from shared.runtime.clock import SystemClock
 from shared.wire import topics
-from shared.wire.codec import decode
+from shared.wire.codec import decode, encode
 from tests.support.eventually import TIME_FACTOR, eventually
 from tests.support.strategy_rows import contract, feed_state, quote
 from tests.support.valkey import running_valkey
@@ -143,6 +144,27 @@ def test_misbehaving_strategies_disturb_nobody() -> None:
             assert await it.state("good") == "running"
             host = await it.beat("strategy@h1")
             assert host is not None and host.ready and "off:spin" in host.detail
+
+    asyncio.run(scenario())
+
+
+def test_host_tells_how_far_behind_its_workers_are_and_forgets_old_wishes() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            wish = BarsWanted(interval_s=300, symbols=["MES"])
+            await it.bus.hash_set(
+                topics.BARS_WANTED, dict.fromkeys(("1001:gone", "1001:good", "7:other"), encode(wish))
+            )
+            it.instances(good=f"{BURNERS}:Obedient", slow=f"{BURNERS}:Burn")
+            it.host("h1")
+
+            async def behind() -> bool:
+                good, slow = await it.beat("strategy:good"), await it.beat("strategy:slow")
+                md = topics.md("MES")
+                return bool(good and slow and slow.lag.get(md, 0) > 100 > good.lag.get(md, 1_000))
+
+            await eventually(behind, within_s=30, what="the slow one is behind")
+            assert set(await it.bus.hash_get(topics.BARS_WANTED)) == {"1001:good", "1001:slow", "7:other"}
 
     asyncio.run(scenario())
 

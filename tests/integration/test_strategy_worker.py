@@ -27,7 +27,7 @@ from shared.domain.journal import (
     StrategyFailed,
     StrategySnapshot,
 )
-from shared.domain.market import FeedHealth, MarketState
+from shared.domain.market import BarsWanted, FeedHealth, MarketState
 from shared.domain.order import SubmitOrder
 from shared.runtime.clock import SystemClock
 from shared.wire import topics
@@ -289,6 +289,30 @@ def test_strategy_that_is_too_slow_skips_to_the_newest() -> None:
 
             await eventually(skipped, within_s=30, what="entries skipped")
             assert worker.exit_code() is None
+
+    asyncio.run(scenario())
+
+
+def test_worker_asks_for_the_bars_of_its_strategy() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            it.start(bar_interval_s=300)
+            await it.ready()
+            wishes = await it.bus.hash_get(topics.BARS_WANTED)
+            assert wishes == {"1001:b1": encode(BarsWanted(interval_s=300, symbols=["MES"]))}
+
+    asyncio.run(scenario())
+
+
+def test_page_tells_which_entries_are_consumed() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            worker = it.start()
+            await it.ready()
+            await it.quotes(50)
+            heads = await it.bus.heads([topics.orders(1001), MD])
+            assert heads == {topics.orders(1001): 0, MD: 52}
+            await eventually(lambda: worker.look().seqs[:3] == (0, 52, 0), what="all consumed")
 
     asyncio.run(scenario())
 
