@@ -40,7 +40,7 @@ STOP_TIMEOUT_S = 40.0
 LOOK_INTERVAL_S = 1.0
 """Between two questions to supervisor, who has stopped."""
 
-WITHOUT_ONE_S = 10.0
+WITHOUT_ONE_S = 5.0
 """When one has stopped for good, those that can do without it are ready within this."""
 
 FRESH_NS = 3_000_000_000

@@ -122,7 +122,7 @@ class Gateway:
         """
         envelope = await self.ask(endpoint, request, urgent=urgent)
         if not envelope.success:
-            raise refused(endpoint, envelope)
+            raise refused(endpoint, envelope, self.newest_excerpt)
         return envelope
 
     async def mutate(
@@ -185,11 +185,15 @@ def outcome(endpoint: Endpoint[E], body: bytes, secrets: list[str | None]) -> Ou
     return Rejected(code=code, reason=said)
 
 
-def refused(endpoint: Endpoint[E], envelope: Envelope) -> QueryRefused:
+def refused(endpoint: Endpoint[E], envelope: Envelope, excerpt: str = "") -> QueryRefused:
     """Return the failure that `success: false` means for a question."""
     words = envelope.error_message or endpoint.code_name(envelope.error_code)
     return QueryRefused(
-        endpoint=endpoint.path, reason=redact(words), http_status=200, code=envelope.error_code
+        endpoint=endpoint.path,
+        reason=redact(words),
+        http_status=200,
+        code=envelope.error_code,
+        excerpt=excerpt,
     )
 
 
