@@ -14,7 +14,11 @@ class FeedConfig(Section):
     """Market data: what is asked for, how long to wait, when to doubt."""
 
     bar_intervals_s: tuple[int, ...] = Field(
-        (60,), min_length=1, max_length=16, description="Bar lengths in seconds, whole minutes up to a day."
+        (60,),
+        min_length=1,
+        max_length=16,
+        description="Bar lengths that are always published, in seconds: whole minutes up to a day. Others "
+        "begin when a strategy asks for them.",
     )
     backfill_bars: int = Field(
         120, ge=0, le=10_000, description="One-minute bars of history to fetch at the first start."

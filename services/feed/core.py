@@ -230,6 +230,7 @@ def _drained(event: Drained, state: State) -> list[Command]:
     market_ns = state.time.now(event.now_ns, event.mono_ns)
     market.cover_from_ns = market_ns
     market.backfill_wanted = True
+    market.need_tried_mono_ns = 0  # waiting for the bus was not waiting for history
     commands: list[Command] = []
     _append(market, messages, commands)
     return commands

@@ -106,12 +106,13 @@ def tick(
     messages: list[MarketMessage],
 ) -> list[Command]:
     """Ask history for what is wanted, stop waiting for it in time, close larger bars."""
-    if market_ns is None:
-        return []
+    if market_ns is None or market.shedding:
+        return []  # what went out now would be lost
     commands: list[Command] = []
     if market.need_from_ns is not None:
         commands += _ask(market, state, market_ns, now_ns, mono_ns, messages)
-    if market.need_from_ns is None:
+    if market.need_from_ns is None and state.link_up_mono_ns:
+        # While the link is down, minutes are missed that will come from history: nothing is over yet.
         grace_ns = int(state.settings.bar_grace_ns * state.settings.speed)
         done_ns = min(market_ns - grace_ns, market.builder.end_ns - MINUTE_NS)
         for folder in market.folders:
@@ -166,6 +167,8 @@ def fetched(event: BarsFetched, market: Market, state: State, messages: list[Mar
     market.fetching = False
     if market.need_from_ns is None:
         return  # given up in the meantime
+    if market.shedding:
+        return  # what went out now would be lost; it is asked for again
     if market.instrument is None or event.contract_id != market.instrument.contract_id:
         return  # of the month before the roll
     for bar in event.bars:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from services.feed.events import Alarm, FetchBars, Purpose, Resumed
+from services.feed.events import Alarm, Drained, FetchBars, Purpose, Resumed, Shed
 from tests.support.feed_desk import MINUTE_NS, OPEN_NS, Desk, make_history_bar, make_instrument
 
 
@@ -206,3 +206,45 @@ def test_larger_bar_over_an_unfilled_hole_is_partial() -> None:
     desk.tick(308)
     assert desk.bars()[-1][0] == 300
     assert desk.bars()[-1][3] == "partial"
+
+
+def test_larger_bar_waits_for_the_minutes_that_a_lost_link_missed() -> None:
+    desk = Desk(intervals_s=(60, 300))
+    desk.quote(0, bid_px=99.0, ask_px=99.25)
+    desk.tick(0)
+    desk.trade(10)
+    desk.trade(70)
+    desk.link(False)
+    desk.tick(121.5)
+    desk.history(fetches(desk)[-1], make_history_bar(1))
+    desk.tick(302)
+    assert [bar[0] for bar in desk.bars()] == [60, 60]
+    desk.second = 400
+    desk.link(True)
+    desk.tick(402)
+    desk.history(fetches(desk)[-1], *(make_history_bar(n) for n in range(2, 6)))
+    assert (300, 0, 1 + 4 * 7, "backfill") in desk.bars()
+
+
+def test_bars_that_history_brings_while_messages_are_shed_are_not_lost() -> None:
+    desk = Desk(backfill_hold_ns=15 * 10**9)
+    desk.quote(0, bid_px=99.0, ask_px=99.25)
+    desk.tick(0)
+    desk.trade(10)
+    desk.trade(70)
+    desk.trade(130)
+    desk.link(False)
+    desk.tick(182)
+    [fetch] = fetches(desk)
+    desk.link(True)
+    desk.decide(Shed(symbol="MES", messages=[desk.make_trade(183)], **desk.at()))
+    desk.history(fetch, make_history_bar(2))
+    desk.trade(190)
+    desk.tick(242)
+    assert fetches(desk) == [fetch]
+    desk.second = 255
+    desk.decide(Drained(symbol="MES", **desk.at()))
+    desk.tick(256)
+    assert minutes(fetches(desk)[-1]) == (2, 4)
+    desk.history(fetches(desk)[-1], *(make_history_bar(n) for n in (2, 3)))
+    assert [bar[1] for bar in desk.bars()] == [0, 1, 2, 3]
