@@ -188,6 +188,7 @@ class Shell:
         try:
             message = decode(entry.kind, entry.value)
         except MessageRefused as refused:
+            self._ctx.refuse(entry.cause, refused.why, entry.value)
             missing = f"entry {entry.id.decode()} cannot be read: {refused}"
             events.append(StreamGap(stream=entry.stream, what=what, missing=missing, at=at))
             return events
@@ -231,6 +232,7 @@ class Shell:
         try:
             market = decode(b"market_state", value)
         except MessageRefused as refused:
+            self._ctx.refuse("quote", refused.why, value)
             self._alarm("market_refused", str(refused))
             return
         assert isinstance(market, MarketState)
@@ -244,7 +246,8 @@ class Shell:
                 continue
             try:
                 beat = decode(b"beat", value)
-            except MessageRefused:
+            except MessageRefused as refused:
+                self._ctx.refuse("a beat", refused.why, value)
                 continue
             if isinstance(beat, Beat) and beat.process == HEARTBEAT:
                 self._apply(HeartbeatHeard(at=self._now()))
