@@ -25,11 +25,11 @@ from tests.support.stack import free_port
 SETTLE_S = 8.0
 """A new instance's intents are discovered within a second; orders of the first moments are not measured."""
 
-MEASURED_S = 120.0
+MEASURED_S = 140.0
 QUOTES_PER_S = 100
-EVERY = 160
-"""A signal every 1.6 s: beyond that orders wait for their place in the gateway's 200 requests a minute, since
-each trade costs about two, and the budget would be measured instead of the way."""
+EVERY = 320
+"""A signal every 3.2 s: an order costs six requests (itself, its children's cancels, looking after them).
+More would measure the wait for the gateway's 200 requests a minute instead of the way."""
 
 ORDERS_MIN = 40
 _TAG = re.compile(rb'"customTag":"([^"]+)"')
