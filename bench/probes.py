@@ -13,9 +13,6 @@ class Hop(Strategy):
 
     out: str = ""
 
-    def on_start(self) -> None:
-        self.file = None
-
     def on_quote(self, quote: Quote) -> None:
         _HOPS.append((time.monotonic_ns() - quote.ts_recv_ns) / 1_000)
 

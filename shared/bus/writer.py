@@ -33,6 +33,7 @@ RETRY_DELAY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 CANCEL_AGAIN_S = 0.1
+"""A cancellation can be lost inside the library (Python 3.11); it is repeated until the task has ended."""
 
 
 class OneStreamWriter:

@@ -14,13 +14,13 @@ from shared.bus.blocking import BlockingBus, Output
 from shared.bus.bus import RedisBus
 from shared.bus.functions import VERSION
 from shared.bus.port import BusAway, BusRefused, Entry, Fenced, Lease, RolledBack, StreamReader, WriterFull
-from shared.bus.sequence import SequenceCheck, SequenceGap
 from shared.domain.market import Quote
 from shared.wire import topics
 from shared.wire.codec import decode
 from tests.support.buses import make_bus, run
 from tests.support.eventually import TIME_FACTOR, eventually
 from tests.support.proxy import FaultyLink, faulty_link
+from tests.support.sequence import SequenceCheck, SequenceGap
 from tests.support.valkey import ValkeyServer, running_valkey
 
 pytestmark = pytest.mark.integration
