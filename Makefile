@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up down status test check bench settings lock clean help
+.PHONY: up down status test check bench fuzz settings lock clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -28,6 +28,9 @@ check: $(VENV)/.dev ## Format, lint, types, import directions and unit tests; un
 
 bench: $(VENV)/.dev ## Measure; each figure as a ratio against its floor from the same run.
 	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(VENV)/.dev ## Bad input by the hundred thousand (RUNS=100000 SEED=1).
+	@$(BIN)/python -m proof.fuzz --runs $(or $(RUNS),100000) --seed $(or $(SEED),1)
 
 settings: $(VENV)/.dev ## Write julie.toml anew from the settings' own descriptions.
 	@$(BIN)/python -m tools.example_settings > julie.toml.new && mv julie.toml.new julie.toml

@@ -34,7 +34,7 @@ def see(turn: Turn, seen: OrderReport) -> None:
     state.external_working.pop(seen.broker_order_id, None)
     first = order.broker_order_id is None
     after = report(turn, order, seen)
-    if first:
+    if first and after.broker_order_id is not None:
         known(turn, after)
 
 

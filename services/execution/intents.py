@@ -24,7 +24,7 @@ from shared.domain.order import (
     Side,
     SubmitOrder,
 )
-from shared.domain.risk import Approved, Denied, check, collar, reference
+from shared.domain.risk import Approved, Denied, check, collar, is_price, reference
 
 ZERO = Decimal(0)
 
@@ -229,7 +229,7 @@ def _modify_denied(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denie
     if order.status not in _MODIFIABLE or order.broker_order_id is None:
         return _no("not_working", status=order.status)
     for px in (intent.limit_price, intent.stop_price):
-        if px is not None and (not px.is_finite() or px <= 0 or px % order.tick_size):
+        if px is not None and (not is_price(px) or px % order.tick_size):
             return _no("off_tick", px=px, tick_size=order.tick_size)
     if intent.order_qty is not None and intent.order_qty <= order.cum_qty:
         return _no("order_qty", order_qty=intent.order_qty, cum_qty=order.cum_qty)

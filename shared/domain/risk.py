@@ -20,6 +20,8 @@ from shared.domain.market import FeedHealth, MarketState
 from shared.domain.order import OrderType, Side, SubmitOrder
 
 ZERO = Decimal(0)
+PX_MAX = Decimal(10) ** 9
+"""Beyond every price; also keeps arithmetic on the tick grid exact."""
 _LIMIT_TYPES = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
 _STOP_TYPES = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 # Its price is an absolute level that the broker turns into a distance; it comes with trailing management.
@@ -157,11 +159,16 @@ def _shape(command: SubmitOrder, market: MarketState | None) -> Denied | None:
             return _denied(f"{name}_missing", order_type=command.order_type)
         if not needed and px is not None:
             return _denied(f"{name}_unused", order_type=command.order_type, px=px)
-        if px is not None and (not px.is_finite() or px <= 0):
+        if px is not None and not is_price(px):
             return _denied(name, px=px)
         if px is not None and market is not None and px % Decimal(market.tick_size):
             return _denied("off_tick", px=px, tick_size=market.tick_size)
     return None
+
+
+def is_price(px: Decimal) -> bool:
+    """Could any contract trade at `px`?"""
+    return px.is_finite() and ZERO < px < PX_MAX
 
 
 def _state(exposure: Exposure) -> Denied | None:

@@ -143,7 +143,8 @@ class MarketTranslator:
         events: list[MarketEvent | FrameRefused] = []
         try:
             contract_id, elements = _decode_elements(arguments)
-        except _UNREADABLE:
+            self._grid(contract_id)
+        except (*_UNREADABLE, Untranslatable):
             return whole  # type: ignore[return-value]
         for element in elements:
             try:

@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from shared.broker.port import AccountEvent, FrameRefused, OrderTicket
 from shared.broker.projectx import enums
-from shared.broker.projectx.market import Untranslatable
+from shared.broker.projectx.market import PX_MAX, Untranslatable
 from shared.broker.projectx.payloads import (
     AccountRow,
     BarRow,
@@ -195,11 +195,13 @@ def bar(row: BarRow, contract: Instrument, interval_s: int, ts_recv_ns: int) -> 
     """Return one bar of the gateway's history."""
     prices = []
     for field, value in (("o", row.o), ("h", row.h), ("l", row.l), ("c", row.c)):
+        if not 0 < value < PX_MAX:
+            raise Untranslatable(field, f"{value} is not a possible price")
         try:
             px = contract.snap(value)
         except OffTick as error:
             raise Untranslatable(field, str(error)) from None
-        if not 0 < px < AMOUNT_MAX:
+        if px <= 0:
             raise Untranslatable(field, f"{value} is not a possible price")
         prices.append(px)
     opened, high, low, close = prices
@@ -381,7 +383,7 @@ def _price(value: Decimal, field: str, known: Instrument | None) -> Decimal:
     # The gateway prints up to nine decimals of a binary number: near a tick means that tick.
     steps = amount / known.tick_size
     nearest = steps.to_integral_value()
-    if abs(steps - nearest) > Decimal("0.01"):
+    if not nearest or abs(steps - nearest) > Decimal("0.01"):
         raise Untranslatable(field, str(OffTick(known.symbol, value, known.tick_size)))
     return _plain(nearest * known.tick_size)
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from services.execution.events import Place
 from shared.domain.execution import OrderClaimed, OrderDenied, OrderFilled, OrderUpdated
-from shared.domain.order import OrderStatus, Side
+from shared.domain.order import ModifyOrder, OrderStatus, OrderType, Side
 from tests.support.execution import Desk, durable, make_submit, only
 
 
@@ -52,6 +52,32 @@ def test_denied_says_code_and_numbers() -> None:
     assert denied.numbers == {"order_qty": "9", "most": "5"}
     assert not desk.take(Place)
     assert desk.status("o1") is OrderStatus.DENIED
+
+
+def test_report_with_the_tag_of_an_order_that_was_never_sent_is_an_alarm() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1", qty=9))
+    number = desk.broker.external()
+    desk.broker.set(number, custom_tag="o1")
+    desk.order_reports(number)
+    assert desk.status("o1") is OrderStatus.DENIED
+    assert desk.alarm_names() == {"impossible_report"}
+
+
+def test_modify_to_a_price_beyond_arithmetic_is_denied() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1", order_type=OrderType.LIMIT, limit_price=Decimal(5000)))
+    desk.place_all()
+    change = ModifyOrder(
+        client_order_id="o1",
+        strategy_id="s1",
+        symbol="MES",
+        cause="c",
+        ts_cause_ns=0,
+        limit_price=Decimal("9" * 400),
+    )
+    (denied,) = only(desk.intent(change), OrderDenied)
+    assert denied.code == "off_tick"
 
 
 def test_state_is_the_ledger() -> None:

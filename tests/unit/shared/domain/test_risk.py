@@ -63,6 +63,7 @@ def verdict_of(
         ({"order_type": OrderType.LIMIT, "limit_price": Decimal("5000.1")}, "off_tick"),
         ({"order_type": OrderType.LIMIT, "limit_price": Decimal("NaN")}, "limit_price"),
         ({"order_type": OrderType.LIMIT, "limit_price": Decimal("-5")}, "limit_price"),
+        ({"order_type": OrderType.LIMIT, "limit_price": Decimal("9" * 400)}, "limit_price"),
         ({"order_type": OrderType.LIMIT, "limit_price": Decimal("5025.25")}, "ok"),  # ask + 100 ticks
         ({"order_type": OrderType.LIMIT, "limit_price": Decimal("5025.5")}, "price_collar"),
         ({"order_type": OrderType.LIMIT, "limit_price": Decimal("4975")}, "ok"),  # bid - 100 ticks

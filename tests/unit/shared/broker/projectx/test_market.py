@@ -114,6 +114,12 @@ def test_unknown_contract_and_unknown_target_are_refused() -> None:
     assert refusal(translate("BarUpdate", data)).field == "target"
 
 
+@pytest.mark.parametrize("target", ["GatewayTrade", "GatewayDepth"])
+def test_unknown_contract_with_an_unreadable_element_is_refused_whole(target: str) -> None:
+    raw = b'["CON.F.US.MNQ.U25",[{"timestamp":[]},null]]'
+    assert refusal(MarketTranslator([MES]).events(target, Raw(raw), 7)).raw == raw
+
+
 def test_price_cache_is_bounded() -> None:
     translator = MarketTranslator([MES])
     for step in range(GRID_PRICES_MAX + 10):

@@ -233,6 +233,12 @@ def test_fill(fields: dict[str, Any], pnl: str | None, fees: str) -> None:
     )
 
 
+def test_fill_at_no_price() -> None:
+    with pytest.raises(Untranslatable) as caught:
+        translate.fill_report(row(payloads.TradeRow, TRADE, price=5e-324), 7, KNOWN)
+    assert caught.value.field == "price"
+
+
 def test_prices_and_money_print_plainly() -> None:
     report = translate.fill_report(row(payloads.TradeRow, TRADE, price=6000.000000000), 7, KNOWN)
     assert str(report.last_px) == "6000"
@@ -285,7 +291,14 @@ def test_bar() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "field"),
-    [({"h": 10.25}, "h"), ({"l": 10.75}, "h"), ({"o": 10.3}, "o"), ({"v": -1}, "v"), ({"c": 0}, "c")],
+    [
+        ({"h": 10.25}, "h"),
+        ({"l": 10.75}, "h"),
+        ({"o": 10.3}, "o"),
+        ({"v": -1}, "v"),
+        ({"c": 0}, "c"),
+        ({"c": 1e308}, "c"),
+    ],
 )
 def test_bar_that_is_none(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(Untranslatable) as caught:
