@@ -67,12 +67,12 @@ class Outbox:
             )
 
     async def check(self) -> None:
-        """Return when everything is acknowledged.
+        """Return when the bus has said that this is still the one writer and that nothing is lost.
 
         Raises:
             Fenced, RolledBack: If another execution writes, or the stream has lost entries: stop.
         """
-        await self._writer.flush()
+        await self._writer.check()
 
 
 class Position(NamedTuple):

@@ -27,14 +27,18 @@ from services.execution.events import (
     Search,
     Searched,
 )
+from services.execution.fence import Fence
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
-from shared.broker.port import AccountPort, OrderPort
+from shared.broker.port import AccountPort, NotSent, OrderPort, Outcome
 from shared.domain.control import SessionHealth
+from shared.runtime import marks
 from shared.runtime.service import Context
 
 Call = Place | Cancel | Modify | CloseContract | Search | QueryOrder
 
 SESSION_WAIT_S = 0.1
+OWN_WAIT_S, URGENT_WAIT_S = 3.0, 0.5
+"""How long a bus is asked, that has not confirmed us lately, before an order, and before what gets us out."""
 
 
 class Session(Protocol):
@@ -57,6 +61,7 @@ class Sender:
         account: AccountPort,
         session: Session,
         answer: Callable[[Event], None],
+        fence: Fence,
     ) -> None:
         self._clock = ctx.clock
         self._log = ctx.log
@@ -66,6 +71,7 @@ class Sender:
         self._account = account
         self._session = session
         self._answer = answer
+        self._fence = fence
         self._running: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
 
@@ -106,14 +112,15 @@ class Sender:
         account_id = self._account_id
         match call:
             case Place(ticket=ticket):
-                outcome = await self._orders.place(ticket)
+                outcome = await self._unfenced(ticket.urgent) or await self._orders.place(ticket)
+                marks.reached("after_reply")
                 name = ticket.client_order_id
                 self._answer(PlaceAnswered(client_order_id=name, outcome=outcome, at=self.now()))
             case Cancel(broker_order_id=number):
-                outcome = await self._orders.cancel(account_id, number)
+                outcome = await self._unfenced(True) or await self._orders.cancel(account_id, number)
                 self._answer(CancelAnswered(broker_order_id=number, outcome=outcome, at=self.now()))
             case Modify(client_order_id=name, broker_order_id=number):
-                outcome = await self._orders.modify(
+                outcome = await self._unfenced(False) or await self._orders.modify(
                     account_id,
                     number,
                     order_qty=call.order_qty,
@@ -122,12 +129,27 @@ class Sender:
                 )
                 self._answer(ModifyAnswered(client_order_id=name, outcome=outcome, at=self.now()))
             case CloseContract(contract_id=contract_id):
-                outcome = await self._orders.close_contract(account_id, contract_id)
+                outcome = await self._unfenced(True) or await self._orders.close_contract(
+                    account_id, contract_id
+                )
                 self._answer(CloseAnswered(contract_id=contract_id, outcome=outcome, at=self.now()))
             case Search():
                 await self._search(call)
             case QueryOrder(broker_order_id=number):
                 await self._query(number)
+
+    async def _unfenced(self, urgent: bool) -> Outcome | None:
+        """Return None when this is the one execution as far as the bus can tell; else why nothing is sent.
+
+        Args:
+            urgent: It gets us out: a silent bus does not hold it up for long.
+
+        Raises:
+            Fenced, RolledBack: Another has taken over, or the bus has lost entries.
+        """
+        if self._fence.fresh or await self._fence.confirmed(URGENT_WAIT_S if urgent else OWN_WAIT_S):
+            return None
+        return None if urgent else NotSent(reason="the bus did not confirm that this is the one execution")
 
     async def _search(self, call: Search) -> None:
         started = self.now()

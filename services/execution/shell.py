@@ -20,12 +20,14 @@ from services.execution.events import (
     HeartbeatHeard,
     IntentRead,
     MarketRead,
+    Place,
     Publish,
     Recovered,
     ReportRead,
     StreamGap,
     Tick,
 )
+from services.execution.fence import Fence
 from services.execution.ledger import Commit, Ledger, Step
 from services.execution.outbox import Outbox, Position
 from services.execution.sender import Sender, Session
@@ -44,6 +46,7 @@ from shared.domain.report import (
     SnapshotTaken,
     SyncState,
 )
+from shared.runtime import marks
 from shared.runtime.service import Context
 from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode, encode, kind_of
@@ -51,7 +54,6 @@ from shared.wire.codec import MessageRefused, decode, encode, kind_of
 HEARTBEAT = "heartbeat"
 CURSORS_S = 5.0
 """Cursors that moved over entries without effect are written this often; reading those again is harmless."""
-FENCE_CHECK_S = 0.25
 IDLE_S = 1.0
 """Without an entry for so long, the ledger's housekeeping delays nobody."""
 RECALL_ENTRIES = 5_000
@@ -74,7 +76,10 @@ class Shell:
     ) -> None:
         self._ctx = ctx
         self._session = session
-        self._sender = Sender(ctx, orders=orders, account=account, session=session, answer=self._apply)
+        self._fence = Fence(ctx.clock)
+        self._sender = Sender(
+            ctx, orders=orders, account=account, session=session, answer=self._apply, fence=self._fence
+        )
         self._ledger = ledger
         self._account_id = ctx.julie.account_id
         self._duty = ctx.beat.duty("orders", interval_s=1.0)
@@ -100,7 +105,7 @@ class Shell:
                 tasks.create_task(self._markets(), name="markets")
                 tasks.create_task(self._beats(), name="beats")
                 tasks.create_task(self._discover(), name="discover")
-                tasks.create_task(self._fence(), name="fence")
+                tasks.create_task(self._fence.keep(), name="fence")
         finally:
             await self._finish()
 
@@ -112,6 +117,7 @@ class Shell:
         self._cursors = contents.cursors
         writer = await self._ctx.bus.open(topics.orders(self._account_id))
         self._outbox = Outbox(writer, self._ledger)
+        self._fence.begin(self._outbox.check)
         acked_seq = self.state.standing.acked_seq
         lost = self._outbox.difference(last_seq=contents.last_seq, acked_seq=acked_seq)
         republished = await self._outbox.republish()
@@ -272,21 +278,21 @@ class Shell:
                 self._ctx.log.debug("discover", why=str(error))
             await self._ctx.clock.sleep(self._ctx.config.discover_s)
 
-    async def _fence(self) -> None:
-        """Notice that another execution has taken over, or that Redis went back, also while we are idle."""
-        assert self._outbox is not None
-        while True:
-            await self._outbox.check()
-            await self._ctx.clock.sleep(FENCE_CHECK_S)
-
     # -- decide, commit, obey -----------------------------------------------------
 
     def _apply(self, *events: Event) -> None:
         commands = [command for event in events for command in decide(event, self.state)]
         messages = [command for command in commands if isinstance(command, Publish)]
+        claims = marks.ARMED and any(isinstance(command, Place) for command in commands)
+        if claims:
+            marks.reached("before_claim")
         steps = self._commit(messages) if messages or self.state.dirty else []
+        if claims:
+            marks.reached("after_claim")
         for command in commands:
             self._obey(command)
+        if marks.ARMED and any(hasattr(publish.message, "client_order_id") for publish in messages):
+            marks.reached("before_publish")
         assert self._outbox is not None
         for step, publish in zip(steps, messages, strict=True):
             self._outbox.publish(publish.message, step.seq)

@@ -11,7 +11,7 @@
 -- Each redis.call and each number printed costs more than the entry itself, so the usual append (same epoch, next
 -- seq) makes three calls and prints no number that it was given as text.
 
-local VERSION = '4'
+local VERSION = '5'
 
 local function head_of(key)
   local h = redis.call('HMGET', key, 'epoch', 'seq')
@@ -82,7 +82,7 @@ end)
 local CAP_EVERY = 256
 
 -- julie_append(stream, head; epoch, first_seq, ms, entries_max, kind, value, ...) -> {seq, trimmed}
--- entries_max 0: no cap.
+-- entries_max 0: no cap. Without entries it only asks whether this writer may go on.
 redis.register_function('julie_append', function(keys, args)
   local n, first_seq = (#args - 4) / 2, tonumber(args[2])
   local h = redis.call('HMGET', keys[2], 'epoch', 'seq')
@@ -92,6 +92,8 @@ redis.register_function('julie_append', function(keys, args)
       add(keys[1], args[2], args[3], args, 5, 1)
       redis.call('HSET', keys[2], 'seq', args[2])
       seq = first_seq
+    elseif n == 0 then
+      seq = first_seq - 1
     else
       add(keys[1], first_seq, args[3], args, 5, n)
       seq = first_seq + n - 1

@@ -91,6 +91,16 @@ class StreamWriter(Protocol):
         """
         ...
 
+    async def check(self) -> None:
+        """Ask whether this writer may still write; return when the server has said yes, later than now.
+
+        While the bus is away there is no answer: bound the wait where that matters.
+
+        Raises:
+            Fenced, RolledBack: If it may not.
+        """
+        ...
+
 
 class StreamReader(Protocol):
     """Reads several streams with cursors of its own."""

@@ -51,6 +51,7 @@ class OneStreamWriter:
         self._cap = cap
         self._pending_max = pending_max
         self._unsent: list[bytes] = []
+        self._checks: list[asyncio.Future[None]] = []
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         pipe.writers.append(self)
 
@@ -74,6 +75,14 @@ class OneStreamWriter:
             self._waiting.append((self.last_seq, done))
             await done
 
+    async def check(self) -> None:
+        if self._pipe.failure is not None:
+            raise self._pipe.failure
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._checks.append(done)
+        self._pipe.wake(self)
+        await done
+
     def acked(self, seq: int, trimmed: int) -> None:
         """Record an acknowledgment and wake whoever waits for it."""
         self.acked_seq = seq
@@ -85,6 +94,9 @@ class OneStreamWriter:
 
     def failed(self, refusal: BusRefused) -> None:
         """Tell whoever waits that nothing more will be acknowledged."""
+        for check in self._checks:
+            if not check.done():
+                check.set_exception(refusal)
         while self._waiting:
             _, done = self._waiting.popleft()
             if not done.done():
@@ -95,22 +107,27 @@ class OneStreamWriter:
         parts, self._unsent = self._unsent, []
         first = self.last_seq - len(parts) // 2 + 1
         step = 2 * BATCH_ENTRIES_MAX
-        return [
+        batches = [
             Batch(self, first + at // 2, ms, parts[at : at + step], self._cap)
             for at in range(0, len(parts), step)
         ]
+        if self._checks:
+            batches = batches or [Batch(self, first, ms, [], self._cap)]
+            batches[-1].checks, self._checks = self._checks, []
+        return batches
 
 
 class Batch:
     """One function call, kept until its reply is there."""
 
-    __slots__ = ("args", "last_seq", "writer")
+    __slots__ = ("args", "checks", "last_seq", "writer")
 
     def __init__(
         self, writer: OneStreamWriter, first_seq: int, ms: int, parts: list[bytes], cap: int
     ) -> None:
         self.writer = writer
         self.last_seq = first_seq + len(parts) // 2 - 1
+        self.checks: list[asyncio.Future[None]] = []
         stream = writer.stream
         head = (b"FCALL", b"julie_append", b"2", stream.encode(), topics.head(stream).encode())
         numbers = (b"%d" % writer.epoch, b"%d" % first_seq, b"%d" % ms, b"%d" % cap)
@@ -182,6 +199,9 @@ class WriterPipe:
         self.failure = refusal
         for writer in self.writers:
             writer.failed(refusal)
+        for check in [check for batch in self._unacked for check in batch.checks]:
+            if not check.done():
+                check.set_exception(refusal)
 
     async def _pump(self, connection: AbstractConnection) -> None:
         """Send again what is unacknowledged, then carry on until something breaks."""
@@ -224,3 +244,6 @@ class WriterPipe:
             self._attempt = 0
             batch = self._unacked.popleft()
             batch.writer.acked(batch.last_seq, int(reply[1]))
+            for check in batch.checks:
+                if not check.done():
+                    check.set_result(None)

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from shared.broker.port import AccountPort, Credentials, MarketPort, OrderPort, SessionPort
 from shared.broker.projectx.adapter import ProjectX, ProjectXSettings
+from shared.broker.projectx.endpoints import ORDER_PLACE
 from shared.domain.instrument import Instrument
+from shared.runtime import marks
 from shared.runtime.limiter import SharedLimiter
 from shared.runtime.service import Context
 from shared.runtime.session import SessionWatch
@@ -77,6 +79,7 @@ async def _adapter(
         limiter=limiter,
         token=token,
         chance=context.rng.random,
+        on_sent=_mark_sent if marks.ARMED else None,
     )
     keeping = asyncio.create_task(limiter.keep_spares(), name="spares")
     try:
@@ -85,3 +88,8 @@ async def _adapter(
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await adapter.close()
+
+
+def _mark_sent(path: str) -> None:
+    if path == ORDER_PLACE.path:
+        marks.reached("after_post_sent")

@@ -751,3 +751,37 @@ def test_a_list_keeps_the_newest(server: ValkeyServer) -> None:
         assert await bus._reads.lrange("refused:x", 0, -1) == [b"4", b"3", b"2"]
 
     run(scenario)
+
+
+def test_check_tells_an_idle_writer_that_another_has_taken_over(server: ValkeyServer) -> None:
+    async def scenario() -> None:
+        bus, other = make_bus(server.address), make_bus(server.address)
+        await bus.ready()
+        writer = await bus.open(MD)
+        writer.append(make_quote(1))
+        await writer.flush()
+        await writer.check()
+        assert (await bus.heads([MD]))[MD] == 1, "asking adds nothing"
+        await other.open(MD)
+        await writer.flush()  # everything is acknowledged: it has nothing to ask
+        with pytest.raises(Fenced):
+            await writer.check()
+
+    run(scenario)
+
+
+def test_check_tells_an_idle_writer_that_the_stream_is_gone(server: ValkeyServer) -> None:
+    async def scenario() -> None:
+        bus = make_bus(server.address)
+        await bus.ready()
+        writer = await bus.open(MD)
+        await writer.check()
+        writer.append(make_quote(1))
+        await writer.check()  # with what is on its way
+        assert writer.acked_seq == 1
+        await bus.delete(MD)
+        await bus.delete(topics.head(MD))
+        with pytest.raises(RolledBack):
+            await writer.check()
+
+    run(scenario)

@@ -39,15 +39,17 @@ class ProjectX:
         limiter: Limiter,
         token: TokenSource,
         chance: Callable[[], float],
+        on_sent: Callable[[str], None] | None = None,
     ) -> None:
         """Open nothing yet.
 
         Args:
             token: Newest session token or None; asked before each request and each hub connection.
             chance: Numbers in [0, 1), for the jitter of pauses.
+            on_sent: Called with the path of each request that has just left.
         """
         self._settings = settings
-        self._http = Http(base_url=settings.api_url, clock=clock)
+        self._http = Http(base_url=settings.api_url, clock=clock, on_sent=on_sent)
         self._gateway = Gateway(http=self._http, limiter=limiter, clock=clock, token=token)
         self._hub = HubAccess(
             url=settings.hub_url, token=token, clock=clock, chance=chance, settings=settings.link

@@ -34,7 +34,14 @@ from shared.broker.projectx.endpoints import Endpoint
 from shared.broker.projectx.enums import AMBIGUOUS_CODES
 from shared.broker.projectx.payloads import Envelope, PlaceEnvelope, Request
 from shared.broker.projectx.tokens import redact
-from shared.broker.projectx.transport import Http, HttpReply, NoAnswerError, NotSentError
+from shared.broker.projectx.transport import (
+    CONNECT_WITHIN_S,
+    SECOND_NS,
+    Http,
+    HttpReply,
+    NoAnswerError,
+    NotSentError,
+)
 
 RETRY_AFTER_S_MAX: Final = 300.0
 WINDOW_S: Final = {"general": GENERAL_WINDOW_S, "history": HISTORY_WINDOW_S}
@@ -133,14 +140,22 @@ class Gateway:
             await self.limiter.acquire(endpoint.kind, urgent)
         except LimiterUnavailable as error:
             return NotSent(reason=str(error))
-        if expires_at_ns is not None and self.clock.now_ns() >= expires_at_ns:
-            return NotSent(reason="it expired while it waited for the rate limit")
         token = self.token()
         if token is None:
             return NotSent(reason="there is no session token yet")
+        connect_within_s = CONNECT_WITHIN_S
+        if expires_at_ns is not None:
+            left_s = (expires_at_ns - self.clock.now_ns()) / SECOND_NS
+            if left_s <= 0:
+                return NotSent(reason="it expired before it could be sent")
+            connect_within_s = min(connect_within_s, left_s)  # waiting for a connection is waiting too
         try:
             reply = await self.http.post(
-                endpoint.path, _body(request), token=token, within_s=endpoint.within_s
+                endpoint.path,
+                _body(request),
+                token=token,
+                within_s=endpoint.within_s,
+                connect_within_s=connect_within_s,
             )
         except NotSentError as error:
             return NotSent(reason=str(error))

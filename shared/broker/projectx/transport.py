@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -78,21 +78,42 @@ class _Progress:
 class Http:
     """Sends one POST at a time as told, and learns the broker's clock from the answers."""
 
-    def __init__(self, *, base_url: str, clock: Clock, answer_bytes_max: int = ANSWER_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        clock: Clock,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
+        on_sent: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            on_sent: Called with the path of each request when its body has been handed to the socket.
+        """
         self._base_url = base_url.rstrip("/")
         self._clock = clock
+        self._on_sent = on_sent
         self._answer_bytes_max = answer_bytes_max
         self._session: aiohttp.ClientSession | None = None
         self._venue_ns = 0
         self._venue_seen_ns: int | None = None
 
     async def post(
-        self, path: str, body: bytes, *, token: str | None, within_s: float, secrets: Iterable[str] = ()
+        self,
+        path: str,
+        body: bytes,
+        *,
+        token: str | None,
+        within_s: float,
+        connect_within_s: float = CONNECT_WITHIN_S,
+        secrets: Iterable[str] = (),
     ) -> HttpReply:
         """Send `body` once and return the answer, whatever its status.
 
         Args:
             within_s: For everything, connecting and reading included.
+            connect_within_s: For a connection; without one by then, nothing is sent.
             secrets: Besides the token, what must not appear in an error.
 
         Raises:
@@ -104,7 +125,7 @@ class Http:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         timeout = aiohttp.ClientTimeout(
-            total=within_s, connect=min(CONNECT_WITHIN_S, within_s), sock_connect=CONNECT_WITHIN_S
+            total=within_s, connect=min(connect_within_s, within_s), sock_connect=CONNECT_WITHIN_S
         )
         try:
             async with self._opened().post(
@@ -147,6 +168,8 @@ class Http:
             trace = aiohttp.TraceConfig()
             trace.on_connection_create_end.append(_note_connected)
             trace.on_connection_reuseconn.append(_note_connected)
+            if self._on_sent is not None:
+                trace.on_request_chunk_sent.append(self._note_sent)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=KEEP_ALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -157,6 +180,13 @@ class Http:
                 auto_decompress=False,
             )
         return self._session
+
+    async def _note_sent(
+        self, session: object, context: object, params: aiohttp.TraceRequestChunkSentParams
+    ) -> None:
+        # The library says so just before it writes; the next turn of the loop comes after.
+        assert self._on_sent is not None
+        asyncio.get_running_loop().call_soon(self._on_sent, params.url.path)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         parts: list[bytes] = []

@@ -1,0 +1,66 @@
+"""Is this still the account's one execution? The bus answers; before a send its answer must be a fresh one.
+
+A newer execution takes over by opening `orders:{acct}`. The older one learns it when it asks, four times a
+second. A process that was frozen in between wakes with an old answer, and must not send on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from shared.runtime.clock import NS_PER_S, Clock
+
+CHECK_S = 0.25
+AGE_S_MAX = 4 * CHECK_S
+"""An answer older than this is asked for again before anything is sent."""
+
+
+class Fence:
+    """Remembers when the bus last confirmed, and asks again."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ask: Callable[[], Awaitable[None]] | None = None
+        self._confirmed_ns: int | None = None
+
+    def begin(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Take note of how to ask.
+
+        Args:
+            ask: Returns when the bus says yes; raises `Fenced` or `RolledBack`.
+        """
+        self._ask = ask
+
+    async def keep(self) -> None:
+        """Ask for ever, until the answer is no: that is raised."""
+        while True:
+            await self.ask()
+            await self._clock.sleep(CHECK_S)
+
+    async def ask(self) -> None:
+        assert self._ask is not None, "the fence has not begun"
+        asked_ns = self._clock.monotonic_ns()
+        await self._ask()
+        self._confirmed_ns = asked_ns
+
+    @property
+    def fresh(self) -> bool:
+        if self._confirmed_ns is None:
+            return False
+        return self._clock.monotonic_ns() - self._confirmed_ns <= AGE_S_MAX * NS_PER_S
+
+    async def confirmed(self, wait_s: float) -> bool:
+        """Return whether the bus has confirmed lately, or does so within `wait_s`; False when it is silent.
+
+        Raises:
+            Fenced, RolledBack: It says no: nothing may be sent any more.
+        """
+        if self.fresh:
+            return True
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.ask()
+        except TimeoutError:
+            return False
+        return True

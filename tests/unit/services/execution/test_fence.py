@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.execution.fence import AGE_S_MAX, Fence
+from shared.bus.port import Fenced
+from tests.support.clocks import ManualClock
+
+
+class Bus:
+    def __init__(self) -> None:
+        self.asked = 0
+        self.silent = False
+        self.taken_over = False
+
+    async def ask(self) -> None:
+        self.asked += 1
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.taken_over:
+            raise Fenced("epoch 1 is older than 2")
+
+
+def test_a_fresh_answer_is_not_asked_for_again() -> None:
+    async def scenario() -> None:
+        clock, bus = ManualClock(), Bus()
+        fence = Fence(clock)
+        fence.begin(bus.ask)
+        assert not fence.fresh, "nobody has confirmed anything yet"
+        assert await fence.confirmed(1.0)
+        clock.advance(AGE_S_MAX)
+        assert await fence.confirmed(1.0)
+        assert bus.asked == 1
+        clock.advance(0.001)
+        assert not fence.fresh
+        assert await fence.confirmed(1.0)
+        assert bus.asked == 2
+
+    asyncio.run(scenario())
+
+
+def test_after_a_long_sleep_no_and_silence_are_told_apart() -> None:
+    async def scenario() -> None:
+        clock, bus = ManualClock(), Bus()
+        fence = Fence(clock)
+        fence.begin(bus.ask)
+        await fence.ask()
+        clock.advance(60)
+        bus.silent = True
+        assert not await fence.confirmed(0.0)
+        bus.silent, bus.taken_over = False, True
+        with pytest.raises(Fenced):
+            await fence.confirmed(1.0)
+
+    asyncio.run(scenario())
