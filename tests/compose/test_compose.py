@@ -119,6 +119,7 @@ def test_every_service_is_judged_by_progress(project: Compose) -> None:
     )
 
 
+@pytest.mark.proves("I-27")
 def test_only_heartbeat_sees_the_brokers_key_and_strategies_see_nothing_but_the_bus(project: Compose) -> None:
     found = project.configuration()
     services = found["services"]
@@ -184,6 +185,7 @@ def test_redis_cli_shows_readable_entries_without_a_password_typed(stack: Compos
         assert json.loads(value)["symbol"] == "MES"
 
 
+@pytest.mark.proves("I-28")
 def test_redis_refuses_whoever_brings_no_password(stack: Compose) -> None:
     script = "for c in /usr/local/bin/redis-cli /usr/bin/redis-cli; do [ -x $c ] && exec $c PING; done"
     assert "NOAUTH" in stack.inside(stack.only("redis"), "sh", "-c", script)
@@ -230,6 +232,7 @@ def test_every_container_is_confined(stack: Compose) -> None:
         assert tried == "", service
 
 
+@pytest.mark.proves("I-27")
 def test_the_password_is_nowhere_but_in_its_file(stack: Compose) -> None:
     password = stack.inside(stack.only("redis"), "cat", PASSWORD_FILE).strip()
     assert len(password) >= 40
@@ -255,6 +258,7 @@ def test_the_password_is_nowhere_but_in_its_file(stack: Compose) -> None:
     assert password not in status
 
 
+@pytest.mark.proves("I-20")
 def test_a_frozen_process_becomes_unhealthy_and_recovers(stack: Compose) -> None:
     """Frozen, it still is there, its sockets are open, and a port would still accept connections."""
     container = stack.only("feed")
@@ -350,6 +354,7 @@ def test_a_process_that_dies_comes_back_by_itself(stack: Compose) -> None:
     assert reborn(stack, "feed", old)["host"] == container[:12]
 
 
+@pytest.mark.proves("I-18")
 def test_it_survives_a_killed_execution(stack: Compose) -> None:
     before = orders(stack)
     old = stack.beat("execution")

@@ -295,6 +295,7 @@ def test_garbage_in_the_market_stream_stops_neither_feed_nor_strategy(fed: Fed) 
     assert ours == list(range(ours[0], ours[0] + len(ours))), "no number of ours is missing"
 
 
+@pytest.mark.proves("I-3")
 def test_garbage_in_the_intents_never_becomes_an_order(fed: Fed) -> None:
     venue = Venue(fed.stack)
     key = topics.intents(ACCOUNT_ID, "stranger")

@@ -239,6 +239,7 @@ def test_services_waited_for_redis_and_the_broker_and_started_when_they_came(sur
     assert "exited:" not in restarts.read_text(), "nobody died of waiting" + surrounded.stack.logs(40)
 
 
+@pytest.mark.proves("I-12")
 def test_redis_away_for_a_while(surrounded: Surrounded) -> None:
     """Everything resumes; what the feed could not say is not lost; no order goes out twice."""
     pids = surrounded.pids()
@@ -323,6 +324,7 @@ def test_a_slow_broker_delays_nothing_but_its_answer(surrounded: Surrounded) -> 
     surrounded.wait(lambda: surrounded.positions().startswith("in_sync"), what="in sync")
 
 
+@pytest.mark.proves("I-25")
 def test_too_many_requests_holds_every_process_back_as_long_as_it_asks(surrounded: Surrounded) -> None:
     """One budget for the whole credential: only urgent requests go out before the time is over."""
     retry_after_s = 4.0

@@ -120,6 +120,7 @@ def test_all_kinds_together_keep_the_order_of_the_file(played: Played) -> None:
     assert order == sorted(order)
 
 
+@pytest.mark.proves("I-14")
 def test_sequence_numbers_have_no_gap(played: Played) -> None:
     for entries in (played.md, played.orders, played.reports):
         assert [e.seq for e in entries] == list(range(1, len(entries) + 1))
@@ -147,6 +148,7 @@ def test_the_strategy_traded(played: Played) -> None:
     assert len(played.fills) >= 4
 
 
+@pytest.mark.proves("I-4")
 def test_no_intent_was_caused_while_quotes_were_crossed(played: Played) -> None:
     """The pre-open's crossed quotes end before the first trade of the session."""
     last_crossed_ns = max(m["ts_event_ns"] for m in played.of("quote", played.md) if m.get("crossed"))
@@ -166,6 +168,7 @@ def test_fills_have_prices_that_existed_at_that_time(played: Played) -> None:
         assert low <= Decimal(fill["last_px"]) <= high, fill
 
 
+@pytest.mark.proves("I-8")
 def test_position_is_the_sum_of_fills_and_the_brokers(played: Played) -> None:
     signed = sum(m["last_qty"] * (1 if m["side"] == "buy" else -1) for m in played.fills.values())
     at_broker = _ask_broker(played.stack, "/api/Position/searchOpen")["positions"]
@@ -175,6 +178,7 @@ def test_position_is_the_sum_of_fills_and_the_brokers(played: Played) -> None:
     assert from_orders == signed
 
 
+@pytest.mark.proves("I-8")
 def test_every_fill_of_the_broker_is_reported_once(played: Played) -> None:
     trades = _ask_broker(played.stack, "/api/Trade/search")["trades"]
     reported = played.of("fill_report", played.reports)
@@ -183,6 +187,7 @@ def test_every_fill_of_the_broker_is_reported_once(played: Played) -> None:
     assert sorted(attributed) == sorted(t["id"] for t in trades)
 
 
+@pytest.mark.proves("I-8")
 def test_realized_pnl_equals_a_decimal_recomputation(played: Played) -> None:
     """Cash flow of all fills: with a flat end this is the result, whatever the method of matching."""
     cash = Decimal(0)

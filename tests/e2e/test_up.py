@@ -217,6 +217,7 @@ def test_tail_shows_a_stream_readably(started: Started) -> None:
     assert len(live.stdout.splitlines()) == 3
 
 
+@pytest.mark.proves("I-26")
 def test_halt_stops_new_exposure_and_resume_lifts_it(started: Started) -> None:
     halted = started.stack.julie("halt", "--reason", "a test")
     assert halted.returncode == 0
@@ -232,6 +233,7 @@ def test_halt_stops_new_exposure_and_resume_lifts_it(started: Started) -> None:
     assert started.orders.outcome(started.orders.rest("MES", Side.BUY)) == "new"
 
 
+@pytest.mark.proves("I-26")
 def test_flatten_leaves_nothing_at_the_broker(started: Started) -> None:
     assert started.orders.outcome(started.orders.take("MNQ", Side.BUY)) in ("filled", "new")
     started.wait(started.venue.positions, what="a position at the broker")
@@ -270,6 +272,7 @@ def test_doctor_on_a_key_file_that_is_not_there(started: Started) -> None:
     assert "chmod 600" in done.stdout
 
 
+@pytest.mark.proves("I-27")
 def test_doctor_on_a_wrong_key_tells_it_in_words_and_never_shows_it(started: Started) -> None:
     file = started.stack.folder / "wrong_key"
     file.write_text("canary-8317")
@@ -319,6 +322,7 @@ def pid_of(stack: Stack, program: str) -> int:
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, "redis"])
+@pytest.mark.proves("I-18")
 def test_a_killed_process_comes_back_and_trading_goes_on(started: Started, victim: str) -> None:
     """With an order under way at the moment of the kill, whose fate is then known."""
     stack = started.stack
@@ -339,6 +343,7 @@ def test_a_killed_process_comes_back_and_trading_goes_on(started: Started, victi
     assert started.orders.outcome(name) in FATES
 
 
+@pytest.mark.proves("I-12", "I-14")
 def test_after_all_that_no_entry_is_missing_or_double(started: Started) -> None:
     streams = started.streams()
     for key in (topics.md("MES"), topics.orders(ACCOUNT_ID), topics.journal(ACCOUNT_ID, INSTANCES[0])):
@@ -349,6 +354,7 @@ def test_after_all_that_no_entry_is_missing_or_double(started: Started) -> None:
         assert seqs[0] == 1, key
 
 
+@pytest.mark.proves("I-1")
 def test_after_all_that_no_order_reached_the_broker_twice(started: Started) -> None:
     tags = started.venue.tags()
     assert len(tags) == len(set(tags))

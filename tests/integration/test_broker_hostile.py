@@ -60,6 +60,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("name", "answer", "outcome", "failure"), ANSWERS, ids=[case[0] for case in ANSWERS])
+@pytest.mark.proves("I-5")
 def test_mutation_and_question(
     name: str, answer: bytes, outcome: type[Outcome], failure: type[errors.BrokerQueryFailed]
 ) -> None:
@@ -117,6 +118,7 @@ def test_failed_tls_proves_that_nothing_was_sent() -> None:
     ask(http(b"plain text"), scenario)
 
 
+@pytest.mark.proves("I-1")
 def test_connection_that_died_while_idle_is_not_answered_by_a_second_post() -> None:
     async def scenario(desk: Desk, server: HostileServer) -> None:
         assert await desk.orders.place(TICKET) == Accepted(broker_order_id=5)
@@ -159,6 +161,7 @@ def test_missing_token_store_and_time_prove_that_nothing_was_sent() -> None:
         ),
     ],
 )
+@pytest.mark.proves("I-25")
 def test_too_many_requests_pauses_the_whole_budget(header: str, pause_s: float) -> None:
     async def scenario(desk: Desk, server: HostileServer) -> None:
         with pytest.raises(errors.RateLimited) as caught:

@@ -33,6 +33,7 @@ def test_login_refusals_name_the_remedy(code: int) -> None:
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "500 Oops"])
+@pytest.mark.proves("I-27")
 def test_login_failure_does_not_echo_the_key(status: str) -> None:
     async def scenario(desk: Desk, server: HostileServer) -> None:
         with pytest.raises(errors.HttpFailed) as caught:
@@ -94,6 +95,7 @@ def test_validate_that_tells_nothing_is_not_the_end_of_a_session(answer: bytes) 
         (b"nonsense\r\n\r\n", ""),
     ],
 )
+@pytest.mark.proves("I-27")
 def test_hub_that_cannot_be_opened_is_retried_and_the_token_stays_secret(
     answer: bytes, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:

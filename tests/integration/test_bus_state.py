@@ -207,6 +207,7 @@ def test_lost_reply_to_a_read_is_asked_again(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-17")
 def test_lease_is_held_by_one(server: ValkeyServer) -> None:
     async def scenario() -> None:
         bus = await ready_bus(server)
@@ -239,6 +240,7 @@ def test_lease_of_a_dead_holder_is_taken_over(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-21")
 def test_lease_from_a_future_clock_is_no_lease(server: ValkeyServer) -> None:
     """The server's clock fell back an hour: nobody waits an hour for a holder that died before."""
 
@@ -252,6 +254,7 @@ def test_lease_from_a_future_clock_is_no_lease(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-25")
 def test_budget_is_shared_and_keeps_a_reserve(server: ValkeyServer) -> None:
     async def scenario() -> None:
         one, two = await ready_bus(server), await ready_bus(server)
@@ -270,6 +273,7 @@ def test_budget_is_shared_and_keeps_a_reserve(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-25")
 def test_budget_window_slides(server: ValkeyServer) -> None:
     async def scenario() -> None:
         bus = await ready_bus(server)
@@ -289,6 +293,7 @@ def test_budget_window_slides(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-25")
 def test_pause_holds_all_but_the_urgent(server: ValkeyServer) -> None:
     """The gateway answered 429: new orders wait, a flatten does not."""
 

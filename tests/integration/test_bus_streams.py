@@ -105,6 +105,7 @@ def test_entries_read_back_as_appended(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-13")
 def test_lost_reply_to_append(server: ValkeyServer) -> None:
     """The server has the batch, we do not know: it is sent again and added once."""
 
@@ -123,6 +124,7 @@ def test_lost_reply_to_append(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-13")
 def test_lost_reply_to_append_in_a_pipeline(server: ValkeyServer) -> None:
     """Many batches are under way when the link breaks."""
 
@@ -176,6 +178,7 @@ def test_lost_reply_to_lease(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-13")
 def test_lost_reply_to_a_step(server: ValkeyServer) -> None:
     """State, journal and intents of a step are there once, and the cursor is where it belongs."""
 
@@ -214,6 +217,7 @@ def test_lost_reply_to_a_step(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-17")
 def test_step_without_the_lease_changes_nothing(server: ValkeyServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
@@ -242,6 +246,7 @@ def test_step_without_the_lease_changes_nothing(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-13")
 def test_step_with_one_bad_stream_writes_none(server: ValkeyServer) -> None:
     """All of a step or nothing of it: the second stream has lost entries."""
 
@@ -266,6 +271,7 @@ def test_step_with_one_bad_stream_writes_none(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-12")
 def test_kills_of_the_server_under_load(server: ValkeyServer) -> None:
     """With appendfsync everysec a killed process loses nothing that it acknowledged."""
 
@@ -308,6 +314,7 @@ def test_kills_of_the_server_under_load(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-17")
 def test_second_writer_fences_the_first(server: ValkeyServer) -> None:
     async def scenario() -> None:
         one, two = make_bus(server.address), make_bus(server.address)
@@ -330,6 +337,7 @@ def test_second_writer_fences_the_first(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-16")
 def test_emptied_server_is_noticed(server: ValkeyServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
@@ -404,6 +412,7 @@ def test_wrong_type_is_final_and_told(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-24")
 def test_buffer_is_bounded_while_the_server_is_away(server: ValkeyServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
@@ -424,6 +433,7 @@ def test_buffer_is_bounded_while_the_server_is_away(server: ValkeyServer) -> Non
     run(scenario)
 
 
+@pytest.mark.proves("I-24")
 def test_hard_cap_counts_what_it_deleted(server: ValkeyServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
@@ -506,6 +516,7 @@ def test_reader_starts_at_the_newest(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-14")
 def test_reader_across_a_restart(server: ValkeyServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
@@ -532,6 +543,7 @@ def test_reader_across_a_restart(server: ValkeyServer) -> None:
     run(scenario)
 
 
+@pytest.mark.proves("I-14")
 def test_gap_of_a_trimmed_stream_is_seen_in_one_read(server: ValkeyServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)

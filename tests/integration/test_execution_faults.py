@@ -79,6 +79,7 @@ def faulty(floor: Floor, do: Callable[[Place, OrderTicket], Awaitable[Outcome]])
     return made
 
 
+@pytest.mark.proves("I-1", "I-5")
 def test_lost_reply_is_found_and_never_sent_again() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:
@@ -98,6 +99,7 @@ def test_lost_reply_is_found_and_never_sent_again() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-2", "I-5")
 def test_lost_request_ends_absent_and_failed_searches_do_not_count() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:
@@ -126,6 +128,7 @@ def test_lost_request_ends_absent_and_failed_searches_do_not_count() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-1", "I-18")
 def test_killed_with_a_post_under_way() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:
@@ -150,6 +153,7 @@ def test_killed_with_a_post_under_way() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-16")
 def test_emptied_redis_halts_and_is_written_again() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:
@@ -182,6 +186,7 @@ def test_emptied_redis_halts_and_is_written_again() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-3")
 def test_ledger_that_takes_no_writes_sends_nothing() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:
@@ -202,6 +207,7 @@ def test_ledger_that_takes_no_writes_sends_nothing() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-20")
 def test_silent_heartbeat_denies() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:

@@ -17,6 +17,7 @@ from tests.support.trading_floor import trading_floor
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.proves("I-6", "I-8")
 def test_entry_children_close_and_books_agree() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:
@@ -64,6 +65,7 @@ def test_entry_children_close_and_books_agree() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-18")
 def test_restart_keeps_everything() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:
@@ -90,6 +92,7 @@ def test_restart_keeps_everything() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-26")
 def test_flatten_and_resume() -> None:
     async def scenario() -> None:
         async with trading_floor() as floor:

@@ -128,6 +128,7 @@ def test_every_stream_is_archived_under_its_own_folder(server: ValkeyServer, tmp
         assert len(list((tmp_path / "archive").glob(f"{folder}/{today}/*.parquet"))) == 1
 
 
+@pytest.mark.proves("I-15")
 def test_kill_in_the_middle_leaves_no_hole_and_no_double(server: ValkeyServer, tmp_path: Path) -> None:
     """Five kills at whatever point the recorder is at, while entries keep coming."""
 
@@ -171,6 +172,7 @@ def test_sigterm_stops_at_once_and_cleanly(server: ValkeyServer, tmp_path: Path)
     run(scenario)
 
 
+@pytest.mark.proves("I-15")
 def test_only_archived_and_old_entries_are_trimmed(server: ValkeyServer, tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = MovableClock()
@@ -224,6 +226,7 @@ def test_entries_lost_to_the_hard_cap_are_recorded_and_alarmed(server: ValkeySer
     assert json.loads(note)["missing"] == 40
 
 
+@pytest.mark.proves("I-16")
 def test_emptied_redis_starts_the_sequence_again(server: ValkeyServer, tmp_path: Path) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
@@ -320,6 +323,7 @@ class FullDisk(DiskArchive):
         return super()._write(stream, rows)
 
 
+@pytest.mark.proves("I-15")
 def test_full_disk_trims_nothing_and_is_retried(server: ValkeyServer, tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = MovableClock()

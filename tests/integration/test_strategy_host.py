@@ -107,6 +107,7 @@ async def rig() -> AsyncIterator[Rig]:
             await bus.close()
 
 
+@pytest.mark.proves("I-19")
 def test_misbehaving_strategies_disturb_nobody() -> None:
     async def scenario() -> None:
         async with rig() as it:

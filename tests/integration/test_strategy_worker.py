@@ -120,6 +120,7 @@ async def rig() -> AsyncIterator[Rig]:
             await bus.close()
 
 
+@pytest.mark.proves("I-13")
 def test_intents_journal_and_snapshot_are_one_step() -> None:
     async def scenario() -> None:
         async with rig() as it:
@@ -141,6 +142,7 @@ def test_intents_journal_and_snapshot_are_one_step() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-13", "I-18")
 def test_killed_again_and_again_every_intent_is_there_once() -> None:
     """SIGKILL at 12 moments while quotes pour in: counts and ids come out as without a crash."""
 
@@ -170,6 +172,7 @@ def test_killed_again_and_again_every_intent_is_there_once() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-12")
 def test_redis_killed_and_back() -> None:
     async def scenario() -> None:
         async with rig() as it:
@@ -189,6 +192,7 @@ def test_redis_killed_and_back() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-17")
 def test_lease_taken_by_another_stops_the_worker() -> None:
     async def scenario() -> None:
         async with rig() as it:
@@ -275,6 +279,7 @@ def test_worker_without_feed_history_adopts_the_conflated_view() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-24")
 def test_strategy_that_is_too_slow_skips_to_the_newest() -> None:
     async def scenario() -> None:
         async with rig() as it:

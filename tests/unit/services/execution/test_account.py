@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -202,6 +203,7 @@ def scenario() -> tuple[Desk, list[object]]:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
+@pytest.mark.proves("I-9")
 def test_any_order_and_any_repetition_end_the_same(data: st.DataObject) -> None:
     desk, told = scenario()
     repeated = told + data.draw(st.lists(st.sampled_from(told), max_size=10))

@@ -16,6 +16,7 @@ def ready_desk() -> Desk:
     return desk
 
 
+@pytest.mark.proves("I-1", "I-18")
 def test_before_the_claim_nothing_was_sent_and_the_intent_is_read_again() -> None:
     desk = ready_desk()
     desk.crash_before_commit = True
@@ -29,6 +30,7 @@ def test_before_the_claim_nothing_was_sent_and_the_intent_is_read_again() -> Non
     assert len(desk.broker.posts) == 1
 
 
+@pytest.mark.proves("I-1", "I-18")
 def test_after_the_claim_it_is_never_sent() -> None:
     desk = ready_desk()
     desk.intent(make_submit())
@@ -41,6 +43,7 @@ def test_after_the_claim_it_is_never_sent() -> None:
     assert not desk.broker.posts
 
 
+@pytest.mark.proves("I-1", "I-18")
 def test_after_the_post_it_is_found() -> None:
     desk = ready_desk()
     desk.intent(make_submit())
@@ -53,6 +56,7 @@ def test_after_the_post_it_is_found() -> None:
     assert len(desk.broker.posts) == 1
 
 
+@pytest.mark.proves("I-18")
 def test_after_the_answer_nothing_is_lost() -> None:
     desk = ready_desk()
     desk.intent(make_submit())
@@ -67,6 +71,7 @@ def test_after_the_answer_nothing_is_lost() -> None:
     assert desk.status() is OrderStatus.FILLED
 
 
+@pytest.mark.proves("I-1")
 def test_between_two_attempts() -> None:
     desk = ready_desk()
     desk.intent(make_submit())
@@ -91,6 +96,7 @@ def test_in_the_middle_of_a_cancel() -> None:
     assert not desk.broker.orders[number].status.may_fill
 
 
+@pytest.mark.proves("I-18")
 def test_restart_at_any_time_gives_the_same_books() -> None:
     desk = ready_desk()
     for n in range(4):

@@ -40,6 +40,7 @@ def resume(kind: HaltKind) -> Resume:
         (HaltKind.OPERATOR, HaltKind.OPERATOR, True, TradingState.ACTIVE),
     ],
 )
+@pytest.mark.proves("I-29")
 def test_who_lifts_what(
     halted: HaltKind, resumed: HaltKind, by_operator: bool, expected: TradingState
 ) -> None:
@@ -86,6 +87,7 @@ def test_silent_heartbeat_stops_new_exposure() -> None:
     assert only(desk.intent(make_submit("exit", side=Side.SELL, bracket=None)), Place)
 
 
+@pytest.mark.proves("I-29")
 def test_old_flatten_only_halts() -> None:
     desk = ready_desk()
     desk.pass_time(3_600)

@@ -129,6 +129,7 @@ def test_start_halts_until_everyone_is_ready_and_stays_so() -> None:
         (3_000, ProcessHealth.DEAD),
     ],
 )
+@pytest.mark.proves("I-20")
 def test_silence_thresholds(silence_ms: int, expected: ProcessHealth) -> None:
     room = trading_room()
     last_ms = room.state.processes["feed"].moved_ns // MS
@@ -138,6 +139,7 @@ def test_silence_thresholds(silence_ms: int, expected: ProcessHealth) -> None:
 
 
 @pytest.mark.parametrize("name", VITAL)
+@pytest.mark.proves("I-20")
 def test_a_lost_vital_process_halts_within_5_s_and_its_return_resumes(name: str) -> None:
     room = trading_room()
     lost_ms = room.now_ms
@@ -183,6 +185,7 @@ def test_a_restart_that_does_not_become_ready_is_a_loss() -> None:
     assert room.health("execution") is ProcessHealth.DEAD
 
 
+@pytest.mark.proves("I-20")
 def test_a_loop_that_beats_while_its_duty_stands_still_is_dead() -> None:
     room = trading_room()
     room.duties["execution"] = {"orders": Duty(interval_s=1.0, done=7)}
@@ -206,6 +209,7 @@ def test_silence_is_called_silence_and_not_a_duty_standing_still() -> None:
     assert "silent" in halt.reason
 
 
+@pytest.mark.proves("I-20")
 def test_waiting_work_that_nobody_takes_is_death() -> None:
     room = trading_room()
     room.duties["feed"] = {"append": Duty(done=7, waiting_since_ns=123)}
@@ -265,6 +269,7 @@ def test_nobody_is_blamed_for_our_own_pause() -> None:
     assert room.controls() == []
 
 
+@pytest.mark.proves("I-30")
 def test_another_build_is_reported() -> None:
     state = make_state(vital=("feed",))
     decide(BeatSeen(beat=make_beat("feed", 1, build="b2"), live=True, now_ns=0), state)
@@ -309,6 +314,7 @@ def test_only_liveness_is_ever_resumed() -> None:
         max_size=8,
     )
 )
+@pytest.mark.proves("I-20")
 def test_halts_and_resumes_tell_the_truth_whoever_is_silent(phases: list[tuple[set[str], int]]) -> None:
     """However processes come and go: never resumed while one is dead, always halted soon after a loss."""
     room = trading_room()

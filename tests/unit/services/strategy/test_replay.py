@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +96,7 @@ PRICES = st.lists(st.integers(-12, 12), min_size=5, max_size=60)
 
 @settings(max_examples=60, deadline=None)
 @given(prices=PRICES, cut=st.integers(0, 130), cls=st.sampled_from([Remembers, Breakout]))
+@pytest.mark.proves("I-18", "I-23")
 def test_restart_anywhere_gives_the_same_intents(prices: list[int], cut: int, cls: type[Strategy]) -> None:
     inputs = recorded(prices)
     through = run(Bench(cls).consumption, inputs, 0)
@@ -109,6 +111,7 @@ def test_restart_anywhere_gives_the_same_intents(prices: list[int], cut: int, cl
 
 @settings(max_examples=60, deadline=None)
 @given(prices=PRICES, sizes=st.lists(st.integers(1, 20), min_size=1), late_at=st.integers(0, 40))
+@pytest.mark.proves("I-23")
 def test_replayed_journal_gives_the_same_bytes(prices: list[int], sizes: list[int], late_at: int) -> None:
     """Batches of any size, commits anywhere, and a clock that makes the first part catch-up."""
     inputs = recorded(prices)
@@ -158,6 +161,7 @@ def test_changed_settings_keep_position_and_restart_memory() -> None:
     assert len(vars(again.strategy)["recent"]) == 0
 
 
+@pytest.mark.proves("I-23")
 def test_replay_follows_a_change_of_settings() -> None:
     """The journal of two incarnations, the second with its memory begun anew."""
     inputs = recorded([1, 2, 3, 4, 5, 4, 6, 3, 7, 8, 9, 10, 11, 12, 3, 2])
@@ -196,6 +200,7 @@ def test_replay_follows_a_change_of_settings() -> None:
     assert [encode(i) for i in again] == [encode(i) for i in live]
 
 
+@pytest.mark.proves("I-23")
 def test_skipped_entries_are_a_gap_in_the_replay_too() -> None:
     """After a skip nothing is traded until the feed is live, whichever stream the next event comes from."""
     inputs = [entry for entry in recorded([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]) if entry[0] == MD]

@@ -30,6 +30,7 @@ class HandClock:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5 * SECOND), st.booleans()), max_size=80))
+@pytest.mark.proves("I-25")
 def test_no_window_ever_holds_more_than_the_limit(steps: list[tuple[int, bool]]) -> None:
     window = SlidingWindow(requests_max=5, window_s=10, reserve=2)
     now_ns = 0
@@ -49,6 +50,7 @@ def test_no_window_ever_holds_more_than_the_limit(steps: list[tuple[int, bool]])
             assert len(recent) <= 3
 
 
+@pytest.mark.proves("I-25")
 def test_reserve_is_for_what_is_urgent() -> None:
     window = SlidingWindow(requests_max=3, window_s=10, reserve=1)
     assert [window.take(0, urgent=False) for _ in range(3)] == [0, 0, 10 * SECOND]

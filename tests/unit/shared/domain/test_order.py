@@ -31,6 +31,7 @@ def following(status: OrderStatus, fact: OrderFact) -> OrderStatus | None:
 
 @pytest.mark.parametrize("status", list(S))
 @pytest.mark.parametrize("fact", list(F))
+@pytest.mark.proves("I-7")
 def test_every_pair(status: OrderStatus, fact: OrderFact) -> None:
     after = following(status, fact)
     if (status, fact) in TRANSITIONS:
@@ -72,11 +73,13 @@ def test_absent_comes_from_unknown_alone() -> None:
         (S.SUSPENDED, F.ACTIVATED, S.NEW),
     ],
 )
+@pytest.mark.proves("I-7")
 def test_odd_rows(status: OrderStatus, fact: OrderFact, expected: OrderStatus) -> None:
     assert next_status(status, fact) is expected
 
 
 @given(st.lists(st.sampled_from(list(F)), max_size=20))
+@pytest.mark.proves("I-7")
 def test_a_filled_order_stays_filled(facts: list[OrderFact]) -> None:
     status = S.FILLED
     for fact in facts:

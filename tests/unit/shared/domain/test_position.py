@@ -51,6 +51,7 @@ def test_unrealized() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5).filter(bool), st.integers(90, 110)), max_size=20))
+@pytest.mark.proves("I-8")
 def test_flat_means_that_all_cash_is_realized(fills: list[tuple[int, int]]) -> None:
     position = after(*[(qty, str(px)) for qty, px in fills])
     assert position.net_qty == sum(qty for qty, _ in fills)

@@ -194,6 +194,7 @@ quantities = st.integers(0, 12)
     shorts=quantities,
     reduce_only=st.booleans(),
 )
+@pytest.mark.proves("I-10")
 def test_never_beyond_the_limit(
     qty: int,
     side: Side,

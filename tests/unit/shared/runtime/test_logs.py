@@ -45,6 +45,7 @@ def test_long_value_is_cut() -> None:
     assert len(line_of("e", raw="x" * 10_000_000)) < VALUE_CHARS_MAX + 100
 
 
+@pytest.mark.proves("I-27")
 def test_secret_shows_nowhere(tmp_path: Path) -> None:
     """In fields, in the event, in errors and their causes."""
     path = tmp_path / "key"

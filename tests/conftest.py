@@ -1,0 +1,52 @@
+"""Counts which invariants the tests of this run have checked, for the table of `docs/reliability.md`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from proof.invariants import INVARIANTS
+from proof.record import Record
+from shared.runtime.build import BUILD
+
+RECORDS = Path(__file__).resolve().parents[1] / "build" / "proof"
+
+
+class Counter:
+    """One process's count: a test marked `proves("I-9")` that passes is one check of it."""
+
+    def __init__(self) -> None:
+        self.record = Record(
+            machine="tests",
+            command="make test",
+            build=BUILD,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+        report = yield
+        if report.when == "call" and not report.skipped:
+            for mark in item.iter_markers("proves"):
+                for invariant in mark.args:
+                    self.record.check(invariant, report.passed, item.nodeid)
+        return report
+
+    def pytest_sessionfinish(self) -> None:
+        if self.record.checks:
+            self.record.write(RECORDS / f"tests-{os.getpid()}.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Counter())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("proves"):
+            unknown = set(mark.args) - set(INVARIANTS)
+            assert not unknown, f"{item.nodeid} proves {unknown}, which proof/invariants.py does not name"
