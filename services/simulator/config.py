@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.simulator.contracts import PRODUCTS
+from services.simulator.fault_settings import FaultsConfig
 from shared.runtime.config import Section
 
 HOST_TIME = "host"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, as in a URL, is this machine and nothing else."""
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class UserConfig(Section):
@@ -87,10 +97,6 @@ class HubConfig(Section):
     )
 
 
-class FaultsConfig(Section):
-    """Faults on demand. None exists yet; `faults.py` names where each will act."""
-
-
 class SimulatorConfig(Section):
     """A venue that speaks the ProjectX gateway's protocol."""
 
@@ -136,6 +142,11 @@ class SimulatorConfig(Section):
         default=0,
         ge=0,
         description="Instead of the usual synthetic market: quotes per real second, over all symbols.",
+    )
+    control: bool = Field(
+        default=False,
+        description="Whether /simulator/... may be used: faults set, orders placed by hand, the books read. "
+        "For tests: needs a loopback host.",
     )
     users: tuple[UserConfig, ...] = Field(
         default=(UserConfig(),), min_length=1, description="Who may log in."
@@ -188,6 +199,15 @@ class SimulatorConfig(Section):
         if datetime.fromisoformat(text).tzinfo is None:
             raise ValueError("venue_start needs a zone, as in 2026-03-02T09:30:00-05:00")
         return text
+
+    @model_validator(mode="after")
+    def _check_control(self) -> SimulatorConfig:
+        if self.control and not is_loopback(self.host):
+            raise ValueError(
+                f"control is true but host is {self.host!r}: whoever reaches it could trade; "
+                "set simulator.host to 127.0.0.1, or control to false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_source(self) -> SimulatorConfig:

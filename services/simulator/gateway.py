@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
-from services.simulator import faults, requests, rows
+from services.simulator import requests, rows
 from services.simulator.config import SimulatorConfig
 from services.simulator.endpoints import Endpoints, Malformed
 from services.simulator.limits import SlidingWindow
@@ -45,9 +46,13 @@ class Gateway:
         self._monotonic_ns = monotonic_ns
         self._windows: dict[tuple[str, bool], SlidingWindow] = {}
 
-    def application(self) -> web.Application:
-        """Return the application; hubs add their routes to it."""
-        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._stamp_date])
+    def application(self, *middlewares: Middleware) -> web.Application:
+        """Return the application; hubs add their routes to it.
+
+        Args:
+            middlewares: What every request passes on its way in, outermost first.
+        """
+        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._stamp_date, *middlewares])
         app.router.add_get("/api/Status/ping", self._ping)
         app.router.add_post("/api/Auth/loginKey", self._login_key)
         app.router.add_post("/api/Auth/loginApp", self._login_app)
@@ -82,7 +87,7 @@ class Gateway:
                 return busy
             try:
                 body = decoder.decode(await request.read() or b"{}")
-                return _json(faults.answer(path, answer(body)))
+                return _json(answer(body))
             except (msgspec.MsgspecError, Malformed) as error:
                 return _problem(str(error))
 

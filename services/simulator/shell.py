@@ -17,14 +17,19 @@ from pathlib import Path
 from aiohttp import web
 
 from services.simulator import sessions
+from services.simulator.acts import Acts
 from services.simulator.bars import MINUTE_NS
 from services.simulator.config import HOST_TIME, SimulatorConfig
 from services.simulator.contracts import Contract, active_contract
+from services.simulator.control import Control
+from services.simulator.door import Door
 from services.simulator.endpoints import Endpoints
+from services.simulator.faults import Faults
 from services.simulator.gateway import Gateway
 from services.simulator.history import PastBars
 from services.simulator.hub import Hub
 from services.simulator.hub_socket import HubServer
+from services.simulator.ledger import Ledger
 from services.simulator.login import Sessions
 from services.simulator.market_replay import ReplayMarket
 from services.simulator.market_synthetic import FloodMarket, SyntheticMarket, first_ticks
@@ -39,6 +44,7 @@ from shared.runtime.logs import Log
 
 HOUSEKEEPING_S = 1.0
 CLOSE_WITHIN_S = 2.0
+INJECTED = "injected"
 DEFAULT_SYMBOLS = ("MES", "MNQ")
 
 
@@ -72,6 +78,8 @@ class Simulator:
         self._replay = self._open_replay()
         self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=speed_of(config))
         self.venue = self._make_venue()
+        self.faults = Faults(config.faults, clock.monotonic_ns)
+        self.faults.injected.update(self._store.fact(INJECTED, dict[str, int]) or {})
         self._synthetic = self._open_synthetic() if self._replay is None else None
         if self._replay is not None:
             self.venue.open_market(self._replay.contract, remembers=False)
@@ -193,7 +201,9 @@ class Simulator:
             venue_now_ns=self.time.now_ns,
             monotonic_ns=self._clock.monotonic_ns,
         )
-        app = gateway.application()
+        self._door = Door(faults=self.faults, journal=self._store.journal, clock=self._clock, log=self._log)
+        app = gateway.application(self._door.middleware)
+        self._control().add_routes(app)
         app.router.add_get("/sim/status", self._status)
         self._hubs = [
             self._hub_server(name, hub, secret, login)
@@ -219,6 +229,17 @@ class Simulator:
         self._log.info(
             "listening", url=self.url, source=self._config.source, venue_time=venue_text(self.time)
         )
+
+    def _control(self) -> Control:
+        ledger = Ledger(
+            state=self.venue.state,
+            store=self._store,
+            faults=self.faults,
+            venue_now_ns=self.time.now_ns,
+            now_ns=self._clock.now_ns,
+        )
+        acts = Acts(venue=self.venue, journal=self._store.journal, clock=self._clock)
+        return Control(enabled=self._config.control, faults=self.faults, ledger=ledger, acts=acts)
 
     def _listen(self) -> socket.socket:
         host, port = self._config.host, self._config.port
@@ -272,7 +293,8 @@ class Simulator:
             for one in self._hubs:
                 one.close_all()
             await self._runner.cleanup()
-        self.venue.save_bars()
+            await self._door.close()
+        self._save()
         self._store.close()
 
     # housekeeping
@@ -282,7 +304,12 @@ class Simulator:
             await self._clock.sleep(HOUSEKEEPING_S)
             for one in self._hubs:
                 one.on_time()
-            self.venue.save_bars()
+            self._save()
+
+    def _save(self) -> None:
+        self.venue.save_bars()
+        if self.faults.injected:
+            self._store.put_fact(INJECTED, dict(self.faults.injected))
 
     async def _status(self, request: web.Request) -> web.Response:
         """The simulator's own page, apart from the gateway's protocol."""

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from services.simulator.journal import Journal
 from services.simulator.orders import WORKING, Account, Fill, Order, Position
 from services.simulator.state import (
     AccountUpdated,
@@ -45,7 +46,11 @@ class _Counters(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """Open the venue's database, creating it when absent."""
+    """Open the venue's database, creating it when absent.
+
+    Attributes:
+        journal: What was asked, in the same file.
+    """
 
     def __init__(self, path: Path, *, time_name: str = "venue_ns") -> None:
         """Args:
@@ -57,6 +62,8 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
+
+        self.journal = Journal(self._db)
 
     def close(self) -> None:
         self._db.close()
@@ -81,6 +88,14 @@ class Store:
         for account_id, tag in self._db.execute("SELECT account_id, tag FROM tags"):
             state.tags.setdefault(account_id, set()).add(tag)
         return state
+
+    def orders(self) -> list[Order]:
+        """Return every order ever written, by id."""
+        return self._rows("SELECT body FROM orders ORDER BY id", Order)
+
+    def fills(self) -> list[Fill]:
+        """Return every fill ever written, by id."""
+        return self._rows("SELECT body FROM fills ORDER BY id", Fill)
 
     def _rows(self, query: str, kind: type[T]) -> list[T]:
         decoder = msgspec.json.Decoder(kind)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from services.simulator import core, faults, rows
+from services.simulator import core, rows
 from services.simulator.bars import Bar, BarBook
 from services.simulator.contracts import Contract, resolve
 from services.simulator.core import MarketTraded, SessionChanged, TouchChanged
@@ -150,10 +150,9 @@ class Venue:
         argument = {"action": 1, "data": row} if self._settings.envelope else row
         record = encode_invocation(target, msgspec.Raw(rows.encode([argument])))
         monotonic_ns = self._monotonic_ns()
-        for sent in faults.user_events(record):
-            for client in clients:
-                client.send(sent, monotonic_ns)
-                self._cut_hopeless(client, monotonic_ns)
+        for client in clients:
+            client.send(record, monotonic_ns)
+            self._cut_hopeless(client, monotonic_ns)
 
     # market data
 
