@@ -173,6 +173,7 @@ class Modify(msgspec.Struct, frozen=True, kw_only=True):
     order_qty: int | None
     limit_price: Decimal | None
     stop_price: Decimal | None
+    trail_price: Decimal | None = None
 
 
 class CloseContract(msgspec.Struct, frozen=True, kw_only=True):

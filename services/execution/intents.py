@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import msgspec
-
-from services.execution import exposure, orders
-from services.execution.events import IntentRead, Modify, Place
+from services.execution import changes, exposure, orders
+from services.execution.events import IntentRead, Place
+from services.execution.orders import denied, no
 from services.execution.records import ENTRY, EXIT, OrderRecord
 from services.execution.turn import Turn
 from shared.broker.port import OrderTicket
-from shared.domain.control import TradingState
-from shared.domain.execution import IntentExpired, OrderClaimed, OrderDenied
+from shared.domain.execution import IntentExpired, OrderClaimed
 from shared.domain.ids import CLIENT_ORDER_ID_CHARS_MAX
 from shared.domain.order import (
     Bracket,
@@ -24,7 +22,7 @@ from shared.domain.order import (
     Side,
     SubmitOrder,
 )
-from shared.domain.risk import Approved, Denied, check, collar, is_price, reference
+from shared.domain.risk import Denied, check, reference
 
 ZERO = Decimal(0)
 
@@ -34,15 +32,15 @@ def take(turn: Turn, read: IntentRead) -> None:
     intent = read.intent
     name = intent.client_order_id
     if intent.strategy_id != read.strategy_id:
-        turn.publish(_denied(turn, intent, _no("foreign_strategy", stream_of=read.strategy_id)))
+        turn.publish(denied(turn, intent, no("foreign_strategy", stream_of=read.strategy_id)))
     elif isinstance(intent, CancelOrder):
         _cancel(turn, intent)
     elif isinstance(intent, ModifyOrder):
-        _modify(turn, intent)
+        changes.modify(turn, intent)
     elif name in turn.state.orders:
         turn.alarm("intent_repeated", f"{name} was decided before; it is not looked at again")
     elif not (name.isascii() and name.isprintable() and 0 < len(name) <= CLIENT_ORDER_ID_CHARS_MAX):
-        turn.publish(_denied(turn, intent, _no("client_order_id", most=CLIENT_ORDER_ID_CHARS_MAX)))
+        turn.publish(denied(turn, intent, no("client_order_id", most=CLIENT_ORDER_ID_CHARS_MAX)))
     elif turn.at.now_ns >= intent.expires_at_ns:
         _expire(turn, intent)
     elif isinstance(intent, ClosePosition):
@@ -51,20 +49,23 @@ def take(turn: Turn, read: IntentRead) -> None:
         _submit(turn, intent, role=EXIT if intent.reduce_only else ENTRY)
 
 
-def _no(code: str, **numbers: object) -> Denied:
-    return Denied(code=code, numbers={key: str(value) for key, value in numbers.items()})
-
-
 def _submit(turn: Turn, intent: SubmitOrder, *, role: str) -> None:
     state = turn.state
     contract_id = exposure.contract_of(state, intent.symbol, intent.strategy_id, intent.side)
     figures = exposure.exposure(state, intent, contract_id, turn.at)
-    verdict = check(intent, figures, state.markets.get(intent.symbol), state.rules.limits)
+    market, limits = state.markets.get(intent.symbol), state.rules.limits
+    verdict = check(intent, figures, market, limits)
+    if intent.order_type not in state.rules.order_types:
+        verdict = no("order_type", order_type=intent.order_type)
+    elif intent.order_type is OrderType.TRAILING_STOP:
+        # Its level is computed from the last price, also when it only reduces.
+        stale = reference(figures, market, limits) or changes.other_month(market, contract_id)
+        verdict = stale or verdict
     if isinstance(verdict, Denied):
         _refuse(turn, intent, verdict)
         return
     if contract_id not in state.standing.contracts:
-        _refuse(turn, intent, _no("contract_unknown", symbol=intent.symbol))
+        _refuse(turn, intent, no("contract_unknown", symbol=intent.symbol))
         return
     # A bracket on an exit would protect a position that is about to end.
     bracket = None if verdict.reduces else intent.bracket
@@ -93,6 +94,7 @@ def _claim(turn: Turn, intent: SubmitOrder, contract_id: str, bracket: Bracket |
         stop_price=intent.stop_price,
         stop_loss_ticks=bracket.stop_loss_ticks if bracket is not None else None,
         take_profit_ticks=bracket.take_profit_ticks if bracket is not None else None,
+        trail_ticks=intent.trail_ticks,
         reduce_only=role == EXIT,
         reason=intent.reason,
     )
@@ -112,6 +114,7 @@ def _claim(turn: Turn, intent: SubmitOrder, contract_id: str, bracket: Bracket |
             stop_price=order.stop_price,
             stop_loss_ticks=order.stop_loss_ticks,
             take_profit_ticks=order.take_profit_ticks,
+            trail_ticks=order.trail_ticks,
             reduce_only=order.reduce_only,
         )
     )
@@ -134,6 +137,7 @@ def post(turn: Turn, order: OrderRecord) -> None:
         order_type=order.order_type,
         limit_price=order.limit_price,
         stop_price=order.stop_price,
+        trail_price=changes.trail_price(turn, order, order.trail_ticks),
         bracket=bracket,
         expires_at_ns=order.expires_at_ns,
     )
@@ -156,7 +160,7 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         if order.role == ENTRY:
             orders.cancel(turn, order, "position is being closed")
     if not held:
-        _refuse(turn, intent, _no("flat", net_qty=0))
+        _refuse(turn, intent, no("flat", net_qty=0))
         return
     contract_id, net_qty = held[0]
     side = Side.SELL if net_qty > 0 else Side.BUY
@@ -166,7 +170,7 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         if order.side is side and order.contract_id == contract_id and not order.is_protective
     )
     if working >= abs(net_qty):
-        _refuse(turn, intent, _no("already_closing", net_qty=net_qty, exits_working=working))
+        _refuse(turn, intent, no("already_closing", net_qty=net_qty, exits_working=working))
         return
     exit_order = SubmitOrder(
         client_order_id=intent.client_order_id,
@@ -186,96 +190,12 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
 def _cancel(turn: Turn, intent: CancelOrder) -> None:
     order = turn.state.orders.get(intent.client_order_id)
     if order is None or order.strategy_id != intent.strategy_id:
-        turn.publish(_denied(turn, intent, _no("order_unknown")))
+        turn.publish(denied(turn, intent, no("order_unknown")))
     elif not order.status.may_fill:
         turn.publish(orders.updated(order, turn))  # the answer is where it stands
     else:
         turn.state.sent_ns.append(turn.at.mono_ns)
         orders.cancel(turn, order, intent.reason or "canceled by strategy")
-
-
-def _modify(turn: Turn, intent: ModifyOrder) -> None:
-    state = turn.state
-    order = state.orders.get(intent.client_order_id)
-    if order is None or order.strategy_id != intent.strategy_id:
-        turn.publish(_denied(turn, intent, _no("order_unknown")))
-        return
-    denied = _modify_denied(turn, intent, order)
-    if denied is not None:
-        turn.publish(_denied(turn, intent, denied))
-        return
-    assert order.broker_order_id is not None, "a working order has the broker's id"
-    state.sent_ns.append(turn.at.mono_ns)
-    turn.do(
-        Modify(
-            client_order_id=order.client_order_id,
-            broker_order_id=order.broker_order_id,
-            order_qty=intent.order_qty,
-            limit_price=intent.limit_price,
-            stop_price=intent.stop_price,
-        )
-    )
-    orders.want_check(turn, order.broker_order_id, delay_s=1.0)
-
-
-_MODIFIABLE = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.SUSPENDED)
-
-
-def _modify_denied(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | None:
-    """Return why a change may not be sent. A greater size is new exposure and checked as such."""
-    state = turn.state
-    if state.trading_state is TradingState.HALTED:
-        return _no("trading_halted", halts=state.halt_reason())
-    if order.status not in _MODIFIABLE or order.broker_order_id is None:
-        return _no("not_working", status=order.status)
-    for px in (intent.limit_price, intent.stop_price):
-        if px is not None and (not is_price(px) or px % order.tick_size):
-            return _no("off_tick", px=px, tick_size=order.tick_size)
-    if intent.order_qty is not None and intent.order_qty <= order.cum_qty:
-        return _no("order_qty", order_qty=intent.order_qty, cum_qty=order.cum_qty)
-    more = intent.order_qty - order.order_qty if intent.order_qty is not None else 0
-    wish = SubmitOrder(
-        client_order_id=intent.client_order_id,
-        strategy_id=intent.strategy_id,
-        symbol=intent.symbol,
-        side=order.side,
-        order_qty=max(1, more),
-        cause=intent.cause,
-        ts_cause_ns=intent.ts_cause_ns,
-        expires_at_ns=0,
-    )
-    figures = exposure.exposure(state, wish, order.contract_id, turn.at)
-    market, limits = state.markets.get(order.symbol), state.rules.limits
-    if figures.messages_last_min >= limits.messages_per_min_max:
-        return _no("messages_per_min_max", messages=figures.messages_last_min)
-    if more > 0 and order.is_protective:
-        return _no("protective_qty", order_qty=intent.order_qty)  # it follows its entry, at the broker
-    if more > 0:
-        bracket = Bracket(stop_loss_ticks=limits.bracket_ticks_min)
-        verdict = check(msgspec.structs.replace(wish, bracket=bracket), figures, market, limits)
-        if not isinstance(verdict, Approved):
-            return verdict
-    stale = reference(figures, market, limits)
-    if stale is not None:
-        return stale
-    prices = (intent.limit_price, intent.stop_price)
-    return collar(order.symbol, prices, market, limits) or _through_market(turn, intent, order)
-
-
-def _through_market(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | None:
-    """A stop moved through the market executes at once: it must stay a tick behind."""
-    market = turn.state.markets.get(order.symbol)
-    if intent.stop_price is None or market is None or market.bid_px is None or market.ask_px is None:
-        return None
-    if order.side is Side.SELL:
-        most = Decimal(str(market.bid_px)) - order.tick_size
-        return (
-            _no("stop_through_market", px=intent.stop_price, most=most) if intent.stop_price > most else None
-        )
-    least = Decimal(str(market.ask_px)) + order.tick_size
-    return (
-        _no("stop_through_market", px=intent.stop_price, least=least) if intent.stop_price < least else None
-    )
 
 
 def _expire(turn: Turn, intent: SubmitOrder | ClosePosition) -> None:
@@ -295,7 +215,7 @@ def _refuse(turn: Turn, intent: SubmitOrder | ClosePosition | CancelOrder | Modi
     name = intent.client_order_id
     if isinstance(intent, SubmitOrder | ClosePosition) and name not in turn.state.orders:
         _bury(turn, intent, OrderStatus.DENIED, why.code)
-    turn.publish(_denied(turn, intent, why))
+    turn.publish(denied(turn, intent, why))
 
 
 def _bury(turn: Turn, intent: SubmitOrder | ClosePosition, status: OrderStatus, reason: str) -> None:
@@ -321,18 +241,4 @@ def _bury(turn: Turn, intent: SubmitOrder | ClosePosition, status: OrderStatus, 
             reason=reason,
             attempts=0,
         )
-    )
-
-
-def _denied(
-    turn: Turn, intent: SubmitOrder | ClosePosition | CancelOrder | ModifyOrder, why: Denied
-) -> OrderDenied:
-    return OrderDenied(
-        client_order_id=intent.client_order_id,
-        strategy_id=intent.strategy_id,
-        symbol=intent.symbol,
-        code=why.code,
-        numbers=why.numbers,
-        cause=turn.cause,
-        ts_ns=turn.at.now_ns,
     )

@@ -10,11 +10,12 @@ from services.execution.events import Cancel
 from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, Check, Doubt
 from services.execution.turn import Turn
-from shared.domain.execution import OrderUpdated
-from shared.domain.order import ImpossibleTransition, OrderFact, OrderStatus, next_status
+from shared.domain.execution import OrderDenied, OrderUpdated
+from shared.domain.order import ImpossibleTransition, Intent, OrderFact, OrderStatus, next_status
 from shared.domain.report import OrderReport
+from shared.domain.risk import Denied
 
-_VISIBLE = ("status", "order_qty", "broker_order_id", "limit_price", "stop_price")
+_VISIBLE = ("status", "order_qty", "broker_order_id", "limit_price", "stop_price", "trail_ticks")
 _BY_FILLS = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 
 FACTS = {
@@ -49,6 +50,7 @@ def updated(order: OrderRecord, turn: Turn) -> OrderUpdated:
         parent_client_order_id=order.parent,
         limit_price=order.limit_price,
         stop_price=order.stop_price,
+        trail_ticks=order.trail_ticks,
     )
 
 
@@ -108,6 +110,8 @@ def report(turn: Turn, order: OrderRecord, seen: OrderReport) -> OrderRecord:
         changes["order_qty"] = max(seen.order_qty, order.cum_qty, 1)
         changes["limit_price"] = seen.limit_price if seen.limit_price is not None else order.limit_price
         changes["stop_price"] = seen.stop_price if seen.stop_price is not None else order.stop_price
+        if seen.trail_distance is not None:
+            changes["trail_ticks"] = int(seen.trail_distance / order.tick_size)
     fact = FACTS.get(seen.status, OrderFact.FOUND)
     if fact is OrderFact.FOUND and order.status is OrderStatus.SUSPENDED:
         fact = OrderFact.ACTIVATED
@@ -166,3 +170,21 @@ def send_cancel(turn: Turn, broker_order_id: int) -> None:
     state.cancels_running.add(broker_order_id)
     state.cancels_sent[broker_order_id] = state.cancels_sent.get(broker_order_id, 0) + 1
     turn.do(Cancel(broker_order_id=broker_order_id))
+
+
+def no(code: str, **numbers: object) -> Denied:
+    """Return a refusal with the figures that led to it."""
+    return Denied(code=code, numbers={key: str(value) for key, value in numbers.items()})
+
+
+def denied(turn: Turn, intent: Intent, why: Denied) -> OrderDenied:
+    """Return the message that tells a strategy of a refusal."""
+    return OrderDenied(
+        client_order_id=intent.client_order_id,
+        strategy_id=intent.strategy_id,
+        symbol=intent.symbol,
+        code=why.code,
+        numbers=why.numbers,
+        cause=turn.cause,
+        ts_ns=turn.at.now_ns,
+    )

@@ -27,6 +27,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         attempts: POSTs that may have been made; a second one only after a proven failure to send.
         cancel_wanted: Cancel as soon as the broker's id is known.
         ts_broker_ns: The broker's time of the newest report; older ones change no price and no size.
+        trail_ticks: As asked for; the broker tells it in searches only.
     """
 
     client_order_id: str
@@ -50,6 +51,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     stop_price: Decimal | None = None
     stop_loss_ticks: int | None = None
     take_profit_ticks: int | None = None
+    trail_ticks: int | None = None
     reduce_only: bool = False
     cum_qty: int = 0
     broker_order_id: int | None = None

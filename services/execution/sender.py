@@ -126,6 +126,7 @@ class Sender:
                     order_qty=call.order_qty,
                     limit_price=call.limit_price,
                     stop_price=call.stop_price,
+                    trail_price=call.trail_price,
                 )
                 self._answer(ModifyAnswered(client_order_id=name, outcome=outcome, at=self.now()))
             case CloseContract(contract_id=contract_id):

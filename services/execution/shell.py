@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from services.execution.config import ExecutionConfig
 from services.execution.core import decide
 from services.execution.events import (
@@ -92,7 +94,8 @@ class Shell:
         self._entry_ns = 0
         self._alarms = 0
         self._outbox: Outbox | None = None
-        self.state = State(ctx.config.rules(ctx.julie))
+        rules = ctx.config.rules(ctx.julie)
+        self.state = State(msgspec.structs.replace(rules, order_types=orders.capabilities.order_types))
         self._now = self._sender.now
 
     async def run(self) -> None:

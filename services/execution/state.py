@@ -16,7 +16,7 @@ from services.execution.books import Book, trading_day
 from services.execution.records import BEFORE, EXTERNAL, FillRecord, OrderRecord, Standing
 from shared.domain.control import HaltKind, SessionHealth, TradingState
 from shared.domain.market import MarketState
-from shared.domain.order import OrderStatus
+from shared.domain.order import OrderStatus, OrderType
 from shared.domain.position import ZERO
 from shared.domain.report import OrderReport
 from shared.domain.risk import Limits
@@ -30,6 +30,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     account_id: int
     limits: Limits
+    order_types: frozenset[OrderType] = frozenset(OrderType)
     market_speed: float = 1.0
     venue_clock: bool = False
     quarantine_s: float = 120.0

@@ -46,6 +46,7 @@ class OrderClaimed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     stop_price: Decimal | None = None
     stop_loss_ticks: int | None = None
     take_profit_ticks: int | None = None
+    trail_ticks: int | None = None
     reduce_only: bool = False
 
 
@@ -71,6 +72,7 @@ class OrderUpdated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     parent_client_order_id: str | None = None
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    trail_ticks: int | None = None
 
 
 class OrderFilled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="order_filled"):

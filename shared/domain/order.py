@@ -74,15 +74,56 @@ _TERMINAL = frozenset(
 )
 
 
+class StopPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How execution moves an entry's stop once the position earns something: toward the market only.
+
+    All in ticks of profit from the entry's average price, counted on the side of the market at which the
+    position could be closed.
+
+    Attributes:
+        break_even_after_ticks: Profit at which the stop goes to the entry price; None: never.
+        break_even_offset_ticks: So much better than the entry price.
+        trail_after_ticks: Profit at which the stop begins to follow; None: never.
+        trail_ticks: Distance at which it follows the best price seen.
+        trail_step_ticks: It is not moved for less than this.
+    """
+
+    break_even_after_ticks: int | None = None
+    break_even_offset_ticks: int = 0
+    trail_after_ticks: int | None = None
+    trail_ticks: int = 0
+    trail_step_ticks: int = 1
+
+    @property
+    def problem(self) -> str:
+        """Why no stop can be moved by this; empty when one can."""
+        after, offset = self.break_even_after_ticks, self.break_even_offset_ticks
+        if after is None and self.trail_after_ticks is None:
+            return "it says neither when to break even nor when to trail"
+        if after is not None and not 0 <= offset < after:
+            return f"break_even_offset_ticks {offset} is not below break_even_after_ticks {after}"
+        if self.trail_after_ticks is not None and (self.trail_after_ticks < 0 or self.trail_ticks < 1):
+            return (
+                f"trail_ticks {self.trail_ticks} after {self.trail_after_ticks}: at least 1 after at least 0"
+            )
+        if self.trail_step_ticks < 1:
+            return f"trail_step_ticks {self.trail_step_ticks}: at least 1"
+        return ""
+
+
 class Bracket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Stop and target that travel with the entry, in ticks from the fill, both positive here.
 
     The gateway wants signed ticks (long stop negative, long target positive); the sign follows from the
     side and is added at the border, so that nobody can get it wrong.
+
+    Attributes:
+        plan: How the stop moves later; execution does that, the broker never hears of it.
     """
 
     stop_loss_ticks: int
     take_profit_ticks: int | None = None
+    plan: StopPlan | None = None
 
 
 class SubmitOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="submit_order"):
@@ -93,6 +134,7 @@ class SubmitOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         cause: Stream entry that led to it, `stream@id`.
         ts_cause_ns: Our receive time of that entry; latency and expiry count from here.
         expires_at_ns: Never sent after this.
+        trail_ticks: Distance of a trailing stop from the last trade; the broker keeps it.
         reduce_only: May only shrink the strategy's position.
     """
 
@@ -107,6 +149,7 @@ class SubmitOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     order_type: OrderType = OrderType.MARKET
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    trail_ticks: int | None = None
     bracket: Bracket | None = None
     reduce_only: bool = False
     reason: str = ""
@@ -132,6 +175,7 @@ class ModifyOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     order_qty: int | None = None
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    trail_ticks: int | None = None
     reason: str = ""
 
 

@@ -48,6 +48,7 @@ class OrderReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     Attributes:
         custom_tag: Our client order id when we sent it; bracket children carry a tag of the gateway.
+        trail_distance: Of a trailing stop, in price units; only searches tell it.
         parent_order_id: The entry this bracket child belongs to, where the gateway tells.
     """
 
@@ -63,6 +64,7 @@ class OrderReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     ts_recv_ns: int
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    trail_distance: Decimal | None = None
     avg_px: Decimal | None = None
     custom_tag: str | None = None
     parent_order_id: int | None = None

@@ -23,11 +23,9 @@ ZERO = Decimal(0)
 PX_MAX = Decimal(10) ** 9
 """Beyond every price; also keeps arithmetic on the tick grid exact."""
 _LIMIT_TYPES = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
-_STOP_TYPES = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
-# Its price is an absolute level that the broker turns into a distance; it comes with trailing management.
-_PLACEABLE = frozenset(
-    {OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.JOIN_BID, OrderType.JOIN_ASK}
-)
+_STOP_TYPES = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+TRAIL_TICKS_MAX = 1_000
+"""The gateway refuses a longer trail at placing and does not look at it in a change."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,8 +147,9 @@ def _denied(code: str, **numbers: object) -> Denied:
 def _shape(command: SubmitOrder, market: MarketState | None) -> Denied | None:
     if command.order_qty <= 0:
         return _denied("order_qty", order_qty=command.order_qty, least=1)  # 0 means: no order
-    if command.order_type not in _PLACEABLE:
-        return _denied("order_type", order_type=command.order_type)
+    denied = trail(command.order_type, command.trail_ticks, market)
+    if denied is not None:
+        return denied
     for name, needed, px in (
         ("limit_price", command.order_type in _LIMIT_TYPES, command.limit_price),
         ("stop_price", command.order_type in _STOP_TYPES, command.stop_price),
@@ -169,6 +168,19 @@ def _shape(command: SubmitOrder, market: MarketState | None) -> Denied | None:
 def is_price(px: Decimal) -> bool:
     """Could any contract trade at `px`?"""
     return px.is_finite() and ZERO < px < PX_MAX
+
+
+def trail(order_type: OrderType, trail_ticks: int | None, market: MarketState | None) -> Denied | None:
+    """Deny a trail that cannot be placed; the broker measures it from the last trade."""
+    if order_type is not OrderType.TRAILING_STOP:
+        return None if trail_ticks is None else _denied("trail_ticks_unused", order_type=order_type)
+    if trail_ticks is None:
+        return _denied("trail_ticks_missing", order_type=order_type)
+    if not 0 < trail_ticks <= TRAIL_TICKS_MAX:
+        return _denied("trail_ticks", trail_ticks=trail_ticks, least=1, most=TRAIL_TICKS_MAX)
+    if market is None or market.last_px is None:
+        return _denied("reference_missing", last_px=None)
+    return None
 
 
 def _state(exposure: Exposure) -> Denied | None:
@@ -248,6 +260,8 @@ def _bracket(command: SubmitOrder, limits: Limits) -> Denied | None:
         # The gateway refuses anything nearer; reported by two independent clients.
         if ticks is not None and ticks < limits.bracket_ticks_min:
             return _denied("bracket_too_near", **{name: ticks, "least": limits.bracket_ticks_min})
+    if bracket.plan is not None and bracket.plan.problem:
+        return _denied("stop_plan", problem=bracket.plan.problem)
     return None
 
 

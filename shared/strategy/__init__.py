@@ -6,11 +6,11 @@ from msgspec import Meta
 
 from shared.domain.execution import OrderFilled
 from shared.domain.market import Aggressor, Bar, Depth, FeedGap, FeedHealth, FeedState, Quote, Trade
-from shared.domain.order import OrderStatus, Side
-from shared.strategy.desk import ActionRefused
+from shared.domain.order import OrderStatus, Side, StopPlan
 from shared.strategy.indicators import ATR, EMA, SMA, VWAP, Highest, Lowest
 from shared.strategy.strategy import Strategy
 from shared.strategy.view import Market, Order, Ticks
+from shared.strategy.wishes import ActionRefused
 
 __all__ = [
     "ATR",
@@ -33,6 +33,7 @@ __all__ = [
     "OrderStatus",
     "Quote",
     "Side",
+    "StopPlan",
     "Strategy",
     "Ticks",
     "Trade",

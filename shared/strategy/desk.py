@@ -25,17 +25,18 @@ from shared.domain.execution import (
 from shared.domain.ids import client_order_id
 from shared.domain.market import Bar, BarSource, MarketMessage
 from shared.domain.order import (
-    Bracket,
     CancelOrder,
     ClosePosition,
     Intent,
     ModifyOrder,
     OrderStatus,
-    OrderType,
     Side,
+    StopPlan,
     SubmitOrder,
 )
+from shared.strategy import wishes
 from shared.strategy.view import ENTRY_ROLES, DeskState, Market, Order, Ticks
+from shared.strategy.wishes import ActionRefused
 
 NS_PER_S = 1_000_000_000
 
@@ -47,10 +48,6 @@ ASK_AGAIN_AFTER_NS = 10 * NS_PER_S
 
 INTENTS_PER_EVENT_MAX = 32
 """One event never needs more; a loop that calls buy() for ever ends here."""
-
-
-class ActionRefused(ValueError):
-    """The strategy asked for something that no order can be: a bug in the strategy."""
 
 
 class DeskRules(NamedTuple):
@@ -111,6 +108,7 @@ class Desk:
                 if message.reduce_only:
                     order.role = "exit"
                 order.limit_price, order.stop_price = message.limit_price, message.stop_price
+                order.trail_ticks = message.trail_ticks
             case OrderUpdated():
                 order = self._order(message.client_order_id, message.symbol, message.side, message.order_qty)
                 order.claimed = True
@@ -118,6 +116,7 @@ class Desk:
                 order.order_qty, order.cum_qty = message.order_qty, max(order.cum_qty, message.cum_qty)
                 order.limit_price = message.limit_price or order.limit_price
                 order.stop_price = message.stop_price or order.stop_price
+                order.trail_ticks = message.trail_ticks or order.trail_ticks
             case OrderFilled():
                 order = self._filled(message)
             case OrderDenied():
@@ -213,14 +212,19 @@ class Desk:
         target: Ticks | None,
         limit: Decimal | float | None,
         trigger: Decimal | float | None,
+        trail: Ticks | None,
+        join: bool,
+        plan: StopPlan | None,
         add: bool,
         reason: str,
     ) -> Order | None:
         market = self.market(symbol)
         if not isinstance(qty, int) or isinstance(qty, bool) or qty < 1:
             raise ActionRefused(f"{side}({qty!r}): the quantity is a whole number of contracts, at least 1")
-        bracket = _bracket(stop, target)
+        bracket = wishes.bracket(stop, target, plan)
         limit_price, stop_price = self.price(market, limit), self.price(market, trigger)
+        trail_ticks = wishes.count("trail", trail)
+        order_type = wishes.order_type(side, limit_price, stop_price, trail_ticks, join=join)
         why = self._too_old() or self._not_tradable(market) or self._piles_up(market, add=add)
         if why:
             self._suppress(why)
@@ -236,15 +240,17 @@ class Desk:
                 cause=cause,
                 ts_cause_ns=ts_ns,
                 expires_at_ns=ts_ns + self.rules.intent_ttl_ns,
-                order_type=_order_type(limit_price, stop_price),
+                order_type=order_type,
                 limit_price=limit_price,
                 stop_price=stop_price,
+                trail_ticks=trail_ticks,
                 bracket=bracket,
                 reason=reason,
             )
         )
         order = self._order(order_id, market.symbol, side, qty)
-        order.limit_price, order.stop_price, order.ts_sent_ns = limit_price, stop_price, ts_ns
+        order.limit_price, order.stop_price, order.trail_ticks = limit_price, stop_price, trail_ticks
+        order.ts_sent_ns = ts_ns
         return order
 
     def close(self, symbol: str | None, reason: str) -> Order | None:
@@ -295,9 +301,20 @@ class Desk:
         return True
 
     def modify(
-        self, order: Order, *, limit: Decimal | float | None, trigger: Decimal | float | None, reason: str
+        self,
+        order: Order,
+        *,
+        qty: int | None,
+        limit: Decimal | float | None,
+        trigger: Decimal | float | None,
+        trail: Ticks | None,
+        reason: str,
     ) -> bool:
         market = self.market(order.symbol)
+        if qty is not None and (not isinstance(qty, int) or isinstance(qty, bool) or qty < 1):
+            raise ActionRefused(f"modify(qty={qty!r}): a whole number of contracts, at least 1; or cancel it")
+        if qty is None and limit is None and trigger is None and trail is None:
+            raise ActionRefused("modify: say what is to change: qty, limit, trigger or trail")
         limit_price, stop_price = self.price(market, limit), self.price(market, trigger)
         why = self._too_old() or self._not_tradable(market)
         if why:
@@ -311,8 +328,10 @@ class Desk:
                 symbol=order.symbol,
                 cause=cause,
                 ts_cause_ns=ts_ns,
+                order_qty=qty,
                 limit_price=limit_price,
                 stop_price=stop_price,
+                trail_ticks=wishes.count("trail", trail),
                 reason=reason,
             )
         )
@@ -380,22 +399,3 @@ def _received_ns(message: msgspec.Struct) -> int:
     if received is None:
         received = getattr(message, "ts_ns", 0)
     return received
-
-
-def _bracket(stop: Ticks | None, target: Ticks | None) -> Bracket | None:
-    for name, value in (("stop", stop), ("target", target)):
-        if value is not None and (not isinstance(value, Ticks) or value.count < 1):
-            raise ActionRefused(
-                f"{name}={value!r}: write {name}=self.ticks(8), a distance of at least one tick"
-            )
-    if stop is None:
-        if target is not None:
-            raise ActionRefused("a target needs a stop beside it: stop=self.ticks(8)")
-        return None
-    return Bracket(stop_loss_ticks=stop.count, take_profit_ticks=target.count if target else None)
-
-
-def _order_type(limit_price: Decimal | None, stop_price: Decimal | None) -> OrderType:
-    if limit_price is not None:
-        return OrderType.LIMIT if stop_price is None else OrderType.STOP_LIMIT
-    return OrderType.MARKET if stop_price is None else OrderType.STOP

@@ -21,10 +21,11 @@ import msgspec
 
 from shared.domain.execution import OrderFilled
 from shared.domain.market import Bar, Depth, FeedGap, FeedState, Quote, Trade
-from shared.domain.order import Side
-from shared.strategy.desk import ActionRefused, Desk
+from shared.domain.order import Side, StopPlan
+from shared.strategy.desk import Desk
 from shared.strategy.memory import load_attributes, save_attributes
 from shared.strategy.view import Market, Order, Ticks
+from shared.strategy.wishes import ActionRefused
 
 
 class Strategy:
@@ -162,6 +163,9 @@ class Strategy:
         target: Ticks | None = None,
         limit: float | Decimal | None = None,
         trigger: float | Decimal | None = None,
+        trail: Ticks | None = None,
+        join: bool = False,
+        plan: StopPlan | None = None,
         symbol: str | None = None,
         add: bool = False,
         reason: str = "",
@@ -173,13 +177,16 @@ class Strategy:
             stop: Loss at which the broker closes what this order opened; travels with the order.
             target: Profit at which it does; needs a stop.
             limit: Worst price; None for a market order.
-            trigger: Price at which the order becomes active (a stop order).
+            trigger: Price at which the order becomes active (a stop order; with a limit, a stop-limit one).
+            trail: A trailing stop order instead: it is triggered so far from the best price since.
+            join: A limit order at the best price of its own side.
+            plan: How the stop moves later, done by execution also when this process is gone.
             add: Allow it while another entry of this symbol is still working.
             reason: For people: stands in the journal and in `julie tail`.
         """
         return self._desk.submit(
-            Side.BUY, qty, symbol=symbol, stop=stop, target=target, limit=limit, trigger=trigger, add=add,
-            reason=reason,
+            Side.BUY, qty, symbol=symbol, stop=stop, target=target, limit=limit, trigger=trigger,
+            trail=trail, join=join, plan=plan, add=add, reason=reason,
         )  # fmt: skip
 
     def sell(
@@ -190,14 +197,17 @@ class Strategy:
         target: Ticks | None = None,
         limit: float | Decimal | None = None,
         trigger: float | Decimal | None = None,
+        trail: Ticks | None = None,
+        join: bool = False,
+        plan: StopPlan | None = None,
         symbol: str | None = None,
         add: bool = False,
         reason: str = "",
     ) -> Order | None:
         """Ask for a sell order; see `buy`."""
         return self._desk.submit(
-            Side.SELL, qty, symbol=symbol, stop=stop, target=target, limit=limit, trigger=trigger, add=add,
-            reason=reason,
+            Side.SELL, qty, symbol=symbol, stop=stop, target=target, limit=limit, trigger=trigger,
+            trail=trail, join=join, plan=plan, add=add, reason=reason,
         )  # fmt: skip
 
     def close(self, symbol: str | None = None, reason: str = "") -> Order | None:
@@ -211,12 +221,19 @@ class Strategy:
         self,
         order: Order,
         *,
+        qty: int | None = None,
         limit: float | Decimal | None = None,
         trigger: float | Decimal | None = None,
+        trail: Ticks | None = None,
         reason: str = "",
     ) -> bool:
-        """Ask for new prices of a working order; None leaves a price as it is."""
-        return self._desk.modify(order, limit=limit, trigger=trigger, reason=reason)
+        """Ask for new values of a working order; None leaves one as it is.
+
+        Args:
+            order: A working one, a stop or target of an entry included.
+            qty: Contracts in all, filled ones included; a bracket's size follows its entry by itself.
+        """
+        return self._desk.modify(order, qty=qty, limit=limit, trigger=trigger, trail=trail, reason=reason)
 
 
 _TAKEN = frozenset(

@@ -49,6 +49,7 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True):
     filled_qty: int = 0
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    trail_ticks: int | None = None
     reason: str = ""
     claimed: bool = False
     ts_sent_ns: int = 0

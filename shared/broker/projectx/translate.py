@@ -142,6 +142,8 @@ def order_report(row: OrderRow, ts_recv_ns: int, instruments: Instruments) -> Or
         ts_recv_ns=ts_recv_ns,
         limit_price=_order_price(row.limit_price, "limitPrice", known, order_type in _PRICED_BY_LIMIT),
         stop_price=_order_price(row.stop_price, "stopPrice", known, order_type in _PRICED_BY_STOP),
+        # It reads back as the distance that the gateway made of the level.
+        trail_distance=_order_price(row.trail_price, "trailPrice", None, False),
         # The average over several fills may lie between two ticks.
         avg_px=_order_price(row.filled_price, "filledPrice", None, cum_qty > 0),
         custom_tag=row.custom_tag or None,

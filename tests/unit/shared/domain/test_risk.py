@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.domain.control import TradingState
 from shared.domain.market import FeedHealth
-from shared.domain.order import Bracket, OrderType, Side, SubmitOrder
+from shared.domain.order import Bracket, OrderType, Side, StopPlan, SubmitOrder
 from shared.domain.risk import Approved, Denied, Exposure, Limits, check
 from tests.support.execution import MES, make_market, make_submit
 
@@ -72,8 +72,23 @@ def verdict_of(
         ({"order_type": OrderType.STOP, "stop_price": Decimal("50100")}, "price_collar"),
         ({"order_type": OrderType.STOP}, "stop_price_missing"),
         ({"limit_price": Decimal("5000")}, "limit_price_unused"),  # a market order has none
-        ({"order_type": OrderType.STOP_LIMIT}, "order_type"),
-        ({"order_type": OrderType.TRAILING_STOP}, "order_type"),
+        ({"order_type": OrderType.STOP_LIMIT, "stop_price": Decimal("5010")}, "limit_price_missing"),
+        (
+            {
+                "order_type": OrderType.STOP_LIMIT,
+                "stop_price": Decimal("5010"),
+                "limit_price": Decimal("5011"),
+            },
+            "ok",
+        ),
+        ({"order_type": OrderType.TRAILING_STOP}, "trail_ticks_missing"),
+        ({"order_type": OrderType.TRAILING_STOP, "trail_ticks": 0}, "trail_ticks"),
+        ({"order_type": OrderType.TRAILING_STOP, "trail_ticks": 1001}, "trail_ticks"),
+        ({"order_type": OrderType.TRAILING_STOP, "trail_ticks": 12}, "ok"),
+        ({"trail_ticks": 12}, "trail_ticks_unused"),
+        ({"order_type": OrderType.JOIN_BID}, "ok"),
+        ({"bracket": Bracket(stop_loss_ticks=4, plan=StopPlan())}, "stop_plan"),
+        ({"bracket": Bracket(stop_loss_ticks=4, plan=StopPlan(break_even_after_ticks=4))}, "ok"),
     ],
 )
 def test_orders(submit: dict[str, Any], expected: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from services.strategy.rehearsal import Rehearsal
 from shared.domain.market import FeedHealth
 from shared.domain.order import ModifyOrder, OrderType, SubmitOrder
-from shared.strategy import ActionRefused, Bar, Quote, Strategy
+from shared.strategy import ActionRefused, Bar, Quote, StopPlan, Strategy
 
 
 class Does(Strategy):
@@ -41,6 +41,9 @@ def ask(wish: Any, **how: Any) -> Any:
             Decimal("100.5"),
         ),
         (lambda s: s.buy(1, limit=s.on_tick(99.8)), OrderType.LIMIT, Decimal("99.75"), None),
+        (lambda s: s.sell(1, trail=s.ticks(8)), OrderType.TRAILING_STOP, None, None),
+        (lambda s: s.buy(1, join=True), OrderType.JOIN_BID, None, None),
+        (lambda s: s.sell(1, join=True), OrderType.JOIN_ASK, None, None),
     ],
 )
 def test_order_kinds(
@@ -62,6 +65,18 @@ def test_order_kinds(
         (lambda s: s.buy(1, limit=99.8), "on_tick"),
         (lambda s: s.buy(1, limit=float("nan")), "on_tick"),
         (lambda s: s.buy(1, symbol="XYZ"), "not among the symbols"),
+        (lambda s: s.buy(1, join=True, limit=100.0), "make the price themselves"),
+        (lambda s: s.buy(1, trail=s.ticks(8), trigger=100.0), "make the price themselves"),
+        (lambda s: s.buy(1, trail=8), "self.ticks"),
+        (lambda s: s.buy(1, plan=StopPlan(break_even_after_ticks=8)), "needs a stop"),
+        (lambda s: s.buy(1, stop=s.ticks(8), plan=StopPlan()), "neither"),
+        (
+            lambda s: s.buy(
+                1, stop=s.ticks(8), plan=StopPlan(break_even_after_ticks=4, break_even_offset_ticks=4)
+            ),
+            "not below",
+        ),
+        (lambda s: s.buy(1, stop=s.ticks(8), plan=StopPlan(trail_after_ticks=4)), "at least 1"),
     ],
 )
 def test_mistakes_are_errors(wish: Any, words: str) -> None:

@@ -1,0 +1,146 @@
+"""Changes of working orders that strategies ask for: other prices, another size, another trail."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from services.execution import exposure, orders
+from services.execution.events import Modify
+from services.execution.orders import denied, no
+from services.execution.records import OrderRecord
+from services.execution.turn import Turn
+from shared.domain.control import TradingState
+from shared.domain.market import MarketState
+from shared.domain.order import Bracket, ModifyOrder, OrderStatus, OrderType, Side, SubmitOrder
+from shared.domain.risk import Approved, Denied, check, collar, is_price, reference, trail
+
+
+def modify(turn: Turn, intent: ModifyOrder) -> None:
+    state = turn.state
+    order = state.orders.get(intent.client_order_id)
+    if order is None or order.strategy_id != intent.strategy_id:
+        turn.publish(denied(turn, intent, no("order_unknown")))
+        return
+    refused = _refused(turn, intent, order)
+    if refused is not None:
+        turn.publish(denied(turn, intent, refused))
+        return
+    assert order.broker_order_id is not None, "a working order has the broker's id"
+    state.sent_ns.append(turn.at.mono_ns)
+    turn.do(
+        Modify(
+            client_order_id=order.client_order_id,
+            broker_order_id=order.broker_order_id,
+            order_qty=intent.order_qty,
+            limit_price=intent.limit_price,
+            stop_price=intent.stop_price,
+            trail_price=trail_price(turn, order, intent.trail_ticks),
+        )
+    )
+    if intent.trail_ticks is not None:
+        # The hub's rows do not tell a trail: what was asked for stands until a search says otherwise.
+        orders.store(turn, order, msgspec.structs.replace(order, trail_ticks=intent.trail_ticks))
+    orders.want_check(turn, order.broker_order_id, delay_s=1.0)
+
+
+_MODIFIABLE = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.SUSPENDED)
+
+
+def _refused(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | None:
+    """Return why a change may not be sent. A greater size is new exposure and checked as such."""
+    state = turn.state
+    if state.trading_state is TradingState.HALTED:
+        return no("trading_halted", halts=state.halt_reason())
+    if order.status not in _MODIFIABLE or order.broker_order_id is None:
+        return no("not_working", status=order.status)
+    if (intent.order_qty, intent.limit_price, intent.stop_price, intent.trail_ticks) == (None,) * 4:
+        return no("nothing_to_change")
+    wrong = _unfit(intent, order)
+    if wrong is not None:
+        return wrong
+    for px in (intent.limit_price, intent.stop_price):
+        if px is not None and (not is_price(px) or px % order.tick_size):
+            return no("off_tick", px=px, tick_size=order.tick_size)
+    if intent.order_qty is not None and intent.order_qty <= order.cum_qty:
+        return no("order_qty", order_qty=intent.order_qty, cum_qty=order.cum_qty)
+    more = intent.order_qty - order.order_qty if intent.order_qty is not None else 0
+    wish = SubmitOrder(
+        client_order_id=intent.client_order_id,
+        strategy_id=intent.strategy_id,
+        symbol=intent.symbol,
+        side=order.side,
+        order_qty=max(1, more),
+        cause=intent.cause,
+        ts_cause_ns=intent.ts_cause_ns,
+        expires_at_ns=0,
+    )
+    figures = exposure.exposure(state, wish, order.contract_id, turn.at)
+    market, limits = state.markets.get(order.symbol), state.rules.limits
+    if figures.messages_last_min >= limits.messages_per_min_max:
+        return no("messages_per_min_max", messages=figures.messages_last_min)
+    if more > 0 and order.is_protective:
+        return no("protective_qty", order_qty=intent.order_qty)  # it follows its entry, at the broker
+    if more > 0:
+        bracket = Bracket(stop_loss_ticks=limits.bracket_ticks_min)
+        verdict = check(msgspec.structs.replace(wish, bracket=bracket), figures, market, limits)
+        if not isinstance(verdict, Approved):
+            return verdict
+    stale = reference(figures, market, limits)
+    if stale is None and intent.trail_ticks is not None:
+        stale = trail(order.order_type, intent.trail_ticks, market) or other_month(market, order.contract_id)
+    if stale is not None:
+        return stale
+    prices = (intent.limit_price, intent.stop_price)
+    return collar(order.symbol, prices, market, limits) or _through_market(turn, intent, order)
+
+
+_PRICED = {
+    OrderType.LIMIT: frozenset({"limit_price"}),
+    OrderType.STOP: frozenset({"stop_price"}),
+    OrderType.STOP_LIMIT: frozenset({"limit_price", "stop_price"}),
+    OrderType.TRAILING_STOP: frozenset({"trail_ticks"}),
+    OrderType.JOIN_BID: frozenset({"limit_price"}),
+    OrderType.JOIN_ASK: frozenset({"limit_price"}),
+}
+
+
+def _unfit(intent: ModifyOrder, order: OrderRecord) -> Denied | None:
+    """Deny a price of a kind that this type of order has not: the gateway would ignore it in silence."""
+    allowed = _PRICED.get(order.order_type, frozenset())
+    for name in ("limit_price", "stop_price", "trail_ticks"):
+        if getattr(intent, name) is not None and name not in allowed:
+            return no(f"{name}_unused", order_type=order.order_type)
+    return None
+
+
+def _through_market(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | None:
+    """A stop moved through the market executes at once: it must stay a tick behind."""
+    market = turn.state.markets.get(order.symbol)
+    if intent.stop_price is None or market is None or market.bid_px is None or market.ask_px is None:
+        return None
+    if order.side is Side.SELL:
+        most = Decimal(str(market.bid_px)) - order.tick_size
+        return (
+            no("stop_through_market", px=intent.stop_price, most=most) if intent.stop_price > most else None
+        )
+    least = Decimal(str(market.ask_px)) + order.tick_size
+    return no("stop_through_market", px=intent.stop_price, least=least) if intent.stop_price < least else None
+
+
+def other_month(market: MarketState | None, contract_id: str) -> Denied | None:
+    """Deny when the market we see is of another contract month than the order."""
+    if market is None or market.contract_id == contract_id:
+        return None
+    return no("reference_missing", contract_id=contract_id, market_of=market.contract_id)
+
+
+def trail_price(turn: Turn, order: OrderRecord, trail_ticks: int | None) -> Decimal | None:
+    """Return the level that makes the broker trail at this distance: it measures from its last trade."""
+    if trail_ticks is None:
+        return None
+    market = turn.state.markets.get(order.symbol)
+    if market is None or market.last_px is None or market.contract_id != order.contract_id:
+        return None  # the broker refuses it then
+    return Decimal(str(market.last_px)) + order.side.sign * trail_ticks * order.tick_size
