@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from shared.bus.client import Address, blocking_connection
+from shared.bus.client import Address
 from shared.domain.control import Beat
 from shared.runtime.config import run_dir
 from shared.wire import topics
@@ -35,7 +35,7 @@ class Running:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         address = Address(unix_path=str(run_dir(folder) / "redis.sock"))
-        self._connection = blocking_connection(address, timeout_s=10.0)
+        self._connection = address.blocking_connection(timeout_s=10.0)
 
     def ask(self, *command: object) -> Any:
         self._connection.send_command(*command)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.connection import Connection
 
-from shared.bus.client import Address, RedisError, ResponseError, blocking_connection
+from shared.bus.client import Address, RedisError, ResponseError
 from shared.bus.functions import LIBRARY, VERSION, refusal_of, words_of
 from shared.bus.port import BusAway, BusRefused, Fenced, Lease, RolledBack
 from shared.wire import topics
@@ -46,7 +46,7 @@ class BlockingBus:
     def connect(self) -> None:
         """Raises: BusAway: If Redis does not answer."""
         self.close()
-        connection = blocking_connection(self._address, timeout_s=self._block_ms / 1000 + REPLY_MARGIN_S)
+        connection = self._address.blocking_connection(timeout_s=self._block_ms / 1000 + REPLY_MARGIN_S)
         self._connection = connection
         try:
             connection.connect()

@@ -20,8 +20,6 @@ from shared.bus.client import (
     ResponseError,
     connect,
     hang_up,
-    once_client,
-    retrying_client,
 )
 from shared.bus.functions import load_functions, refusal_of, words_of
 from shared.bus.port import BusAway, BusRefused, Entry, Lease
@@ -45,8 +43,8 @@ class RedisBus:
     ) -> None:
         self.address = address
         self._monotonic_ns = monotonic_ns
-        self._once = once_client(address)
-        self._reads = retrying_client(address)
+        self._once = address.once_client()
+        self._reads = address.retrying_client()
         self._pipe = WriterPipe(address, now_ns)
         self._readers: list[RedisStreamReader] = []
 

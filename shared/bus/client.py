@@ -1,8 +1,8 @@
 """Connections to Redis: the only place that makes them, so that no library default can send a write twice.
 
 redis-py retries a command after a lost reply, whatever the command (measured: one lost reply to `XADD` gave
-two entries). Clients therefore come from two factories: `retrying_client` for reads, and `once_client` for
-everything else. Hot paths use bare connections (`raw_connection`, `blocking_connection`), which never
+two entries). Clients therefore come from two methods: `retrying_client` for reads, and `once_client`
+for everything else. Hot paths use bare connections (`raw_connection`, `blocking_connection`), which never
 retry either. A plain `Redis()` is banned by lint.
 """
 
@@ -39,13 +39,9 @@ __all__ = [
     "RedisError",
     "RedisTimeoutError",
     "ResponseError",
-    "blocking_connection",
     "connect",
     "hang_up",
-    "once_client",
-    "raw_connection",
     "read_reply",
-    "retrying_client",
     "transport_of",
 ]
 
@@ -56,7 +52,10 @@ class AddressRefused(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where the bus is. The password never shows in `repr`."""
+    """Where the bus is, and how it is reached. The password never shows in `repr`.
+
+    Only its last methods make connections; an address of another kind may make them to a simulated server.
+    """
 
     unix_path: str | None = None
     host: str = "127.0.0.1"
@@ -96,25 +95,74 @@ class Address:
         where = f"-s {self.unix_path}" if self.unix_path else f"-h {self.host} -p {self.port}"
         return f"redis-cli {where}" + (f" -n {self.db}" if self.db else "")
 
+    def raw_connection(self) -> AbstractConnection:
+        """Return an unconnected asyncio connection that never retries and has no timeout of its own.
 
-def raw_connection(address: Address) -> AbstractConnection:
-    """Return an unconnected asyncio connection that never retries and has no timeout of its own.
+        Its user bounds the wait: a blocking read lasts as long as its BLOCK plus a margin.
+        """
+        common: dict[str, Any] = {
+            "db": self.db,
+            "username": self.username,
+            "password": self.password,
+            "protocol": 2,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_timeout": None,
+            "retry": AsyncRetry(NoBackoff(), 0),
+            "health_check_interval": 0,
+        }
+        if self.unix_path:
+            return UnixDomainSocketConnection(path=self.unix_path, **common)
+        return Connection(host=self.host, port=self.port, socket_keepalive=True, **common)
 
-    Its user bounds the wait: a blocking read lasts as long as its BLOCK plus a margin.
-    """
-    common: dict[str, Any] = {
-        "db": address.db,
-        "username": address.username,
-        "password": address.password,
-        "protocol": 2,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": None,
-        "retry": AsyncRetry(NoBackoff(), 0),
-        "health_check_interval": 0,
-    }
-    if address.unix_path:
-        return UnixDomainSocketConnection(path=address.unix_path, **common)
-    return Connection(host=address.host, port=address.port, socket_keepalive=True, **common)
+    def blocking_connection(self, *, timeout_s: float) -> SyncConnection:
+        """Return an unconnected blocking connection for a worker's own thread; never retries."""
+        common: dict[str, Any] = {
+            "db": self.db,
+            "username": self.username,
+            "password": self.password,
+            "protocol": 2,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "health_check_interval": 0,
+        }
+        if self.unix_path:
+            unix = SyncUnixConnection(path=self.unix_path, **common)  # type: ignore[abstract]
+            return cast(SyncConnection, unix)
+        return SyncConnection(host=self.host, port=self.port, socket_keepalive=True, **common)
+
+    def once_client(self) -> redis.asyncio.Redis:
+        """Return a client that sends each command at most once."""
+        return self._client(AsyncRetry(NoBackoff(), 0))
+
+    def retrying_client(self) -> redis.asyncio.Redis:
+        """Return a client for reads only: a lost reply is asked for again, twice at most."""
+        return self._client(AsyncRetry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2))
+
+    def _client(self, retry: AsyncRetry) -> redis.asyncio.Redis:
+        kind: type[AbstractConnection] = UnixDomainSocketConnection if self.unix_path else Connection
+        where: dict[str, Any] = (
+            {"path": self.unix_path}
+            if self.unix_path
+            else {"host": self.host, "port": self.port, "socket_keepalive": True}
+        )
+        pool = redis.asyncio.ConnectionPool(
+            connection_class=kind,
+            db=self.db,
+            username=self.username,
+            password=self.password,
+            protocol=2,
+            socket_timeout=COMMAND_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            retry=retry,
+            max_connections=16,
+            **where,
+        )
+        client = redis.asyncio.Redis(connection_pool=pool)
+        for command in ("XRANGE", "XREVRANGE"):
+            # As Redis says it: the library's dictionaries cost time and lose a field that stands twice.
+            client.response_callbacks[command] = cast(Any, _as_it_is)
+        return client
 
 
 async def connect(address: Address) -> AbstractConnection:
@@ -124,7 +172,7 @@ async def connect(address: Address) -> AbstractConnection:
         RedisError, OSError, TimeoutError: If it is not there in time. A frozen server accepts a connection
             and never answers the greeting, so the whole of it has one deadline.
     """
-    connection = raw_connection(address)
+    connection = address.raw_connection()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await connection.connect()
@@ -172,59 +220,5 @@ async def hang_up(connection: AbstractConnection) -> None:
         await connection.disconnect()
 
 
-def blocking_connection(address: Address, *, timeout_s: float) -> SyncConnection:
-    """Return an unconnected blocking connection for a worker's own thread; never retries."""
-    common: dict[str, Any] = {
-        "db": address.db,
-        "username": address.username,
-        "password": address.password,
-        "protocol": 2,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": timeout_s,
-        "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
-    }
-    if address.unix_path:
-        unix = SyncUnixConnection(path=address.unix_path, **common)  # type: ignore[abstract]
-        return cast(SyncConnection, unix)
-    return SyncConnection(host=address.host, port=address.port, socket_keepalive=True, **common)
-
-
-def _client(address: Address, retry: AsyncRetry) -> redis.asyncio.Redis:
-    kind: type[AbstractConnection] = UnixDomainSocketConnection if address.unix_path else Connection
-    where: dict[str, Any] = (
-        {"path": address.unix_path}
-        if address.unix_path
-        else {"host": address.host, "port": address.port, "socket_keepalive": True}
-    )
-    pool = redis.asyncio.ConnectionPool(
-        connection_class=kind,
-        db=address.db,
-        username=address.username,
-        password=address.password,
-        protocol=2,
-        socket_timeout=COMMAND_TIMEOUT_S,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        retry=retry,
-        max_connections=16,
-        **where,
-    )
-    client = redis.asyncio.Redis(connection_pool=pool)
-    for command in ("XRANGE", "XREVRANGE"):
-        # As Redis says it: the library's dictionaries cost time and lose a field that stands twice.
-        client.response_callbacks[command] = cast(Any, _as_it_is)
-    return client
-
-
 def _as_it_is(reply: Any, **_options: Any) -> Any:
     return reply
-
-
-def once_client(address: Address) -> redis.asyncio.Redis:
-    """Return a client that sends each command at most once."""
-    return _client(address, AsyncRetry(NoBackoff(), 0))
-
-
-def retrying_client(address: Address) -> redis.asyncio.Redis:
-    """Return a client for reads only: a lost reply is asked for again, twice at most."""
-    return _client(address, AsyncRetry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.bus.client import Address, AddressRefused, once_client, retrying_client
+from shared.bus.client import Address, AddressRefused
 
 
 @pytest.mark.parametrize(
@@ -42,5 +42,5 @@ def test_password_does_not_show() -> None:
 
 def test_only_reads_are_ever_repeated() -> None:
     address = Address(host="redis")
-    assert once_client(address).connection_pool.connection_kwargs["retry"]._retries == 0
-    assert retrying_client(address).connection_pool.connection_kwargs["retry"]._retries > 0
+    assert address.once_client().connection_pool.connection_kwargs["retry"]._retries == 0
+    assert address.retrying_client().connection_pool.connection_kwargs["retry"]._retries > 0
