@@ -1,0 +1,31 @@
+"""The one seam through which everything passes that a process asks of the outside: faults are put in here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Calls(Protocol):
+    """How one process's calls travel."""
+
+    async def call(self, port: str, name: str, effect: Callable[[], T], lost: Callable[[], Exception]) -> T:
+        """Carry one call out and return what it answers.
+
+        Args:
+            port: What is called: `bus` or one of the broker's ports.
+            name: What it is asked, such as `GET`, `MULTI` or the name of a server-side function.
+            effect: Does it, at once, and returns the answer. Run at most once; not at all if the call is lost
+                on its way there.
+            lost: Makes the error that the caller sees when the call, or the answer to it, is lost.
+        """
+        ...
+
+
+class PlainCalls:
+    """Every call arrives at once and so does its answer."""
+
+    async def call(self, port: str, name: str, effect: Callable[[], T], lost: Callable[[], Exception]) -> T:
+        return effect()
