@@ -18,6 +18,9 @@ app = App(
 )
 console = Console()
 
+ledger = App(name="ledger", help="The ledger: what execution has decided, chained step by step.")
+app.command(ledger)
+
 
 @app.command
 def up(
@@ -92,6 +95,22 @@ def flatten(*, symbol: str | None = None, reason: str = "by hand") -> int:
     from julie import control
 
     return asyncio.run(control.send(Installation.find(), control.flatten(symbol, reason), console))
+
+
+@ledger.command(name="verify")
+def ledger_verify(
+    *,
+    file: Annotated[
+        Path | None, Parameter(help="Another file, such as a backup; not compared with the bus.")
+    ] = None,
+) -> int:
+    """Look whether a byte of the ledger was changed, or a row removed. Reads only; execution may run.
+
+    The exit code is 1 when something is wrong; the first bad row is named.
+    """
+    from julie.ledger import verify
+
+    return asyncio.run(verify(Installation.find(), console, file=file))
 
 
 @app.command

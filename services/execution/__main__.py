@@ -6,11 +6,12 @@ import asyncio
 from contextlib import suppress
 
 from services.execution.config import ExecutionConfig
-from services.execution.ledger import Commit, LedgerFailed, SqliteLedger
+from services.execution.ledger import Commit, LedgerFailed, Run, SqliteLedger, ledger_path
 from services.execution.records import Standing
 from services.execution.shell import Shell
 from shared.domain.control import HaltKind
 from shared.runtime.broker import order_ports
+from shared.runtime.build import BUILD
 from shared.runtime.service import Context, serve
 from shared.runtime.session import SessionWatch
 
@@ -19,11 +20,12 @@ LEDGER_RETRY_S = 1.0
 
 async def open_ledger(ctx: Context[ExecutionConfig]) -> SqliteLedger:
     """Return the ledger; while it cannot be written, say so and send nothing."""
-    path = ctx.julie.data_dir / f"execution-{ctx.julie.account_id}.sqlite"
+    path = ledger_path(ctx.julie.data_dir, ctx.julie.account_id)
     said = ""
     while True:
         try:
-            ledger = SqliteLedger(path, account_id=ctx.julie.account_id)
+            run = Run(ctx.clock.now_ns(), BUILD, ctx.settings_hash)
+            ledger = SqliteLedger(path, account_id=ctx.julie.account_id, run=run)
         except LedgerFailed as error:
             if str(error) != said:
                 said = str(error)
@@ -48,7 +50,9 @@ async def record_failure(ctx: Context[ExecutionConfig], why: str) -> None:
         try:
             standing = ledger.load().standing or Standing()
             standing.halts = {**standing.halts, HaltKind.INVARIANT: f"the ledger failed: {why}"}
-            ledger.commit(Commit(steps=[], orders={}, fills={}, standing=standing, cursors={}))
+            ledger.commit(
+                Commit(steps=[], orders={}, fills={}, standing=standing, cursors={}, ts_ns=ctx.clock.now_ns())
+            )
         except LedgerFailed:
             await ctx.clock.sleep(LEDGER_RETRY_S)
         else:

@@ -4,6 +4,9 @@ SQLite with a write-ahead log and `synchronous=FULL`: a commit is one fsync, and
 published, orders, fills, cursors) is there together or not at all. Redis may be emptied, rolled back or away:
 the broker is the truth, this file comes next, the bus is a copy.
 
+Every commit is chained to the one before it (`chain.py`), so that a byte changed afterwards is found by
+`julie ledger verify`.
+
 One process writes it. The lock is the operating system's (`flock` on a file beside it), so it ends with the
 process and no clock can break it. Readers are welcome at any time.
 """
@@ -12,35 +15,18 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 import msgspec
 
+from services.execution import chain, upgrade
 from services.execution.records import FillRecord, OrderRecord, Standing
-
-SCHEMA_VERSION = 1
 
 WAL_PAGES = 4_000
 """Length of the write-ahead log, 4 KiB each; beyond it a commit also does the work of `tidy`."""
 TIDY_COMMITS = 50
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS steps (
-    seq INTEGER PRIMARY KEY, ts_ns INTEGER NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
-    cause TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS orders (
-    client_order_id TEXT PRIMARY KEY, status TEXT NOT NULL, record TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS fills (
-    fill_id INTEGER NOT NULL, part INTEGER NOT NULL, client_order_id TEXT NOT NULL, record TEXT NOT NULL,
-    PRIMARY KEY (fill_id, part)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS cursors (stream TEXT PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
 
 _order_decoder = msgspec.json.Decoder(OrderRecord)
 _fill_decoder = msgspec.json.Decoder(FillRecord)
@@ -66,14 +52,36 @@ class Step(NamedTuple):
     cause: str
 
 
+def ledger_path(data_dir: Path, account_id: int) -> Path:
+    """Return where an account's ledger lies."""
+    return data_dir / f"execution-{account_id}.sqlite"
+
+
+class Run(NamedTuple):
+    """One start of the process: which code, by which settings."""
+
+    ts_ns: int
+    build: str
+    settings: str
+
+
+UNNAMED = Run(0, "", "")
+
+
 class Commit(NamedTuple):
-    """What goes into one transaction. A fill that is None is deleted."""
+    """What goes into one transaction. A fill that is None is deleted.
+
+    Attributes:
+        sent: In words, what leaves for the broker as soon as this is on disk.
+    """
 
     steps: list[Step]
     orders: Mapping[str, OrderRecord]
     fills: Mapping[tuple[int, int], FillRecord | None]
     standing: Standing | None
     cursors: Mapping[str, str]
+    sent: Sequence[str] = ()
+    ts_ns: int = 0
 
 
 class Contents(NamedTuple):
@@ -113,12 +121,21 @@ class Ledger(Protocol):
     def close(self) -> None: ...
 
 
+class _Head(NamedTuple):
+    """The end of the chain."""
+
+    place: int
+    hash: str
+
+
 class SqliteLedger:
     """See `Ledger`."""
 
-    def __init__(self, path: Path, *, account_id: int) -> None:
+    def __init__(self, path: Path, *, account_id: int, run: Run = UNNAMED) -> None:
         self.path = path
         self._commits = 0
+        self._run = 0
+        self._head = _Head(0, chain.NO_HASH)
         self._lock = _lock(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
@@ -129,8 +146,9 @@ class SqliteLedger:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
-            self._db.executescript(_SCHEMA)
-            self._check_owner(account_id)
+            self._db.execute("BEGIN IMMEDIATE")
+            self._begin(account_id, run)
+            self._db.execute("COMMIT")
             self._stretch()
         except LedgerFailed:
             self.close()
@@ -139,17 +157,56 @@ class SqliteLedger:
             self.close()
             raise LedgerFailed(f"{path}: {error}") from error
 
-    def _check_owner(self, account_id: int) -> None:
-        mine = {"account_id": str(account_id), "schema": str(SCHEMA_VERSION)}
-        kept = dict(self._db.execute("SELECT name, value FROM facts WHERE name IN ('account_id', 'schema')"))
-        for name, value in mine.items():
-            if kept.get(name, value) != value:
-                raise LedgerFailed(
-                    f"{self.path}: {name} is {kept[name]}, not {value}; "
-                    "point julie.data_dir at this account's folder"
-                )
-        # Written at every start: a disk that takes no writes is found before the first order.
-        self._db.executemany("REPLACE INTO facts VALUES (?, ?)", sorted(mine.items()))
+    def _begin(self, account_id: int, run: Run) -> None:
+        """Check whose file it is, and note this run: a disk that takes no writes is found here."""
+        db = self._db
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        facts = dict(db.execute("SELECT name, value FROM facts")) if "facts" in tables else {}
+        mine = {"account_id": str(account_id), "schema": chain.SCHEMA_VERSION}
+        if facts.get("account_id", mine["account_id"]) != mine["account_id"]:
+            raise LedgerFailed(
+                f"{self.path}: account_id is {facts['account_id']}, not {account_id}; "
+                "point julie.data_dir at this account's folder"
+            )
+        schema = facts.get("schema", chain.SCHEMA_VERSION)
+        if schema not in (chain.SCHEMA_VERSION, upgrade.FROM):
+            raise LedgerFailed(
+                f"{self.path}: schema is {schema}, this build knows {chain.SCHEMA_VERSION}; start the build "
+                "that wrote it, or move the file away"
+            )
+        if schema == upgrade.FROM:
+            upgrade.put_aside(db)
+        for statement in chain.SCHEMA.split(";"):
+            db.execute(statement)
+        self._head = _head(db)
+        (newest,) = db.execute("SELECT coalesce(max(run), 0) FROM runs").fetchone()
+        self._run = newest + 1
+        db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", (self._run, *run))
+        if schema == upgrade.FROM:
+            last_seq = 0
+            for last_seq, ts_ns, kind, message, cause in upgrade.old_steps(db):
+                self._chain(last_seq * chain.SILENT_MAX, ts_ns, kind, message, cause, "")
+            self._chain_silent(run.ts_ns, upgrade.finish(db, last_seq))
+            return
+        rows = {chain.key("runs", self._run): chain.digest(self._run, *run)}
+        if not facts:
+            rows |= [chain.write_fact(db, name, value) for name, value in mine.items()]
+        self._chain_silent(run.ts_ns, chain.Wrote(rows=rows))
+
+    def _chain(self, place: int, ts_ns: int, kind: str, message: str, cause: str, wrote: str) -> None:
+        """Write one step behind the last one."""
+        row = (place, ts_ns, kind, message, cause, self._run, wrote)
+        after = chain.digest(self._head.hash, *row)
+        self._db.execute(
+            f"INSERT INTO steps ({chain.STEP}, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, after)
+        )
+        self._head = _Head(place, after)
+
+    def _chain_silent(self, ts_ns: int, wrote: chain.Wrote) -> None:
+        place = self._head.place + 1
+        if place % chain.SILENT_MAX == 0:
+            raise LedgerFailed(f"{self.path}: a million commits without a step; start execution again")
+        self._chain(place, ts_ns, "", "", "", _encode(wrote).decode())
 
     def _stretch(self) -> None:
         """Give the write-ahead log its full length now.
@@ -177,7 +234,7 @@ class SqliteLedger:
 
     def load(self) -> Contents:
         try:
-            (last_seq,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM steps").fetchone()
+            last_seq = _head(self._db).place // chain.SILENT_MAX
             standing = self._db.execute("SELECT value FROM facts WHERE name = 'standing'").fetchone()
             orders = self._db.execute("SELECT record FROM orders ORDER BY client_order_id").fetchall()
             fills = self._db.execute("SELECT record FROM fills ORDER BY fill_id, part").fetchall()
@@ -193,34 +250,56 @@ class SqliteLedger:
             raise LedgerFailed(f"{self.path}: {error}") from error
 
     def commit(self, batch: Commit) -> None:
-        db = self._db
+        db, head = self._db, self._head
         try:
             db.execute("BEGIN IMMEDIATE")
+            wrote = chain.Wrote(rows=self._write_records(batch), cursors=batch.cursors, sent=batch.sent)
+            for step in batch.steps[:-1]:
+                self._chain_step(step, "")
             if batch.steps:
-                db.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?)", _step_rows(batch.steps))
-            if batch.orders:
-                db.executemany("REPLACE INTO orders VALUES (?, ?, ?)", _order_rows(batch.orders))
-            for (fill_id, part), fill in batch.fills.items():
-                if fill is None:
-                    db.execute("DELETE FROM fills WHERE fill_id = ? AND part = ?", (fill_id, part))
-                else:
-                    row = (fill_id, part, fill.client_order_id, _encode(fill).decode())
-                    db.execute("REPLACE INTO fills VALUES (?, ?, ?, ?)", row)
-            if batch.cursors:
-                db.executemany("REPLACE INTO cursors VALUES (?, ?)", batch.cursors.items())
-            if batch.standing is not None:
-                value = _encode(batch.standing).decode()
-                db.execute("REPLACE INTO facts VALUES ('standing', ?)", (value,))
+                self._chain_step(batch.steps[-1], _encode(wrote).decode())
+            else:
+                self._chain_silent(batch.ts_ns, wrote)
             db.execute("COMMIT")
             self._commits += 1
         except sqlite3.Error as error:
+            self._head = head
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise LedgerFailed(f"{self.path}: {error}; free the disk or repair it") from error
 
+    def _chain_step(self, step: Step, wrote: str) -> None:
+        seq, ts_ns, kind, value, cause = step
+        self._chain(seq * chain.SILENT_MAX, ts_ns, kind.decode(), value.decode(), cause, wrote)
+
+    def _write_records(self, batch: Commit) -> dict[str, str | None]:
+        """Return each row as the commit names it, with its hash."""
+        db = self._db
+        rows: dict[str, str | None] = {}
+        for name, order in batch.orders.items():
+            row = (name, str(order.status), _encode(order).decode())
+            db.execute("REPLACE INTO orders VALUES (?, ?, ?)", row)
+            rows[f"orders/{name}"] = chain.digest(*row)
+        for (fill_id, part), fill in batch.fills.items():
+            if fill is None:
+                db.execute("DELETE FROM fills WHERE fill_id = ? AND part = ?", (fill_id, part))
+                rows[f"fills/{fill_id}/{part}"] = None
+            else:
+                parts = (fill_id, part, fill.client_order_id, _encode(fill).decode())
+                db.execute("REPLACE INTO fills VALUES (?, ?, ?, ?)", parts)
+                rows[f"fills/{fill_id}/{part}"] = chain.digest(*parts)
+        if batch.cursors:
+            db.executemany("REPLACE INTO cursors VALUES (?, ?)", batch.cursors.items())
+        if batch.standing is not None:
+            rows |= [chain.write_fact(db, "standing", _encode(batch.standing).decode())]
+        return rows
+
     def steps(self, first_seq: int, count: int) -> list[Step]:
-        question = "SELECT seq, ts_ns, kind, message, cause FROM steps WHERE seq >= ? ORDER BY seq LIMIT ?"
-        rows = self._db.execute(question, (first_seq, count))
+        question = (
+            "SELECT seq, ts_ns, kind, message, cause FROM steps WHERE place >= ? AND kind != '' "
+            "ORDER BY place LIMIT ?"
+        )
+        rows = self._db.execute(question, (first_seq * chain.SILENT_MAX, count))
         return [
             Step(seq, ts_ns, kind.encode(), value.encode(), cause) for seq, ts_ns, kind, value, cause in rows
         ]
@@ -228,6 +307,11 @@ class SqliteLedger:
     def close(self) -> None:
         self._db.close()
         self._lock.close()
+
+
+def _head(db: sqlite3.Connection) -> _Head:
+    found = db.execute("SELECT place, hash FROM steps ORDER BY place DESC LIMIT 1").fetchone()
+    return _Head(*found) if found is not None else _Head(0, chain.NO_HASH)
 
 
 def _lock(path: Path) -> IO[str]:
@@ -242,11 +326,3 @@ def _lock(path: Path) -> IO[str]:
         lock.close()
         raise LedgerBusy(f"{path}: another execution process writes this ledger; stop it first") from None
     return lock
-
-
-def _step_rows(steps: Iterable[Step]) -> list[tuple[int, int, str, str, str]]:
-    return [(seq, ts_ns, kind.decode(), value.decode(), cause) for seq, ts_ns, kind, value, cause in steps]
-
-
-def _order_rows(orders: Mapping[str, OrderRecord]) -> list[tuple[str, str, str]]:
-    return [(name, str(order.status), _encode(order).decode()) for name, order in orders.items()]

@@ -10,12 +10,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from services.execution.config import ExecutionConfig
 from services.execution.events import (
+    Alarm,
     Cancel,
     CancelAnswered,
     CloseAnswered,
     CloseContract,
+    Command,
     Event,
     Modify,
     ModifyAnswered,
@@ -23,6 +27,7 @@ from services.execution.events import (
     OrderQueried,
     Place,
     PlaceAnswered,
+    Publish,
     QueryOrder,
     Search,
     Searched,
@@ -37,8 +42,20 @@ from shared.runtime.service import Context
 Call = Place | Cancel | Modify | CloseContract | Search | QueryOrder
 
 SESSION_WAIT_S = 0.1
+_encode = msgspec.json.Encoder().encode
 OWN_WAIT_S, URGENT_WAIT_S = 3.0, 0.5
 """How long a bus is asked, that has not confirmed us lately, before an order, and before what gets us out."""
+
+
+def words(command: Command) -> str | None:
+    """Return how the ledger notes what leaves to change something at the broker; None for all else."""
+    match command:
+        case Publish() | Alarm() | Search() | QueryOrder():
+            return None
+        case Place(ticket=ticket):
+            return f"Place {ticket.client_order_id}"  # its claim says the rest
+        case _:
+            return f"{type(command).__name__} {_encode(command).decode()}"
 
 
 class Session(Protocol):

@@ -32,7 +32,7 @@ from services.execution.events import (
 from services.execution.fence import Fence
 from services.execution.ledger import Commit, Ledger, Step
 from services.execution.outbox import Outbox, Position
-from services.execution.sender import Sender, Session
+from services.execution.sender import Sender, Session, words
 from services.execution.state import NS_PER_S, Dirty, State
 from shared.broker.port import AccountPort, OrderPort
 from shared.bus.port import BusAway, BusRefused, Entry
@@ -289,7 +289,8 @@ class Shell:
         claims = marks.ARMED and any(isinstance(command, Place) for command in commands)
         if claims:
             marks.reached("before_claim")
-        steps = self._commit(messages) if messages or self.state.dirty else []
+        sent = [text for command in commands if (text := words(command))]
+        steps = self._commit(messages, sent) if messages or sent or self.state.dirty else []
         if claims:
             marks.reached("after_claim")
         for command in commands:
@@ -300,8 +301,8 @@ class Shell:
         for step, publish in zip(steps, messages, strict=True):
             self._outbox.publish(publish.message, step.seq)
 
-    def _commit(self, messages: Sequence[Publish]) -> list[Step]:
-        """Write steps, changed records and cursors, all or nothing. What follows rests on it."""
+    def _commit(self, messages: Sequence[Publish], sent: Sequence[str] = ()) -> list[Step]:
+        """Write steps, changed records, cursors and what is to leave, all or nothing: it rests on that."""
         outbox, state = self._outbox, self.state
         assert outbox is not None
         now_ns = self._ctx.clock.now_ns()
@@ -318,6 +319,8 @@ class Shell:
                 fills=dirty.fills,
                 standing=state.standing if dirty.standing or not messages else None,
                 cursors=self._unsaved,
+                sent=sent,
+                ts_ns=now_ns,
             )
         )
         outbox.next_seq += len(steps)
