@@ -45,10 +45,11 @@ class ReportRead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlRead(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: by_operator: from the operator's stream; a message's own word for that proves nothing."""
+    """Attributes: by_operator, by_guard: from their streams; a message's own word for that proves nothing."""
 
     control: Control
     by_operator: bool
+    by_guard: bool = False
     cause: str
     at: Moment
 

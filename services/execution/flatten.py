@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from services.execution.events import CloseContract, Searched
+from services.execution.fills import attribute_closes
 from services.execution.orders import cancel, send_cancel, want_search
 from services.execution.records import FlattenRecord
 from services.execution.state import State
@@ -47,6 +48,18 @@ def begin(turn: Turn, reason: str, symbol: str | None) -> None:
         {number: seen.contract_id for number, seen in state.unmatched.items() if seen.status.may_fill}
     )
     _round(turn, {number for number, contract in working.items() if _covered(state, contract)}, held)
+
+
+def closed_by_guard(turn: Turn) -> None:
+    """Guard may close by itself when we are slow: what it closes belongs to the strategies that hold it."""
+    standing = turn.state.change_standing()
+    held = {
+        contract_id: turn.at.now_ns
+        for strategy_id, contract_id in turn.state.books
+        if turn.state.net_qty(strategy_id, contract_id)
+    }
+    standing.closes = {**standing.closes, **held}
+    attribute_closes(turn)
 
 
 def searched(turn: Turn, look: Searched) -> None:

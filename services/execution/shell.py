@@ -168,7 +168,7 @@ class Shell:
 
     def _follow(self) -> None:
         """Follow what may be read by now: reports after a look at the broker, intents when all is known."""
-        wanted = [topics.CONTROL_OPERATOR, topics.CONTROL_HEARTBEAT]
+        wanted = [topics.CONTROL_OPERATOR, topics.CONTROL_GUARD, topics.CONTROL_HEARTBEAT]
         if self.state.searched:
             wanted.append(topics.reports(self._account_id))
         if self.state.ready:
@@ -213,7 +213,9 @@ class Shell:
                 events.append(ReportRead(report=message, cause=cause, at=at))
             case Halt() | Resume() | Flatten() if what == "control":
                 operator = entry.stream == topics.CONTROL_OPERATOR
-                events.append(ControlRead(control=message, by_operator=operator, cause=cause, at=at))
+                guard = entry.stream == topics.CONTROL_GUARD
+                read = ControlRead(control=message, by_operator=operator, by_guard=guard, cause=cause, at=at)
+                events.append(read)
             case _:
                 self._alarm("misplaced", f"{entry.cause}: a {entry.kind.decode()} does not belong there")
         return events

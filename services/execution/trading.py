@@ -13,16 +13,27 @@ from shared.domain.execution import TradingStateChanged
 def control(turn: Turn, read: ControlRead) -> None:
     """Obey. What tightens comes from anyone; what loosens a halt only from the one who may lift it."""
     match read.control:
+        case Halt(kind=HaltKind.GUARD, reason=reason) if read.by_guard:
+            standing = turn.state.change_standing()  # guard's newest reason counts
+            standing.halts = {k: why for k, why in standing.halts.items() if k is not HaltKind.GUARD}
+            halt(turn, HaltKind.GUARD, reason)
         case Halt(kind=kind, reason=reason, issuer=issuer):
             halt(turn, kind, f"{reason} ({issuer})")
+        case Resume(kind=HaltKind.GUARD) if read.by_guard:
+            resume(turn, {HaltKind.GUARD})
+        case Resume(kind=HaltKind.GUARD) if read.by_operator:
+            pass  # guard hears it too, and lifts its halt when the account allows it
         case Resume(kind=kind) if read.by_operator:
-            resume(turn, set(HaltKind) if kind is HaltKind.OPERATOR else {kind})
+            resume(turn, set(HaltKind) - {HaltKind.GUARD} if kind is HaltKind.OPERATOR else {kind})
         case Resume(kind=HaltKind.LIVENESS):
             resume(turn, {HaltKind.LIVENESS})
         case Resume(kind=kind, issuer=issuer):
             turn.alarm("resume_refused", f"{issuer} may not lift a halt of kind {kind}; an operator may")
         case Flatten(reason=reason, issuer=issuer, symbol=symbol, ts_ns=ts_ns):
-            halt(turn, HaltKind.OPERATOR, f"flatten: {reason} ({issuer})")
+            if read.by_guard:
+                flatten.closed_by_guard(turn)
+            else:
+                halt(turn, HaltKind.OPERATOR, f"flatten: {reason} ({issuer})")
             age_s = (turn.at.now_ns - ts_ns) / NS_PER_S
             if age_s > turn.state.rules.control_age_s_max:
                 turn.alarm("flatten_too_old", f"a flatten of {age_s:.0f} s ago only halts; send it again")

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from services.feed.market_time import MarketTime
 from services.feed.recent import Recent
 from shared.domain.bars import Folder, MinuteBuilder
 from shared.domain.instrument import Instrument
 from shared.domain.market import Bar, FeedHealth
+from shared.domain.market_time import MarketTime
 
 NEVER_NS = 2**63 - 1
 FOREVER = float("inf")

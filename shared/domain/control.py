@@ -19,12 +19,13 @@ class HaltKind(StrEnum):
     """Why trading is halted decides who may resume it.
 
     `liveness` (a process was away) ends when the process is back; `invariant` and `operator` end only by
-    a person.
+    a person; `guard` (the prop firm's rules) only by guard, which a person may have to ask.
     """
 
     LIVENESS = "liveness"
     INVARIANT = "invariant"
     OPERATOR = "operator"
+    GUARD = "guard"
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True, tag="halt"):
@@ -37,7 +38,7 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True, tag="halt"):
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True, tag="resume"):
-    """Lift halts of `kind`; an operator's resume lifts all."""
+    """Lift halts of `kind`; an operator's resume lifts all but guard's, which it asks guard to lift."""
 
     kind: HaltKind
     reason: str

@@ -53,14 +53,14 @@ TOPICS = (
         key="quote:{SYM}",
         kind=Kind.STRING,
         writer="feed",
-        readers="execution, broker_sync, julie",
+        readers="execution, broker_sync, guard, julie",
         retention="latest MarketState",
     ),
     Topic(
         key="quotes:{SYM}",
         kind=Kind.CHANNEL,
         writer="feed",
-        readers="execution, broker_sync",
+        readers="execution, broker_sync, guard",
         retention="the next replaces it",
     ),
     Topic(
@@ -95,14 +95,14 @@ TOPICS = (
         key="orders:{ACCT}",
         kind=Kind.STREAM,
         writer="execution",
-        readers="strategy, broker_sync, recorder, julie",
+        readers="strategy, guard, recorder, julie",
         retention="never trimmed inside a session",
     ),
     Topic(
         key="reports:{ACCT}",
         kind=Kind.STREAM,
         writer="broker_sync",
-        readers="execution, recorder, julie",
+        readers="execution, guard, recorder, julie",
         retention="never trimmed inside a session",
     ),
     Topic(
@@ -124,7 +124,7 @@ TOPICS = (
         key="session:token",
         kind=Kind.STRING,
         writer="heartbeat",
-        readers="feed, broker_sync, execution",
+        readers="feed, broker_sync, execution, guard",
         retention="expires with the token",
     ),
     Topic(
@@ -138,10 +138,24 @@ TOPICS = (
         key="control:operator",
         kind=Kind.STREAM,
         writer="julie",
+        readers="execution, guard, recorder",
+        retention="never trimmed inside a session",
+    ),
+    Topic(
+        key="control:guard",
+        kind=Kind.STREAM,
+        writer="guard",
         readers="execution, recorder",
         retention="never trimmed inside a session",
     ),
-    Topic(key="beats", kind=Kind.CHANNEL, writer="every process", readers="heartbeat", retention="none"),
+    Topic(key="guard:{ACCT}", kind=Kind.HASH, writer="guard", readers="julie, dashboard", retention="latest"),
+    Topic(
+        key="beats",
+        kind=Kind.CHANNEL,
+        writer="every process",
+        readers="heartbeat, execution, guard",
+        retention="none",
+    ),
     Topic(
         key="beat:NAME",
         kind=Kind.STRING,
@@ -225,6 +239,10 @@ def account(account_id: int) -> str:
     return f"account:{{{account_id}}}"
 
 
+def guard(account_id: int) -> str:
+    return f"guard:{{{account_id}}}"
+
+
 def head(stream: str) -> str:
     """Return the key of a stream's head, in the same cluster slot as the stream."""
     return f"{stream}:head" if "{" in stream else f"{{{stream}}}:head"
@@ -249,6 +267,7 @@ SESSION_STATE = "session:state"
 SESSION_TOKEN = "session:token"
 CONTROL_HEARTBEAT = "control:heartbeat"
 CONTROL_OPERATOR = "control:operator"
+CONTROL_GUARD = "control:guard"
 BEATS = "beats"
 
 

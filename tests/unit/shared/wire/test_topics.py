@@ -28,6 +28,8 @@ KEYS = [
     (topics.SESSION_TOKEN, "session:token"),
     (topics.CONTROL_HEARTBEAT, "control:heartbeat"),
     (topics.CONTROL_OPERATOR, "control:operator"),
+    (topics.CONTROL_GUARD, "control:guard"),
+    (topics.guard(1001), "guard:{ACCT}"),
     (topics.BEATS, "beats"),
     (topics.head(topics.md("MES")), "KEY:head"),
     (topics.head(topics.SESSION), "KEY:head"),

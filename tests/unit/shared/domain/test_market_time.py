@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.feed.market_time import WINDOW_NS, MarketTime
+from shared.domain.market_time import WINDOW_NS, MarketTime
 
 S = 10**9
 
