@@ -1,0 +1,93 @@
+"""The bus: nothing seen is lost, nothing stands twice, effects of a step are there together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from proof.chaos.checkers.evidence import Evidence
+from proof.chaos.installation import ACCOUNT_ID
+from proof.chaos.watch import Seen
+from proof.record import Record
+from shared.domain.control import TradingState
+from shared.domain.execution import OrderClaimed, TradingStateChanged
+from shared.domain.journal import InputsConsumed
+from shared.domain.order import ClosePosition, SubmitOrder
+from shared.wire import topics
+
+
+def check(evidence: Evidence, record: Record) -> None:
+    for key, entries in evidence.final.items():
+        _numbers(key, entries, record)
+    if not evidence.world.rebuilt_ns:
+        _kept(evidence, record)
+        _ledger_is_stream(evidence, record)
+    _steps_whole(evidence, record)
+    _halted_after_loss(evidence, record)
+
+
+def _numbers(key: str, entries: list[Seen], record: Record) -> None:
+    """I-14, I-17: ids rise by one from entry to entry; a second writer would leave a gap or a double."""
+    before: tuple[int, int] | None = None
+    for entry in entries:
+        ms, _, seq = entry.id.decode().partition("-")
+        now = (int(ms), int(seq))
+        if before is not None:
+            whole = now[1] == before[1] + 1 and now[0] >= before[0]
+            record.check("I-14", whole, f"{key}: after {before} comes {now}")
+            record.check("I-17", now[1] > before[1], f"{key}: {now} after {before}: two writers")
+        before = now
+
+
+def _kept(evidence: Evidence, record: Record) -> None:
+    """I-12, I-15: what was once seen is there still, the same; streams of this length are not trimmed."""
+    for key, entries in evidence.world.watch.streams.items():
+        final = {one.id: one.value for one in evidence.final.get(key, [])}
+        for seen in entries:
+            there = final.get(seen.id)
+            record.check("I-12", there == seen.value, f"{key} {seen.id.decode()} was seen and is gone")
+        record.check("I-15", len(final) >= len(entries), f"{key}: {len(entries)} seen, {len(final)} left")
+
+
+def _ledger_is_stream(evidence: Evidence, record: Record) -> None:
+    """Step n of the ledger is entry n of the stream."""
+    steps = {step.seq: step.value for step, _ in evidence.steps}
+    for entry in evidence.final.get(topics.orders(ACCOUNT_ID), []):
+        seq = int(entry.id.partition(b"-")[2])
+        record.check("I-13", steps.get(seq) == entry.value, f"entry {seq} of orders is not step {seq}")
+
+
+def _steps_whole(evidence: Evidence, record: Record) -> None:
+    """I-13: the journal names an intent exactly when the stream of intents holds it, and once."""
+    if evidence.world.rebuilt_ns:
+        return
+    for key in evidence.intent_streams():
+        name = key.rpartition(":")[2]
+        told: Counter[str] = Counter()
+        for entry in evidence.final.get(topics.journal(ACCOUNT_ID, name), []):
+            message = entry.message
+            if isinstance(message, InputsConsumed):
+                told.update(message.intents)
+        held: Counter[str] = Counter()
+        for entry in evidence.final.get(key, []):
+            message = entry.message
+            if isinstance(message, SubmitOrder | ClosePosition):
+                held[message.client_order_id] += 1
+        for order_id in {*told, *held}:
+            same = held[order_id] <= 1 and (told[order_id] == held[order_id] or order_id not in held)
+            text = f"{key}: {order_id} stands {held[order_id]} times, the journal tells {told[order_id]}"
+            record.check("I-13", same, text)
+
+
+def _halted_after_loss(evidence: Evidence, record: Record) -> None:
+    """I-16: after Redis lost data, execution halts before it claims anything that adds exposure."""
+    for at_ns in evidence.world.rebuilt_ns:
+        for step, message in evidence.said(OrderClaimed, TradingStateChanged):
+            if step.ts_ns < at_ns:
+                continue
+            if isinstance(message, TradingStateChanged):
+                if message.state is not TradingState.ACTIVE:
+                    record.check("I-16", True)
+                    break
+            elif not message.reduce_only:
+                record.check("I-16", False, f"{message.client_order_id} was claimed before a halt")
+                break

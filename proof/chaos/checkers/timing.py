@@ -1,0 +1,98 @@
+"""How fast: back after a kill, noticed, halted; and how much memory and how many requests it took."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from proof.chaos.checkers.evidence import Evidence
+from proof.record import Record
+from shared.domain.execution import OrderClaimed
+
+DECIDING_P50_S, DECIDING_P99_S = 1.0, 3.0
+NOTICED_S = 3.0
+STOPPED_S = 5.0
+BUDGET = 200
+WINDOW_S = 60.0
+VITAL = ("feed", "broker_sync", "execution")
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def check(evidence: Evidence, record: Record, *, strict: bool) -> None:
+    """Args:
+    strict: Times beyond their thresholds are violations; else they are figures only.
+    """
+    _recoveries(evidence, record)
+    _detection(evidence, record, strict=strict)
+    _no_exposure_while_away(evidence, record)
+    _requests(evidence, record)
+
+
+def _recoveries(evidence: Evidence, record: Record) -> None:
+    watch = evidence.world.watch
+    kills = Counter(kill.process for kill in evidence.world.kills)
+    record.figures["kills"] = sum(kills.values())
+    for name, times in sorted(kills.items()):
+        record.figures[f"kills_{name}"] = times
+    groups: dict[str, list[float]] = defaultdict(list)
+    for one in watch.recoveries:
+        kind = "worker" if one.process.startswith("strategy:") else one.process.partition("@")[0]
+        groups["all"].append(one.took_s)
+        groups[kind].append(one.took_s)
+        if one.alone:
+            groups["alone"].append(one.took_s)
+    for name, values in sorted(groups.items()):
+        for share, label in ((0.5, "p50"), (0.99, "p99")):
+            record.figures[f"deciding_again_{name}_s_{label}"] = round(percentile(values, share), 3)
+        record.figures[f"deciding_again_{name}_samples"] = len(values)
+    record.check("I-18", not watch.waiting, f"never came back: {', '.join(watch.waiting)}", times=1)
+    if watch.recoveries:
+        record.check("I-18", True, times=len(watch.recoveries))
+
+
+def _detection(evidence: Evidence, record: Record, *, strict: bool) -> None:
+    """I-20: a process that stands still for longer than the bound is judged before it is over."""
+    times = []
+    for one in evidence.world.standstills:
+        judged = one.process in VITAL or one.process in ("recorder",)
+        if not judged or one.end_s - one.start_s < NOTICED_S + 1.0:
+            continue
+        took_s = evidence.world.watch.noticed_s(one.process, one.start_s)
+        within = took_s is not None and took_s <= one.end_s - one.start_s + 0.5
+        if within and took_s is not None:
+            times.append(took_s)
+        ok = within and (not strict or (took_s or 0.0) <= NOTICED_S)
+        record.check("I-20", ok, f"{one.process} stood still and was noticed after {took_s} s")
+    record.figures["noticed_s_p50"] = round(percentile(times, 0.5), 3)
+    record.figures["noticed_s_p99"] = round(percentile(times, 0.99), 3)
+    record.figures["noticed_samples"] = len(times)
+
+
+def _no_exposure_while_away(evidence: Evidence, record: Record) -> None:
+    """I-20: 5 s after a vital process stood still there is no new exposure until it is back."""
+    claims = [(step.ts_ns, message) for step, message in evidence.said(OrderClaimed)]
+    for one in evidence.world.standstills:
+        if one.process not in (*VITAL, "heartbeat"):
+            continue
+        start_ns, end_ns = one.start_ns + round(STOPPED_S * 1e9), one.end_ns
+        if start_ns >= end_ns:
+            continue
+        late = [m.client_order_id for ts, m in claims if start_ns < ts < end_ns and not m.reduce_only]
+        record.check("I-20", not late, f"{one.process} stood still, and {late} were claimed")
+
+
+def _requests(evidence: Evidence, record: Record) -> None:
+    """I-25: in any minute no more requests than the gateway allows, counted at its door."""
+    counted = [r.mono_s for r in evidence.world.requests.all if not r.path.startswith("/api/History")]
+    most = start = 0
+    for end, at_s in enumerate(counted):
+        while at_s - counted[start] > WINDOW_S:
+            start += 1
+        most = max(most, end - start + 1)
+        if end % 50 == 0:
+            record.check("I-25", end - start + 1 <= BUDGET, f"{end - start + 1} requests in a minute")
+    record.figures["requests_max_per_60s"] = most
+    record.figures["requests"] = len(counted)

@@ -1,0 +1,142 @@
+"""Processes that die, freeze, or do not come up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from proof.chaos.faults import action
+from proof.chaos.processes import until
+from proof.chaos.world import BEAT_NAMES, SERVICES, World
+
+KILLABLE = tuple(name for name in SERVICES if name != "simulator")
+FROZEN_S = (1.0, 4.5, 7.0)
+MARKS = ("before_claim", "after_claim", "after_post_sent", "after_reply", "before_publish")
+
+
+def someone(world: World, chance: random.Random, weights: dict[str, float] | None = None) -> str:
+    """Return a service or `strategy:ID`, a strategy's worker."""
+    workers = sorted(name for name in world.watch.beats if name.startswith("strategy:"))
+    names = [*KILLABLE, *workers]
+    return chance.choices(names, [(weights or {}).get(name, 1.0) for name in names])[0]
+
+
+def kill(world: World, name: str) -> bool:
+    return world.kill_worker(name) if name.startswith("strategy:") else world.kill(name)
+
+
+@action("F-1")
+async def kill_one(world: World, chance: random.Random) -> None:
+    """A kill; in half the cases a second one before it is back."""
+    name = someone(world, chance)
+    if not kill(world, name):
+        return
+    world.record.inject("F-1")
+    if chance.random() < 0.3:
+        await asyncio.sleep(chance.uniform(0.05, 1.5))
+        if kill(world, name):
+            world.record.inject("F-1")
+            world.record.reach("killed again before it was ready")
+
+
+@action("F-1", "redis")
+async def kill_venue(world: World, chance: random.Random) -> None:
+    """The broker itself goes away and comes back with its books."""
+    if world.kill("simulator"):
+        world.watch.disturb(10.0)
+        world.record.inject("F-1")
+
+
+@action("F-2", "execution")
+async def kill_at_mark(world: World, chance: random.Random) -> None:
+    """Execution dies at a marked point of the order path."""
+    mark = chance.choice(MARKS)
+    await arm(world, f"{mark}:{chance.randint(1, 3)}:kill", mark)
+
+
+async def arm(world: World, words: str, mark: str) -> None:
+    """Start execution with a crash point set; return when it has died there, or after a while."""
+    one = world.processes["execution"]
+    one.extra["JULIE_CRASH_AT"] = words
+    world.kill("execution")
+    starts = one.starts
+    hit = await until(lambda: one.starts > starts + 1, within_s=25.0)
+    one.extra.pop("JULIE_CRASH_AT", None)
+    if hit:
+        world.record.inject("F-2")
+        world.record.reach(f"killed at {mark}")
+        world.tell("died at mark", mark=words)
+        # The one that was started while the mark was still set must go too.
+        world.kill("execution")
+
+
+@action("F-3", "redis", "execution")
+async def kill_all(world: World, chance: random.Random) -> None:
+    """All at once; they come back in random order."""
+    names = list(SERVICES)
+    chance.shuffle(names)
+    for name in names:
+        world.processes[name].hold()
+        world.kill(name)
+    world.record.inject("F-3")
+    for name in names:
+        await asyncio.sleep(chance.uniform(0.0, 0.3))
+        world.processes[name].release()
+    await until(world.all_ready, within_s=60.0)
+
+
+@action("F-1", "standstill")
+async def freeze_one(world: World, chance: random.Random) -> None:
+    """SIGSTOP for a while: the process is there and does nothing."""
+    name = chance.choice(KILLABLE)
+    await world.stand_still(name, chance.choice(FROZEN_S))
+    world.record.inject("F-1")
+
+
+@action("F-1", "standstill")
+async def stay_dead(world: World, chance: random.Random) -> None:
+    """Killed, and not started again in time: it must be noticed and trading must halt."""
+    name = chance.choice(KILLABLE)
+    await world.stand_still(name, chance.uniform(4.5, 8.0), dead=True)
+    world.record.inject("F-1")
+
+
+@action("F-29", "crashloop")
+async def crash_loop(world: World, chance: random.Random) -> None:
+    """A service that dies at every start, until somebody corrects its settings."""
+    name = chance.choice(KILLABLE)
+    one = world.processes[name]
+    section = "JULIE_RECORDER__SCAN_INTERVAL_S" if name == "recorder" else "JULIE_JULIE__BEAT_INTERVAL_S"
+    one.extra[section] = "-1"
+    starts = one.starts
+    world.kill(name)
+    await asyncio.sleep(chance.uniform(3.0, 6.0))
+    one.extra.pop(section, None)
+    if one.starts > starts + 1:
+        world.record.inject("F-29")
+    world.tell("settings corrected", process=name)
+    beat = BEAT_NAMES.get(name, name)
+    await until(lambda: world.watch.ready(beat), within_s=30.0)
+
+
+@action("F-29", "execution")
+async def stop_while_sending(world: World, chance: random.Random) -> None:
+    """SIGTERM to execution at any moment: it must end within 5 s and leave nothing untold."""
+    import signal
+
+    one = world.processes["execution"]
+    pid, exits = one.pid, len(one.exits)
+    if pid is None:
+        return
+    world.watch.killed("execution", pid)
+    world.tell("terminate", process="execution", pid=pid)
+    started_s = time.monotonic()
+    one.signal(signal.SIGTERM)
+    ended = await until(lambda: len(one.exits) > exits, within_s=10.0, poll_s=0.05)
+    took_s = time.monotonic() - started_s
+    world.record.inject("F-29")
+    world.record.figures["stop_while_sending_s_max"] = max(
+        took_s, world.record.figures.get("stop_while_sending_s_max", 0.0)
+    )
+    world.record.check("I-18", ended, f"execution did not end within 10 s of SIGTERM (pid {pid})")

@@ -1,0 +1,87 @@
+"""Which faults, how often, how many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+from proof.chaos.faults import ACTIONS, Action, action
+from proof.chaos.faults import kills as kills
+from proof.chaos.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Attributes:
+    weights: Action -> how often against the others.
+    first: Actions that are done before any is drawn, each once.
+    pause_s: Between two actions of one lane.
+    lanes: How many actions at once.
+    every_s: Market seconds between two steps of each strategy.
+    """
+
+    weights: dict[str, float]
+    pause_s: tuple[float, float]
+    lanes: int = 1
+    first: tuple[str, ...] = ()
+    every_s: int = 40
+    seconds: float = 120.0
+
+
+_KILLS = {"kill_one": 20.0, "freeze_one": 0.15, "stay_dead": 0.1, "kill_all": 0.05, "kill_venue": 0.1}
+
+
+def plans() -> dict[str, Plan]:
+    everything = dict.fromkeys(ACTIONS, 1.0)
+    return {
+        "kills": Plan(weights=_KILLS, pause_s=(0.3, 1.0), seconds=2700.0),
+        "matrix": Plan(weights=everything, pause_s=(0.5, 3.0), lanes=2, first=tuple(ACTIONS), seconds=3600.0),
+        "soak": Plan(weights={"kill_one": 5.0, "freeze_one": 1.0}, pause_s=(5.0, 20.0), seconds=3600.0),
+    }
+
+
+class Chaos:
+    """Runs a plan against a world."""
+
+    def __init__(self, world: World, plan: Plan, seed: int) -> None:
+        self.world, self.plan = world, plan
+        self._chance = random.Random(seed)
+        self._busy: set[str] = set()
+        self._queue = list(plan.first)
+        self._chance.shuffle(self._queue)
+
+    async def run(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self.plan.lanes):
+                tasks.create_task(self._lane(deadline, random.Random(self._chance.random())))
+
+    async def _lane(self, deadline: float, chance: random.Random) -> None:
+        while time.monotonic() < deadline:
+            await asyncio.sleep(chance.uniform(*self.plan.pause_s))
+            one = self._next()
+            if one is None:
+                continue
+            self._busy |= one.uses
+            self.world.check()
+            self.world.tell("begin", action=one.name, row=one.row)
+            try:
+                await one.do(self.world, chance)
+            finally:
+                self._busy -= one.uses
+                self.world.tell("end", action=one.name)
+
+    def _next(self) -> Action | None:
+        for name in list(self._queue):
+            if not ACTIONS[name].uses & self._busy:
+                self._queue.remove(name)
+                return ACTIONS[name]
+        free = [name for name in self.plan.weights if not ACTIONS[name].uses & self._busy]
+        if not free:
+            return None
+        return ACTIONS[self._chance.choices(free, [self.plan.weights[name] for name in free])[0]]
+
+
+__all__ = ["Chaos", "Plan", "action", "plans"]

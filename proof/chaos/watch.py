@@ -1,0 +1,199 @@
+"""What can be seen from outside while the run goes on: beats, verdicts, order messages, memory.
+
+The watch reads Redis past the doors and notes what it saw, so that a later look can tell what got lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError
+
+from proof.chaos.installation import ACCOUNT_ID
+from shared.bus.client import Address, once_client
+from shared.domain.control import Beat, ProcessHealth, ProcessJudged
+from shared.wire import topics
+from shared.wire.codec import MessageRefused, decode
+
+POLL_S = 0.1
+RETRY_S = 0.2
+COUNT = 1_000
+AWAY = (RedisError, OSError, TimeoutError)
+
+
+@dataclass(slots=True)
+class Seen:
+    """One entry of a stream as it lay there."""
+
+    id: bytes
+    kind: bytes
+    value: bytes
+    mono_s: float
+
+    @property
+    def message(self) -> Any:
+        try:
+            return decode(self.kind, self.value)
+        except MessageRefused:
+            return None
+
+
+@dataclass(slots=True)
+class Killing:
+    """A kill whose end is waited for."""
+
+    process: str
+    pid: int
+    mono_s: float
+    alone: bool
+
+
+@dataclass(slots=True)
+class Recovery:
+    """Attributes: alone: no other fault met the system in the meantime."""
+
+    process: str
+    took_s: float
+    alone: bool
+
+
+@dataclass
+class Watch:
+    """Attributes:
+    streams: Everything that was seen: key -> entries in order, over all lives of Redis.
+    generation: Rises when Redis lost data on purpose; (key, id) of `lost` were seen before.
+    """
+
+    address: Address
+    streams: dict[str, list[Seen]] = field(default_factory=lambda: defaultdict(list))
+    beats: dict[str, Beat] = field(default_factory=dict)
+    recoveries: list[Recovery] = field(default_factory=list)
+    verdicts: list[tuple[float, ProcessJudged]] = field(default_factory=list)
+    rebuilt: list[tuple[str, int]] = field(default_factory=list)
+    disturbed_s: float = 0.0
+    beaten_s: dict[str, float] = field(default_factory=dict)
+    tokens: set[bytes] = field(default_factory=set)
+    _killed: dict[str, Killing] = field(default_factory=dict)
+    _cursors: dict[str, bytes] = field(default_factory=dict)
+
+    def killed(self, process: str, pid: int) -> None:
+        """From now on wait for this process to do its job again, with another pid."""
+        now_s = time.monotonic()
+        self._killed.pop(process, None)
+        self._killed[process] = Killing(process, pid, now_s, not self._killed and now_s > self.disturbed_s)
+        for other in self._killed.values():
+            if other.process != process:
+                other.alone = False
+
+    def disturb(self, for_s: float = 0.0) -> None:
+        """Another fault is on: what recovers meanwhile recovers under more than its kill."""
+        self.disturbed_s = max(self.disturbed_s, time.monotonic() + for_s)
+        for one in self._killed.values():
+            one.alone = False
+
+    def forget_all(self) -> None:
+        """Redis is emptied or set back on purpose: what was seen before may be gone."""
+        for key, entries in self.streams.items():
+            self.rebuilt.append((key, len(entries)))
+        self._cursors.clear()
+
+    @property
+    def waiting(self) -> list[str]:
+        return sorted(self._killed)
+
+    def ready(self, process: str) -> bool:
+        beat = self.beats.get(process)
+        return beat is not None and beat.ready and time.monotonic() - self.beaten_s[process] < 3.0
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hear())
+            tasks.create_task(self._follow())
+
+    async def _hear(self) -> None:
+        while True:
+            client = once_client(self.address)
+            try:
+                channel = client.pubsub()
+                await channel.subscribe(topics.BEATS)
+                while True:
+                    message = await channel.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                    if message is not None:
+                        self._beat(message["data"])
+            except AWAY:
+                await asyncio.sleep(RETRY_S)
+            finally:
+                with suppress(*AWAY):
+                    await client.aclose()
+
+    def _beat(self, value: bytes) -> None:
+        with suppress(MessageRefused):
+            beat = decode(b"beat", value)
+            if not isinstance(beat, Beat):
+                return
+            self.beats[beat.process] = beat
+            now_s = self.beaten_s[beat.process] = time.monotonic()
+            killing = self._killed.get(beat.process)
+            if killing is not None and beat.pid not in (killing.pid, 0) and beat.ready:
+                del self._killed[beat.process]
+                self.recoveries.append(Recovery(beat.process, now_s - killing.mono_s, killing.alone))
+
+    async def _follow(self) -> None:
+        client = once_client(self.address)
+        try:
+            while True:
+                try:
+                    await self.look(client)
+                except AWAY:
+                    await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(POLL_S)
+        finally:
+            with suppress(*AWAY):
+                await client.aclose()
+
+    async def look(self, client: Any) -> None:
+        """Read what is new of all streams but the market's, which nobody's money hangs on."""
+        keys = [topics.SESSION, topics.CONTROL_HEARTBEAT, topics.CONTROL_OPERATOR, topics.orders(ACCOUNT_ID)]
+        keys.append(topics.reports(ACCOUNT_ID))
+        for pattern in (topics.intents(ACCOUNT_ID, "*"), topics.journal(ACCOUNT_ID, "*")):
+            found = await client.keys(pattern.replace("[", r"\["))
+            keys += [key.decode() for key in found if not key.endswith(b":head")]
+        for key in keys:
+            while True:
+                start = b"(" + self._cursors[key] if key in self._cursors else b"-"
+                rows = await client.execute_command("XRANGE", key, start, "+", "COUNT", COUNT)
+                self._note(key, rows)
+                if len(rows) < COUNT:
+                    break
+        token = await client.get(topics.SESSION_TOKEN)
+        if token:
+            self.tokens.add(token)
+
+    def _note(self, key: str, rows: list[Any]) -> None:
+        now_s = time.monotonic()
+        for entry_id, fields in rows:
+            self._cursors[key] = entry_id
+            seen = Seen(entry_id, fields[0], fields[1], now_s)
+            self.streams[key].append(seen)
+            if seen.kind == b"process_judged":
+                judged = seen.message
+                if isinstance(judged, ProcessJudged):
+                    self.verdicts.append((now_s, judged))
+
+    def noticed_s(self, process: str, since_s: float) -> float | None:
+        """Return how long after `since_s` heartbeat's verdict on a process was first a bad one."""
+        for mono_s, judged in self.verdicts:
+            bad = judged.health in (ProcessHealth.LATE, ProcessHealth.DEAD, ProcessHealth.STARTING)
+            if mono_s >= since_s and judged.process == process and bad:
+                return mono_s - since_s
+        return None
+
+    def of_kind(self, key: str, kind: type[msgspec.Struct]) -> list[Any]:
+        messages = (one.message for one in self.streams.get(key, []))
+        return [one for one in messages if isinstance(one, kind)]

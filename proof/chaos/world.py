@@ -1,0 +1,270 @@
+"""The system under test with everything that can be done to it, and the timeline of what was done."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from julie.processes import PROCESSES
+from proof.chaos.installation import ACCOUNT_ID, Happening, Installation
+from proof.chaos.processes import Supervisor, until
+from proof.chaos.proxy import Door, Link, Requests
+from proof.chaos.watch import AWAY, Watch
+from proof.record import Record
+from shared.bus.bus import RedisBus
+from shared.bus.client import once_client
+from shared.bus.port import BusAway, BusRefused, Fenced
+from shared.domain.control import Control, Flatten, Halt, HaltKind, Resume, TradingState
+from shared.domain.execution import TradingStateChanged
+from shared.wire import topics
+
+SERVICES = tuple(one.name for one in PROCESSES)
+BEAT_NAMES = {"strategy": "strategy@chaos"}
+ISSUER = "chaos"
+READY_S = 120.0
+
+
+@dataclass(slots=True)
+class Kill:
+    process: str
+    mono_s: float
+
+
+@dataclass(slots=True)
+class Standstill:
+    """A process that did nothing from `start_s` to `end_s` (monotonic), by SIGSTOP or by staying dead."""
+
+    process: str
+    start_s: float
+    end_s: float
+    start_ns: int
+    end_ns: int
+
+
+@dataclass
+class World:
+    """Attributes: rebuilt_redis: how often Redis lost data on purpose."""
+
+    installation: Installation
+    record: Record
+    seed: int
+    processes: Supervisor = field(init=False)
+    watch: Watch = field(init=False)
+    requests: Requests = field(default_factory=Requests)
+    kills: list[Kill] = field(default_factory=list)
+    standstills: list[Standstill] = field(default_factory=list)
+    rebuilt_ns: list[int] = field(default_factory=list)
+    by_hand: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.processes = Supervisor(self.installation, SERVICES)
+        self.watch = Watch(self.installation.address)
+        self.redis_door = Door(
+            "redis", target=self.installation.redis_real, who=self.processes.who, seed=self.seed
+        )
+        self.broker_door = Door(
+            "broker",
+            target=("127.0.0.1", self.installation.simulator_port),
+            who=self.processes.who,
+            seed=self.seed + 1,
+            tap=self.requests,
+        )
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    # -- start and end ----------------------------------------------------------
+
+    async def open(self) -> None:
+        """Start everything and return when it trades."""
+        await self.redis_door.open_unix(self.installation.redis_socket)
+        await self.broker_door.open_tcp(self.installation.broker_port)
+        self._tasks.append(asyncio.create_task(self.watch.run(), name="watch"))
+        for name in self.processes.all:
+            self.processes.start(name)
+        assert await until(lambda: self.all_ready(), within_s=READY_S), f"not ready: {self.unready()}"
+        assert await until(lambda: self.trading is TradingState.ACTIVE, within_s=READY_S), "does not trade"
+
+    async def close(self) -> None:
+        await self.processes.stop_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.redis_door.close()
+        await self.broker_door.close()
+
+    def check(self) -> None:
+        """Raise what the harness itself failed with."""
+        self.processes.check()
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                raise RuntimeError(f"{task.get_name()} failed") from task.exception()
+
+    # -- what was done ------------------------------------------------------------
+
+    def tell(self, what: str, **detail: Any) -> None:
+        """Write one line of the timeline."""
+        line = Happening(
+            t_s=round(time.monotonic() - self.started_s, 3), ts_ns=time.time_ns(), what=what, detail=detail
+        )
+        with self.installation.timeline.open("ab") as out:
+            out.write(msgspec.json.encode(line) + b"\n")
+
+    # -- looks ----------------------------------------------------------------------
+
+    def beat_names(self) -> list[str]:
+        return [BEAT_NAMES.get(name, name) for name in SERVICES]
+
+    def unready(self) -> list[str]:
+        return [name for name in self.beat_names() if not self.watch.ready(name)]
+
+    def all_ready(self) -> bool:
+        return not self.unready()
+
+    @property
+    def trading(self) -> TradingState | None:
+        """Execution's newest word on it."""
+        for seen in reversed(self.watch.streams.get(topics.orders(ACCOUNT_ID), [])):
+            if seen.kind == b"trading_state":
+                message = seen.message
+                assert isinstance(message, TradingStateChanged)
+                return message.state
+        return None
+
+    @property
+    def halts(self) -> dict[HaltKind, str]:
+        found = self.watch.of_kind(topics.orders(ACCOUNT_ID), TradingStateChanged)
+        return dict(found[-1].halts) if found else {}
+
+    # -- processes ----------------------------------------------------------------------
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL one service; it is started again at once."""
+        pid = self.processes[name].signal(signal.SIGKILL)
+        if pid is None:
+            return False
+        if name != "redis":
+            self.watch.killed(BEAT_NAMES.get(name, name), pid)
+        self.kills.append(Kill(name, time.monotonic()))
+        self.tell("kill", process=name, pid=pid)
+        return True
+
+    def kill_worker(self, name: str) -> bool:
+        """SIGKILL the process of one strategy instance."""
+        beat = self.watch.beats.get(name)
+        if beat is None or beat.pid not in self.processes.workers():
+            return False
+        with suppress(ProcessLookupError):
+            import os
+
+            os.kill(beat.pid, signal.SIGKILL)
+        self.watch.killed(name, beat.pid)
+        self.kills.append(Kill("worker", time.monotonic()))
+        self.tell("kill", process=name, pid=beat.pid)
+        return True
+
+    async def stand_still(self, name: str, seconds: float, *, dead: bool = False) -> None:
+        """SIGSTOP a service (or kill it and keep it down) for a while."""
+        one = self.processes[name]
+        pid = one.pid
+        if pid is None:
+            return
+        start_s, start_ns = time.monotonic(), time.time_ns()
+        self.tell("dead" if dead else "frozen", process=name, pid=pid, seconds=seconds)
+        if dead:
+            one.hold()
+            self.kill(name)
+        else:
+            one.signal(signal.SIGSTOP)
+        self.watch.disturb(seconds)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            still = dead or one.pid == pid
+            end_s, end_ns = time.monotonic(), time.time_ns()
+            if dead:
+                one.release()
+            elif still:
+                one.signal(signal.SIGCONT)
+            if still:
+                self.standstills.append(Standstill(name, start_s, end_s, start_ns, end_ns))
+            self.tell("released", process=name)
+
+    def link(self, client: str, server: str) -> Link:
+        door = self.redis_door if server == "redis" else self.broker_door
+        return door.link(client, server)
+
+    def links(self, client: str) -> list[Link]:
+        names = ("rest", "market", "user")
+        return [self.link(client, "redis"), *(self.link(client, server) for server in names)]
+
+    def heal(self) -> None:
+        """End every fault that lasts."""
+        self.redis_door.heal()
+        self.broker_door.heal()
+        for one in self.processes.all.values():
+            one.extra.clear()
+            one.prefix.clear()
+            one.release()
+            one.signal(signal.SIGCONT)
+
+    # -- the operator's and the oracle's side ----------------------------------------------
+
+    def bus(self) -> RedisBus:
+        return RedisBus(self.installation.address, now_ns=time.time_ns, monotonic_ns=time.monotonic_ns)
+
+    async def command(self, control: Control, *, within_s: float = 20.0) -> bool:
+        """Append an operator's command; return whether it is on the bus."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            bus = self.bus()
+            try:
+                await bus.ready()
+                writer = await bus.open(topics.CONTROL_OPERATOR)
+                writer.append(control)
+                await writer.flush()
+            except (BusAway, BusRefused, Fenced):
+                await asyncio.sleep(0.5)
+            else:
+                self.tell("command", command=type(control).__name__)
+                return True
+            finally:
+                await bus.close()
+        return False
+
+    async def operator_halt(self, reason: str) -> bool:
+        return await self.command(
+            Halt(kind=HaltKind.OPERATOR, reason=reason, issuer=ISSUER, ts_ns=time.time_ns())
+        )
+
+    async def operator_resume(self, reason: str) -> bool:
+        return await self.command(
+            Resume(kind=HaltKind.OPERATOR, reason=reason, issuer=ISSUER, ts_ns=time.time_ns())
+        )
+
+    async def operator_flatten(self, reason: str) -> bool:
+        return await self.command(Flatten(reason=reason, issuer=ISSUER, ts_ns=time.time_ns()))
+
+    async def redis_command(self, *words: Any) -> Any:
+        """Run one command past the door; None while the server does not answer."""
+        client = once_client(self.installation.address)
+        try:
+            return await client.execute_command(*words)
+        except AWAY:
+            return None
+        finally:
+            with suppress(*AWAY):
+                await client.aclose()
+
+    def venue_positions(self) -> dict[str, int]:
+        """Return the broker's truth: contract -> signed contracts."""
+        with sqlite3.connect(f"file:{self.installation.venue_database}?mode=ro", uri=True) as db:
+            rows = db.execute("SELECT contract_id, body FROM positions").fetchall()
+        db.close()
+        return {contract: msgspec.json.decode(body)["net_qty"] for contract, body in rows}
