@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "strategy": {"failures_max": 100, "warmup_s": 120.0},
     "execution": {"quarantine_s": 20.0},
     "recorder": {"flush_interval_s": 5.0},
-    "simulator": {},
+    "simulator": {"control": True, "token_ttl_s": 300},
 }
 """What differs from the defaults. The quarantine is short so that a run sees its end."""
 
@@ -64,6 +64,9 @@ class Installation:
         self.redis_real = self.folder / "real.sock"
         self.broker_port = free_port()
         self.simulator_port = free_port()
+        self.mark = self.folder / "mark"
+        self.rogue = self.folder / "rogue"
+        self.rogue.write_text("")
         self.timeline = self.folder / "timeline.jsonl"
         self.ledger = self.data / f"execution-{ACCOUNT_ID}.sqlite"
         self.venue_database = self.data / "simulator.sqlite"
@@ -87,6 +90,7 @@ class Installation:
         own |= {
             "JULIE_CONFIG": str(self.settings),
             "JULIE_PROCESS": "strategy@chaos",
+            "JULIE_MARK": f"@{self.mark}",
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
         }
@@ -141,6 +145,13 @@ class Installation:
             }
             for n, name in enumerate(INSTANCES)
         ]
+        rogue = {
+            "id": "rogue",
+            "class": "proof.chaos.strategies:Rogue",
+            "symbols": ["MES"],
+            "settings": {"file": str(self.rogue)},
+        }
+        found["strategy"]["instances"].append(rogue)
         return found
 
 

@@ -8,7 +8,13 @@ import time
 from dataclasses import dataclass
 
 from proof.chaos.faults import ACTIONS, Action, action
+from proof.chaos.faults import broker as broker
+from proof.chaos.faults import clocks as clocks
 from proof.chaos.faults import kills as kills
+from proof.chaos.faults import network as network
+from proof.chaos.faults import operators as operators
+from proof.chaos.faults import redis as redis
+from proof.chaos.faults import resources as resources
 from proof.chaos.world import World
 
 

@@ -41,7 +41,7 @@ class Supervised:
         self._process: asyncio.subprocess.Process | None = None
         self._released = asyncio.Event()
         self._released.set()
-        self._killed = False
+        self._killed = False  # by us, so that it is no crash of its own
         self._stopping = False
 
     @property
@@ -83,7 +83,7 @@ class Supervised:
             self.exits.append((time.monotonic(), code))
             if self._stopping:
                 return
-            if self._killed or time.monotonic() - started >= QUICK_S:
+            if self._killed or code == -signal.SIGKILL or time.monotonic() - started >= QUICK_S:
                 quick = 0
                 continue
             quick += 1

@@ -34,6 +34,8 @@ class Toxics:
         refuse: New connections are closed at once.
         lose_reply_to: The connection whose request contains one of these is cut after the server has
             answered and before the answer is passed on. Once each.
+        cut_on: The connection whose request contains one of these is cut before the request is passed on.
+            Once each.
         half_open: When the server closes, the client is not told.
     """
 
@@ -46,6 +48,7 @@ class Toxics:
     refuse: bool = False
     half_open: bool = False
     lose_reply_to: list[bytes] = field(default_factory=list)
+    cut_on: list[bytes] = field(default_factory=list)
 
 
 class Link:
@@ -55,6 +58,7 @@ class Link:
         self.client, self.server = client, server
         self.toxics = Toxics()
         self.lost = 0
+        self.cut = 0
         self._connections: set[Connection] = set()
 
     @property
@@ -83,7 +87,7 @@ class Link:
 
 
 Tap = Callable[[Link, int, bytes], None]
-"""Sees what clients send: link, connection number, bytes that go on to the server."""
+"""Sees what clients send: link, connection number, bytes; also those that a fault then swallows."""
 
 
 class Connection:
@@ -130,6 +134,12 @@ class Connection:
                         self._doomed = True
                 if tap is not None:
                     tap(self.link, self.number, data)
+                for needle in list(toxics.cut_on):
+                    if needle in data:
+                        toxics.cut_on.remove(needle)
+                        self.link.cut += 1
+                        self.abort()
+                        return
                 await self._pass(data, self._up, lambda toxics: toxics.hold_up)
             data = await reader.read(CHUNK_BYTES)
             if not data:
@@ -298,7 +308,7 @@ def _pid_of_port(port: int) -> int | None:
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """One HTTP request that was passed on to the gateway."""
+    """One HTTP request that left a service for the gateway."""
 
     mono_s: float
     client: str

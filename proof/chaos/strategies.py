@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated
 
 from shared.strategy import Meta, Order, OrderFilled, Quote, Strategy
@@ -66,9 +69,25 @@ class Churn(Strategy):
     def on_order(self, order: Order) -> None: ...
 
 
-class Runaway(Strategy):
-    """An intent per quote, for ever: what risk and budget must stop."""
+class Rogue(Strategy):
+    """Behaves until a file says otherwise: `run` (an intent per quote), `slow`, `spin`. Untrusted code can."""
+
+    file: str = ""
+
+    def on_start(self) -> None:
+        self.quotes = 0
+        self.word = ""
 
     def on_quote(self, quote: Quote) -> None:
-        if self.market().tick_size is not None:
-            self.buy(1, stop=self.ticks(40), target=self.ticks(60), add=True)
+        self.quotes += 1
+        if self.quotes % 10 == 1:
+            with suppress(OSError):
+                self.word = Path(self.file).read_text()
+        if self.word == "run" and self.market().tick_size is not None:
+            side = self.buy if self.quotes % 2 else self.sell
+            side(1, stop=self.ticks(40), target=self.ticks(60), add=True)
+        elif self.word == "slow":
+            time.sleep(0.5)
+        elif self.word == "spin":
+            while True:
+                pass

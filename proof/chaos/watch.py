@@ -91,6 +91,10 @@ class Watch:
             if other.process != process:
                 other.alone = False
 
+    def not_killed(self, process: str) -> None:
+        """It did not come to it."""
+        self._killed.pop(process, None)
+
     def disturb(self, for_s: float = 0.0) -> None:
         """Another fault is on: what recovers meanwhile recovers under more than its kill."""
         self.disturbed_s = max(self.disturbed_s, time.monotonic() + for_s)

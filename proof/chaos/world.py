@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import msgspec
 
 from julie.processes import PROCESSES
 from proof.chaos.installation import ACCOUNT_ID, Happening, Installation
 from proof.chaos.processes import Supervisor, until
 from proof.chaos.proxy import Door, Link, Requests
+from proof.chaos.venue import VenueControl, venue_control
 from proof.chaos.watch import AWAY, Watch
 from proof.record import Record
 from shared.bus.bus import RedisBus
@@ -62,6 +66,8 @@ class World:
     standstills: list[Standstill] = field(default_factory=list)
     rebuilt_ns: list[int] = field(default_factory=list)
     by_hand: int = 0
+    mixed: list[tuple[int, int]] = field(default_factory=list)
+    flat_s: list[float] = field(default_factory=list)
     started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -78,6 +84,7 @@ class World:
             tap=self.requests,
         )
         self._tasks: list[asyncio.Task[Any]] = []
+        self._venue_faults: list[Mapping[str, Any]] = []
 
     # -- start and end ----------------------------------------------------------
 
@@ -161,8 +168,6 @@ class World:
         if beat is None or beat.pid not in self.processes.workers():
             return False
         with suppress(ProcessLookupError):
-            import os
-
             os.kill(beat.pid, signal.SIGKILL)
         self.watch.killed(name, beat.pid)
         self.kills.append(Kill("worker", time.monotonic()))
@@ -261,6 +266,61 @@ class World:
         finally:
             with suppress(*AWAY):
                 await client.aclose()
+
+    def orders_said(self, kind: type[msgspec.Struct]) -> list[Any]:
+        return self.watch.of_kind(topics.orders(ACCOUNT_ID), kind)
+
+    async def append_raw(self, stream: str, kind: bytes, value: bytes) -> None:
+        """Append as somebody would who knows the bus: through the function, with the right epoch."""
+        head = await self.redis_command("HMGET", topics.head(stream), "epoch", "seq")
+        if head is None or head[0] is None:
+            return
+        await self.redis_command(
+            "FCALL", "julie_append", 2, stream, topics.head(stream), head[0], int(head[1] or 0) + 1,
+            time.time_ns() // 1_000_000, 0, kind, value,
+        )  # fmt: skip
+        self.tell("forged", stream=stream, kind=kind.decode())
+
+    @asynccontextmanager
+    async def venue(self) -> AsyncIterator[VenueControl | None]:
+        """Yield the hand on the venue, None while it is not there; what it loses meanwhile is told."""
+        async with venue_control(f"http://127.0.0.1:{self.installation.simulator_port}") as control:
+            try:
+                await control.injected()
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                yield None
+                return
+            try:
+                yield control
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self.tell("venue away", why=str(error))
+
+    @asynccontextmanager
+    async def venue_faults(self, *faults: Mapping[str, Any]) -> AsyncIterator[None]:
+        """Put faults in force beside those that others have, inside the block."""
+        self._venue_faults += faults
+        try:
+            await self._put_venue_faults()
+            yield
+        finally:
+            for one in faults:
+                self._venue_faults.remove(one)
+            await self._put_venue_faults()
+
+    async def _put_venue_faults(self) -> None:
+        for _ in range(20):
+            async with self.venue() as control:
+                if control is not None:
+                    await control.set_faults(*self._venue_faults, seed=self.seed)
+                    return
+            await asyncio.sleep(0.5)
+
+    async def venue_hits(self) -> dict[str, int]:
+        """Return fault -> hits; {} while the venue is not there."""
+        async with self.venue() as control:
+            if control is not None:
+                return await control.injected()
+        return {}
 
     def venue_positions(self) -> dict[str, int]:
         """Return the broker's truth: contract -> signed contracts."""

@@ -8,7 +8,7 @@ import time
 
 from proof.chaos.faults import action
 from proof.chaos.processes import until
-from proof.chaos.world import BEAT_NAMES, SERVICES, World
+from proof.chaos.world import BEAT_NAMES, SERVICES, Kill, World
 
 KILLABLE = tuple(name for name in SERVICES if name != "simulator")
 FROZEN_S = (1.0, 4.5, 7.0)
@@ -52,23 +52,22 @@ async def kill_venue(world: World, chance: random.Random) -> None:
 async def kill_at_mark(world: World, chance: random.Random) -> None:
     """Execution dies at a marked point of the order path."""
     mark = chance.choice(MARKS)
-    await arm(world, f"{mark}:{chance.randint(1, 3)}:kill", mark)
-
-
-async def arm(world: World, words: str, mark: str) -> None:
-    """Start execution with a crash point set; return when it has died there, or after a while."""
+    file = world.installation.mark
     one = world.processes["execution"]
-    one.extra["JULIE_CRASH_AT"] = words
-    world.kill("execution")
-    starts = one.starts
-    hit = await until(lambda: one.starts > starts + 1, within_s=25.0)
-    one.extra.pop("JULIE_CRASH_AT", None)
-    if hit:
-        world.record.inject("F-2")
-        world.record.reach(f"killed at {mark}")
-        world.tell("died at mark", mark=words)
-        # The one that was started while the mark was still set must go too.
-        world.kill("execution")
+    pid = one.pid
+    if pid is None:
+        return
+    world.watch.killed("execution", pid)
+    file.write_text(f"{mark}:kill")
+    died = await until(lambda: one.pid != pid, within_s=25.0, poll_s=0.02)
+    file.unlink(missing_ok=True)
+    if not died:
+        world.watch.not_killed("execution")
+        return
+    world.kills.append(Kill("execution", time.monotonic()))
+    world.record.inject("F-2")
+    world.record.reach(f"killed at {mark}")
+    world.tell("died at mark", mark=mark, pid=pid)
 
 
 @action("F-3", "redis", "execution")

@@ -1,0 +1,61 @@
+"""Wall clocks that jump, of one service at a time, by libfaketime. Monotonic time goes on as it should."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+from proof.chaos.faults import action
+from proof.chaos.processes import until
+from proof.chaos.world import BEAT_NAMES, SERVICES, World
+
+LIBRARIES = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime")
+JUMPS = ("+60", "-60", "+3600", "-3600")
+
+
+class NoFaketime(RuntimeError):
+    """libfaketime is not installed."""
+
+
+def library() -> Path:
+    """Raises: NoFaketime: If it is not there; install the package libfaketime."""
+    for folder in LIBRARIES:
+        path = Path(folder) / "libfaketime.so.1"
+        if path.exists():
+            return path
+    raise NoFaketime("libfaketime.so.1 is not there; install the package libfaketime")
+
+
+@action("F-14", "standstill")
+async def jump_clock(world: World, chance: random.Random) -> None:
+    """A service's wall clock jumps while it runs, and back again later."""
+    name = chance.choice([one for one in SERVICES if one != "simulator"])
+    one = world.processes[name]
+    file = world.installation.folder / f"faketime-{name}"
+    file.write_text("+0")
+    one.extra |= {
+        "LD_PRELOAD": str(library()),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    beat = BEAT_NAMES.get(name, name)
+    world.watch.disturb(30.0)
+    world.kill(name)
+    await asyncio.sleep(0.5)
+    await until(lambda: world.watch.ready(beat), within_s=30.0)
+    jump = chance.choice(JUMPS)
+    world.tell("clock jumps", process=name, seconds=jump)
+    file.write_text(jump)
+    world.record.inject("F-14")
+    await asyncio.sleep(chance.uniform(3.0, 8.0))
+    file.write_text("+0")
+    world.tell("clock is right again", process=name)
+    await asyncio.sleep(1.0)
+    for variable in list(one.extra):
+        if "FAKE" in variable or variable == "LD_PRELOAD":
+            del one.extra[variable]
+    world.kill(name)
+    await until(lambda: world.watch.ready(beat), within_s=30.0)

@@ -1,0 +1,165 @@
+"""People and programs that mean well or not: kill switch, forged commands, second instances, rogues."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+import time
+
+from proof.chaos.faults import action
+from proof.chaos.processes import until
+from proof.chaos.world import BEAT_NAMES, World
+from shared.domain.control import HaltKind, Resume, TradingState
+from shared.domain.execution import FlattenFinished
+from shared.wire import topics
+from shared.wire.codec import encode, kind_of
+
+FLAT_S = 30.0
+
+
+@action("F-27", "operator", "redis", "execution", "standstill")
+async def flatten_in_trouble(world: World, chance: random.Random) -> None:
+    """Flatten while something else is broken; after it heals the account is flat in time."""
+    trouble = chance.choice(("redis killed", "execution killed", "broker slow", "user hub cut", "none"))
+    world.watch.disturb(40.0)
+    link = world.link("execution", "rest")
+    if trouble == "broker slow":
+        link.toxics.latency_s = 1.0
+    elif trouble == "user hub cut":
+        world.link("broker_sync", "user").toxics.refuse = True
+        world.link("broker_sync", "user").reset()
+    held = {symbol: qty for symbol, qty in world.venue_positions().items() if qty}
+    begun = time.monotonic()
+    if not await world.operator_flatten(f"chaos: {trouble}"):
+        return
+    if trouble == "redis killed":
+        world.kill("redis")
+    elif trouble == "execution killed":
+        world.kill("execution")
+    flat = await until(lambda: not any(world.venue_positions().values()), within_s=60.0)
+    took_s = time.monotonic() - begun
+    link.heal()
+    world.link("broker_sync", "user").heal()
+    world.record.inject("F-27")
+    world.tell("flatten", trouble=trouble, held=held, flat=flat, took_s=round(took_s, 2))
+    escalated = any(not one.flat for one in world.orders_said(FlattenFinished))
+    world.record.check("I-26", flat or escalated, f"not flat 60 s after a flatten during: {trouble}")
+    if held and flat:
+        world.flat_s.append(took_s)
+        world.record.reach(f"flat from a position during: {trouble}")
+    await until(lambda: world.trading is TradingState.HALTED, within_s=10.0)
+    await asyncio.sleep(2.0)
+    await world.operator_resume("chaos: flatten is over")
+
+
+@action("F-30", "operator")
+async def forged_commands(world: World, chance: random.Random) -> None:
+    """Resumes that are old, from the wrong writer or no command at all, while an operator's halt stands."""
+    await world.operator_halt("chaos: nobody may lift this")
+    if not await until(lambda: HaltKind.OPERATOR in world.halts, within_s=20.0):
+        return
+    old_ns = time.time_ns() - 3_600_000_000_000
+    forged = [
+        (
+            topics.CONTROL_OPERATOR,
+            Resume(kind=HaltKind.OPERATOR, reason="old", issuer="chaos", ts_ns=old_ns),
+        ),
+        (
+            topics.CONTROL_HEARTBEAT,
+            Resume(kind=HaltKind.OPERATOR, reason="not yours", issuer="heartbeat", ts_ns=time.time_ns()),
+        ),
+    ]
+    for stream, message in forged:
+        await world.append_raw(stream, kind_of(message), encode(message))
+    await world.append_raw(topics.CONTROL_OPERATOR, b"resume", b'{"kind":"operator"')
+    world.record.inject("F-30", len(forged) + 1)
+    await asyncio.sleep(3.0)
+    stands = HaltKind.OPERATOR in world.halts
+    world.record.check("I-29", stands, f"a forged resume lifted an operator's halt: {world.halts}")
+    await world.operator_resume("chaos: forged commands are over")
+
+
+@action("F-12", "execution", "standstill")
+async def two_executions(world: World, chance: random.Random) -> None:
+    """One is frozen between claim and POST, a second one starts, then the first wakes."""
+    mark = world.installation.mark
+    mark.write_text("after_claim:stop")
+    one = world.processes["execution"]
+    frozen = await until(lambda: not mark.exists(), within_s=20.0)
+    mark.unlink(missing_ok=True)
+    if not frozen:
+        return
+    world.watch.disturb(30.0)
+    world.tell("frozen at mark", pid=one.pid)
+    other = world.processes.add("execution2", [sys.executable, "-m", "services.execution"])
+    world.processes.start(other.name)
+    try:
+        await asyncio.sleep(chance.uniform(4.0, 9.0))
+        world.tell("first execution wakes", second=other.pid)
+        one.signal(signal.SIGCONT)
+        await asyncio.sleep(3.0)
+        if other.pid is not None and one.pid is not None:
+            world.record.inject("F-12")
+            world.record.reach("two executions at once")
+    finally:
+        one.signal(signal.SIGCONT)
+        await world.processes.stop(other.name)
+        del world.processes.all[other.name]
+    await until(lambda: world.watch.ready("execution"), within_s=30.0)
+
+
+@action("F-28", "standstill")
+async def mixed_settings(world: World, chance: random.Random) -> None:
+    """A service that trading needs comes back with other settings than the rest."""
+    name = chance.choice(("feed", "broker_sync", "execution"))
+    one = world.processes[name]
+    one.extra["JULIE_EXECUTION__QUARANTINE_S"] = "21"
+    world.watch.disturb(20.0)
+    world.kill(name)
+    beat = BEAT_NAMES.get(name, name)
+    try:
+        await asyncio.sleep(0.5)
+        await until(lambda: world.watch.ready(beat), within_s=20.0)
+        begun_ns = time.time_ns()
+        await asyncio.sleep(8.0)
+        world.mixed.append((begun_ns + 5_000_000_000, time.time_ns()))
+        world.record.inject("F-28")
+    finally:
+        one.extra.pop("JULIE_EXECUTION__QUARANTINE_S", None)
+        world.kill(name)
+    world.tell("settings agree again", process=name)
+    await until(lambda: world.watch.ready(beat), within_s=30.0)
+
+
+@action("F-26", "rogue")
+async def runaway(world: World, chance: random.Random) -> None:
+    """A strategy that wants an order at every quote."""
+    await _rogue(world, "run", chance.uniform(3.0, 6.0))
+    world.record.inject("F-26")
+
+
+@action("F-13", "rogue")
+async def slow_strategy(world: World, chance: random.Random) -> None:
+    """A strategy that takes half a second for each quote falls behind; nobody else does."""
+    await _rogue(world, "slow", chance.uniform(4.0, 8.0))
+    world.record.inject("F-13")
+
+
+@action("F-15", "rogue")
+async def spinning_strategy(world: World, chance: random.Random) -> None:
+    """One that never returns is killed at its deadline."""
+    await _rogue(world, "spin", 3.0)
+    world.record.inject("F-15")
+
+
+async def _rogue(world: World, word: str, seconds: float) -> None:
+    world.tell("rogue", word=word, seconds=seconds)
+    world.installation.rogue.write_text(word)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        world.installation.rogue.write_text("")
+
+

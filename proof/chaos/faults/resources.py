@@ -1,0 +1,92 @@
+"""Too little of everything: processor, memory, descriptors, disk time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import sys
+from contextlib import suppress
+
+from proof.chaos.faults import action
+from proof.chaos.processes import descriptors, rss_mb, until
+from proof.chaos.world import BEAT_NAMES, SERVICES, World
+
+BURN = "while True: pass"
+HOG = "import time; kept = bytearray(%d << 20); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(60)"
+MEMORY_MB = 512
+
+
+async def _spawn(code: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+
+
+async def _end(processes: list[asyncio.subprocess.Process]) -> None:
+    for one in processes:
+        with suppress(ProcessLookupError):
+            one.kill()
+    await asyncio.gather(*(one.wait() for one in processes))
+
+
+@action("F-15", "cpu")
+async def burn(world: World, chance: random.Random) -> None:
+    """Eight loops that never rest, and half a gigabyte that is written over."""
+    seconds = chance.uniform(4.0, 8.0)
+    world.watch.disturb(seconds + 5.0)
+    burners = [await _spawn(BURN) for _ in range(8)]
+    burners.append(await _spawn(HOG % MEMORY_MB))
+    world.tell("burn", seconds=seconds)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        await _end(burners)
+    world.record.inject("F-15")
+
+
+@action("F-16", "limits")
+async def limit_memory(world: World, chance: random.Random) -> None:
+    """A service may not map more than a little beyond what it has; then it must go on or start anew."""
+    name = chance.choice([one for one in SERVICES if one != "simulator"])
+    pid = world.processes[name].pid
+    if pid is None:
+        return
+    kept = resource.prlimit(pid, resource.RLIMIT_AS)
+    size = _virtual_bytes(pid)
+    if not size:
+        return
+    world.watch.disturb(15.0)
+    with suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_AS, (size + (4 << 20), kept[1]))
+        world.tell("memory limit", process=name, rss_mb=round(rss_mb(pid)), limit_mb=size >> 20)
+        world.record.inject("F-16")
+        await asyncio.sleep(chance.uniform(4.0, 8.0))
+        resource.prlimit(pid, resource.RLIMIT_AS, kept)
+
+
+def _virtual_bytes(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+@action("F-17", "limits")
+async def no_descriptors(world: World, chance: random.Random) -> None:
+    """No file or socket can be opened any more: it fails or goes on, but is not half alive."""
+    name = chance.choice([one for one in SERVICES if one != "simulator"])
+    pid = world.processes[name].pid
+    if pid is None:
+        return
+    with suppress(ProcessLookupError):
+        kept = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(3, descriptors(pid)), kept[1]))
+        world.watch.disturb(15.0)
+        world.tell("no descriptors", process=name, open=descriptors(pid))
+        world.record.inject("F-17")
+        for link in world.links(name):
+            link.reset()  # it must connect again, and cannot
+        await asyncio.sleep(chance.uniform(3.0, 6.0))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, kept)
+    beat = BEAT_NAMES.get(name, name)
+    await until(lambda: world.watch.ready(beat), within_s=30.0)
