@@ -16,6 +16,10 @@ from proof.chaos.faults import operators as operators
 from proof.chaos.faults import redis as redis
 from proof.chaos.faults import resources as resources
 from proof.chaos.world import World
+from shared.domain.control import HaltKind
+
+OPERATOR_S = 4.0
+"""How long a person takes to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +36,28 @@ class Plan:
     pause_s: tuple[float, float]
     lanes: int = 1
     first: tuple[str, ...] = ()
-    every_s: int = 40
+    every_s: int = 20
     seconds: float = 120.0
 
 
+_SHORT = (
+    "kill_one", "kill_at_mark", "stay_dead", "kill_redis", "freeze_redis", "partition",
+    "lose_answer_of_order", "too_many_requests", "late_landing", "flatten_in_trouble",
+)  # fmt: skip
 _KILLS = {"kill_one": 20.0, "freeze_one": 0.15, "stay_dead": 0.1, "kill_all": 0.05, "kill_venue": 0.1}
 
 
 def plans() -> dict[str, Plan]:
     everything = dict.fromkeys(ACTIONS, 1.0)
     return {
+        "short": Plan(
+            weights={"kill_one": 6.0, "kill_at_mark": 2.0, "lose_replies": 1.0, "partition": 1.0},
+            pause_s=(0.5, 2.0),
+            lanes=2,
+            first=_SHORT,
+            every_s=20,
+            seconds=75.0,
+        ),
         "kills": Plan(weights=_KILLS, pause_s=(0.3, 1.0), seconds=2700.0),
         "matrix": Plan(weights=everything, pause_s=(0.5, 3.0), lanes=2, first=tuple(ACTIONS), seconds=3600.0),
         "soak": Plan(weights={"kill_one": 5.0, "freeze_one": 1.0}, pause_s=(5.0, 20.0), seconds=3600.0),
@@ -61,8 +77,31 @@ class Chaos:
     async def run(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(self.plan.lanes):
+            keeping = tasks.create_task(self._keep_trading())
+            lanes = [
                 tasks.create_task(self._lane(deadline, random.Random(self._chance.random())))
+                for _ in range(self.plan.lanes)
+            ]
+            await asyncio.wait(lanes)
+            keeping.cancel()
+
+    async def _keep_trading(self) -> None:
+        """The operator who looks, finds the account in order and resumes; halts stay his to lift."""
+        since_s: float | None = None
+        while True:
+            await asyncio.sleep(1.0)
+            halts = self.world.halts
+            latched = [kind for kind in halts if kind is not HaltKind.LIVENESS]
+            if not latched or self._busy & {"operator", "redis", "execution"}:
+                since_s = None
+                continue
+            since_s = since_s or time.monotonic()
+            if time.monotonic() - since_s > OPERATOR_S:
+                for kind in latched:
+                    self.world.record.reach(f"{kind} halt: {' '.join(halts[kind].split()[:4])}")
+                self.world.tell("operator resumes", halts={str(kind): halts[kind] for kind in halts})
+                await self.world.operator_resume("looked at; in order")
+                since_s = None
 
     async def _lane(self, deadline: float, chance: random.Random) -> None:
         while time.monotonic() < deadline:

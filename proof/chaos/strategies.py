@@ -70,7 +70,7 @@ class Churn(Strategy):
 
 
 class Rogue(Strategy):
-    """Behaves until a file says otherwise: `run` (an intent per quote), `slow`, `spin`. Untrusted code can."""
+    """Behaves until a file says otherwise: `run` (an intent per quote), `slow`, `spin`."""
 
     file: str = ""
 

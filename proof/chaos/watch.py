@@ -80,6 +80,7 @@ class Watch:
     beaten_s: dict[str, float] = field(default_factory=dict)
     tokens: set[bytes] = field(default_factory=set)
     _killed: dict[str, Killing] = field(default_factory=dict)
+    _finished: bool = False
     _cursors: dict[str, bytes] = field(default_factory=dict)
 
     def killed(self, process: str, pid: int) -> None:
@@ -151,7 +152,7 @@ class Watch:
     async def _follow(self) -> None:
         client = once_client(self.address)
         try:
-            while True:
+            while not self._finished:
                 try:
                     await self.look(client)
                 except AWAY:
@@ -160,6 +161,12 @@ class Watch:
         finally:
             with suppress(*AWAY):
                 await client.aclose()
+
+    async def finish(self, client: Any) -> None:
+        """Look a last time."""
+        self._finished = True
+        await asyncio.sleep(2 * POLL_S)
+        await self.look(client)
 
     async def look(self, client: Any) -> None:
         """Read what is new of all streams but the market's, which nobody's money hangs on."""

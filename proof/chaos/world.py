@@ -19,6 +19,7 @@ from julie.processes import PROCESSES
 from proof.chaos.installation import ACCOUNT_ID, Happening, Installation
 from proof.chaos.processes import Supervisor, until
 from proof.chaos.proxy import Door, Link, Requests
+from proof.chaos.sampler import Sampler
 from proof.chaos.venue import VenueControl, venue_control
 from proof.chaos.watch import AWAY, Watch
 from proof.record import Record
@@ -66,6 +67,7 @@ class World:
     standstills: list[Standstill] = field(default_factory=list)
     rebuilt_ns: list[int] = field(default_factory=list)
     by_hand: int = 0
+    trading_by_hand: int = 0
     mixed: list[tuple[int, int]] = field(default_factory=list)
     flat_s: list[float] = field(default_factory=list)
     started_s: float = field(default_factory=time.monotonic)
@@ -84,6 +86,7 @@ class World:
             tap=self.requests,
         )
         self._tasks: list[asyncio.Task[Any]] = []
+        self.sampler = Sampler(self)
         self._venue_faults: list[Mapping[str, Any]] = []
 
     # -- start and end ----------------------------------------------------------
@@ -97,6 +100,7 @@ class World:
             self.processes.start(name)
         assert await until(lambda: self.all_ready(), within_s=READY_S), f"not ready: {self.unready()}"
         assert await until(lambda: self.trading is TradingState.ACTIVE, within_s=READY_S), "does not trade"
+        self._tasks.append(asyncio.create_task(self.sampler.run(), name="sampler"))
 
     async def close(self) -> None:
         await self.processes.stop_all()
@@ -266,6 +270,15 @@ class World:
         finally:
             with suppress(*AWAY):
                 await client.aclose()
+
+    @asynccontextmanager
+    async def by_hand_now(self) -> AsyncIterator[None]:
+        """Inside, positions may be somebody else's, without protection."""
+        self.trading_by_hand += 1
+        try:
+            yield
+        finally:
+            self.trading_by_hand -= 1
 
     def orders_said(self, kind: type[msgspec.Struct]) -> list[Any]:
         return self.watch.of_kind(topics.orders(ACCOUNT_ID), kind)

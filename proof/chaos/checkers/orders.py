@@ -128,11 +128,12 @@ def _never_denied_what_is_there(evidence: Evidence, record: Record) -> None:
 def _life(evidence: Evidence, record: Record) -> None:
     """I-7: filled quantity rises and stays within the order; no fill twice."""
     filled: dict[str, int] = defaultdict(int)
-    fills: set[tuple[str, int]] = set()
+    fills: set[tuple[str, str, int]] = set()
     for _, message in evidence.said(OrderFilled, OrderUpdated):
         name = message.client_order_id
         if isinstance(message, OrderFilled):
-            key = (name, message.fill_id)
+            # One fill of a close may be shared among strategies: each is told its part.
+            key = (name, message.strategy_id, message.fill_id)
             record.check("I-7", key not in fills, f"{name}: fill {message.fill_id} was told twice")
             fills.add(key)
             grows = message.cum_qty >= filled[name] and message.leaves_qty >= 0

@@ -13,6 +13,9 @@ NOTICED_S = 3.0
 STOPPED_S = 5.0
 BUDGET = 200
 WINDOW_S = 60.0
+PROTECTED_S = 5.0
+RSS_MB_MAX = 400.0
+SLOPE_S = 600.0
 VITAL = ("feed", "broker_sync", "execution")
 
 
@@ -29,6 +32,46 @@ def check(evidence: Evidence, record: Record, *, strict: bool) -> None:
     _detection(evidence, record, strict=strict)
     _no_exposure_while_away(evidence, record)
     _requests(evidence, record)
+    _mixed(evidence, record)
+    _protected(evidence, record)
+    _memory(evidence, record)
+
+
+def _mixed(evidence: Evidence, record: Record) -> None:
+    """I-30: while a service ran with other settings nothing new was claimed."""
+    claims = [(step.ts_ns, m) for step, m in evidence.said(OrderClaimed) if not m.reduce_only]
+    for begun_ns, end_ns in evidence.world.mixed:
+        late = [m.client_order_id for ts_ns, m in claims if begun_ns < ts_ns < end_ns]
+        record.check("I-30", not late, f"claimed while settings differed: {late}")
+
+
+def _protected(evidence: Evidence, record: Record) -> None:
+    """I-6: looked at once a second at the venue."""
+    sampler = evidence.world.sampler
+    for contract, seconds in sampler.bare_s.items():
+        words = f"{contract} lacked its stop for {seconds:.1f} s: {sampler.bare_words.get(contract)}"
+        record.check("I-6", seconds <= PROTECTED_S + 1.0, words)
+    record.check("I-6", True, times=max(1, sampler.looks))
+    record.figures["unprotected_s_max"] = round(max(sampler.bare_s.values(), default=0.0), 1)
+
+
+def _memory(evidence: Evidence, record: Record) -> None:
+    """I-24: memory and descriptors stay where they are; slopes only of runs long enough to have one."""
+    for name, samples in evidence.world.sampler.memory.items():
+        most = max(one.rss_mb for one in samples)
+        record.figures[f"rss_mb_max_{name}"] = round(most, 1)
+        record.check("I-24", most <= RSS_MB_MAX, f"{name} held {most:.0f} MB")
+        span_s = samples[-1].mono_s - samples[0].mono_s
+        third = len(samples) // 3
+        if span_s < SLOPE_S or not third:
+            continue
+        early, late = (_middle([one.rss_mb for one in part]) for part in (samples[:third], samples[-third:]))
+        slope = (late - early) / early / (span_s * 2 / 3) * 600.0
+        record.figures[f"rss_slope_pct_per_10min_{name}"] = round(100 * slope, 2)
+
+
+def _middle(values: list[float]) -> float:
+    return percentile(values, 0.5)
 
 
 def _recoveries(evidence: Evidence, record: Record) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from proof.chaos.faults import action
 from proof.chaos.installation import ACCOUNT_ID, SYMBOLS
 from proof.chaos.world import World
 
+Side = Literal["buy", "sell"]
 PLACE = "/api/Order/place"
 SEARCHES = ("/api/Order/search", "/api/Trade/search", "/api/Position/search")
 
@@ -122,10 +123,11 @@ async def lose_sessions(world: World, chance: random.Random) -> None:
 async def trade_by_hand(world: World, chance: random.Random) -> None:
     """Somebody trades on the account past us, and closes it again."""
     symbol = chance.choice(SYMBOLS)
-    side, back = chance.choice((("buy", "sell"), ("sell", "buy")))
+    ways: tuple[tuple[Side, Side], ...] = (("buy", "sell"), ("sell", "buy"))
+    side, back = chance.choice(ways)
     size = chance.randint(1, 2)
     world.by_hand = max(world.by_hand, size)
-    async with world.venue() as venue:
+    async with world.venue() as venue, world.by_hand_now():
         if venue is None:
             return
         await venue.place_external(account_id=ACCOUNT_ID, symbol=symbol, side=side, size=size)

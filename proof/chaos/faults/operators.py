@@ -161,5 +161,3 @@ async def _rogue(world: World, word: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
     finally:
         world.installation.rogue.write_text("")
-
-

@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
+from proof.chaos.everysec import acknowledged_and_lost
 from proof.chaos.faults import action
 from proof.chaos.processes import until
 from proof.chaos.strace import injecting
@@ -179,13 +180,9 @@ async def lose_replies(world: World, chance: random.Random) -> None:
 
 @action("F-5", "control-server")
 async def lose_with_everysec(world: World, chance: random.Random) -> None:
-    """The proof that the fault bites: the same kill loses acknowledged writes where fsync is once a second."""
-    from proof.chaos.everysec import acknowledged_and_lost
-
+    """The proof that the fault bites: with one fsync a second the same kill loses acknowledged writes."""
     acknowledged, lost = await acknowledged_and_lost(world.installation.folder / "everysec")
     world.tell("everysec control", acknowledged=acknowledged, lost=lost)
     if lost:
         world.record.inject("F-5")
         world.record.reach("control run: everysec lost acknowledged writes")
-
-

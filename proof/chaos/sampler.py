@@ -1,0 +1,95 @@
+"""Looks taken once a second: is each position protected at the venue, how much memory has each service."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from proof.chaos.processes import descriptors, rss_mb
+from services.simulator.orders import WORKING
+
+if TYPE_CHECKING:
+    from proof.chaos.world import World
+
+LOOK_S = 1.0
+SETTLED_S = 15.0
+"""A process this old has loaded what it needs."""
+
+
+@dataclass(slots=True)
+class Memory:
+    mono_s: float
+    rss_mb: float
+    descriptors: int
+
+
+@dataclass
+class Sampler:
+    """Attributes:
+    bare_s: Longest time that a contract's position lacked a stop of its size, by contract.
+    looks: How often positions were compared with their stops.
+    """
+
+    world: World
+    bare_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    bare_words: dict[str, str] = field(default_factory=dict)
+    looks: int = 0
+    memory: dict[str, list[Memory]] = field(default_factory=lambda: defaultdict(list))
+    _bare_since: dict[str, float] = field(default_factory=dict)
+    _started: dict[int, float] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with suppress(sqlite3.Error):
+                self._protection()
+            self._processes()
+
+    def _protection(self) -> None:
+        positions, stops = self._venue()
+        now_s = time.monotonic()
+        self.looks += len(positions)
+        for contract, net_qty in positions.items():
+            covered = stops.get((contract, net_qty < 0), 0) >= abs(net_qty)
+            if covered or self.world.trading_by_hand:
+                self._bare_since.pop(contract, None)
+                continue
+            since_s = self._bare_since.setdefault(contract, now_s)
+            if now_s - since_s > self.bare_s[contract]:
+                self.bare_s[contract] = now_s - since_s
+                self.bare_words[contract] = f"{net_qty} held, stops {dict(stops)} at {time.time():.1f}"
+        for contract in set(self._bare_since) - set(positions):
+            del self._bare_since[contract]
+
+    def _venue(self) -> tuple[dict[str, int], dict[tuple[str, bool], int]]:
+        """Return contract -> position, (contract, whether they buy) -> contracts of working stops."""
+        path = self.world.installation.venue_database
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            held = db.execute("SELECT contract_id, json_extract(body, '$.net_qty') FROM positions").fetchall()
+            working = ",".join(str(int(status)) for status in WORKING)
+            rows = db.execute(
+                "SELECT json_extract(body, '$.contract_id'), json_extract(body, '$.side'), "
+                "sum(json_extract(body, '$.size') - json_extract(body, '$.fill_volume')) FROM orders "
+                f"WHERE json_extract(body, '$.status') IN ({working}) "
+                "AND json_extract(body, '$.stop_ticks') IS NOT NULL GROUP BY 1, 2"
+            ).fetchall()
+        finally:
+            db.close()
+        stops = {(contract, side == 0): int(qty) for contract, side, qty in rows}
+        return {contract: net_qty for contract, net_qty in held if net_qty}, stops
+
+    def _processes(self) -> None:
+        now_s = time.monotonic()
+        for name, one in self.world.processes.all.items():
+            pid = one.pid
+            if pid is None or name == "redis":
+                continue
+            started = self._started.setdefault(pid, now_s)
+            if now_s - started > SETTLED_S:
+                self.memory[name].append(Memory(now_s, rss_mb(pid), descriptors(pid)))
