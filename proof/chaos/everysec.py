@@ -9,7 +9,7 @@ from pathlib import Path
 
 from proof.chaos.strace import injecting
 from proof.chaos.watch import AWAY
-from shared.bus.client import Address, once_client
+from shared.bus.client import Address
 from shared.runtime.embedded import server_binary
 
 WRITING_S = 4.0
@@ -22,7 +22,7 @@ async def acknowledged_and_lost(folder: Path) -> tuple[int, int]:
     folder.mkdir()
     address = Address(unix_path=str(folder / "redis.sock"))
     process = await _start(folder)
-    client = once_client(address)
+    client = address.once_client()
     acknowledged = 0
     try:
         await _answers(address)
@@ -36,7 +36,7 @@ async def acknowledged_and_lost(folder: Path) -> tuple[int, int]:
         await client.aclose()
         process = await _start(folder)
         await _answers(address)
-        client = once_client(address)
+        client = address.once_client()
         kept = int(await client.execute_command("GET", "count") or 0)
     finally:
         with suppress(*AWAY):
@@ -58,7 +58,7 @@ async def _start(folder: Path) -> asyncio.subprocess.Process:
 
 async def _answers(address: Address) -> None:
     for _ in range(500):
-        client = once_client(address)
+        client = address.once_client()
         try:
             await client.execute_command("PING")
             return

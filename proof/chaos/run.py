@@ -17,7 +17,6 @@ from proof.chaos.processes import until
 from proof.chaos.watch import Seen, Watch
 from proof.chaos.world import World
 from proof.record import Record
-from shared.bus.client import once_client
 from shared.domain.control import TradingState
 from shared.runtime.build import BUILD
 
@@ -97,7 +96,7 @@ def _nothing_open(world: World) -> bool:
 async def read_streams(world: World) -> dict[str, list[Seen]]:
     """Read every stream that is watched, whole."""
     last = Watch(world.installation.address)
-    client = once_client(world.installation.address)
+    client = world.installation.address.once_client()
     try:
         await world.watch.finish(client)  # first: what comes in between is in the later look only
         await last.look(client)

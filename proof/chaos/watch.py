@@ -16,7 +16,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from proof.chaos.installation import ACCOUNT_ID
-from shared.bus.client import Address, once_client
+from shared.bus.client import Address
 from shared.domain.control import Beat, ProcessHealth, ProcessJudged
 from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode
@@ -123,7 +123,7 @@ class Watch:
 
     async def _hear(self) -> None:
         while True:
-            client = once_client(self.address)
+            client = self.address.once_client()
             try:
                 channel = client.pubsub()
                 await channel.subscribe(topics.BEATS)
@@ -150,7 +150,7 @@ class Watch:
                 self.recoveries.append(Recovery(beat.process, now_s - killing.mono_s, killing.alone))
 
     async def _follow(self) -> None:
-        client = once_client(self.address)
+        client = self.address.once_client()
         try:
             while not self._finished:
                 try:

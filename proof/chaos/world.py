@@ -24,7 +24,6 @@ from proof.chaos.venue import VenueControl, venue_control
 from proof.chaos.watch import AWAY, Watch
 from proof.record import Record
 from shared.bus.bus import RedisBus
-from shared.bus.client import once_client
 from shared.bus.port import BusAway, BusRefused, Fenced
 from shared.domain.control import Control, Flatten, Halt, HaltKind, Resume, TradingState
 from shared.domain.execution import TradingStateChanged
@@ -262,7 +261,7 @@ class World:
 
     async def redis_command(self, *words: Any) -> Any:
         """Run one command past the door; None while the server does not answer."""
-        client = once_client(self.installation.address)
+        client = self.installation.address.once_client()
         try:
             return await client.execute_command(*words)
         except AWAY:
