@@ -73,16 +73,17 @@ def trades_on(stack: Compose, since: int, *, within_s: float = 90.0) -> None:
 
 
 def process_inside(stack: Compose, container: str, module: str) -> str:
-    """Return the pid, as the container counts, of the Python process that runs `module`."""
+    """Return the pid, as the container counts, of the service itself: the child of its warm parent."""
     script = (
         "import glob,sys\n"
         "for path in glob.glob('/proc/[0-9]*/cmdline'):\n"
         "    words = open(path).read().split('\\0')\n"
-        "    if words[1:3] == ['-m', sys.argv[1]]:\n"
+        "    if words[1:4] == ['-m', 'shared.runtime.warm', sys.argv[1]]:\n"
         "        print(path.split('/')[2])"
     )
-    (pid,) = stack.inside(container, "python", "-c", script, module).split()
-    return pid
+    parent, child = sorted(map(int, stack.inside(container, "python", "-c", script, module).split()))
+    assert parent < child
+    return str(child)
 
 
 # The file

@@ -1,0 +1,124 @@
+"""`python -m shared.runtime.warm services.feed`: run a service, and again at once when it is killed.
+
+Importing what a service needs takes most of its start. This process imports it once and forks; the child is
+the service. A child that ends in any way but by its own will is forked anew within milliseconds, so that a
+killed service decides again in a fraction of a second. It dies with this process, which a supervisor starts
+again the slow way. Nothing of the service ever runs here: no event loop, no thread, no secret.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import runpy
+import signal
+import sys
+import time
+from types import FrameType
+
+EXIT_SETTINGS = 78
+"""As in `shared.runtime.service`: starting again would not help."""
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+SHORT_LIFE_S = 10.0
+PAUSE_S_MAX = 5.0
+POLL_S = 0.05
+_PR_SET_PDEATHSIG = 1
+
+
+def pause_s(short_lives: int) -> float:
+    """Return how long to wait before the next start after so many short lives in a row: the first is free."""
+    return 0.0 if short_lives <= 1 else min(PAUSE_S_MAX, 0.1 * 2.0 ** (short_lives - 2))
+
+
+def is_final(code: int) -> bool:
+    """Did the service end as it wanted to? `code` is negative for a signal."""
+    return code in (0, EXIT_SETTINGS)
+
+
+class Warm:
+    """Keeps one service running."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._child = 0
+        self._stop_asked = False
+
+    def run(self) -> int:
+        """Return the exit code for the supervisor, when the service ended for good or we are told to stop."""
+        importlib.import_module(f"{self._module}.__main__")
+        del sys.modules[f"{self._module}.__main__"]  # it runs anew, under another name, in each child
+        for number in FORWARDED:
+            signal.signal(number, self._forward)
+        short_lives = 0
+        while True:
+            began_s = time.monotonic()
+            code = self._live()
+            if self._stopping():
+                return code if code >= 0 else 128 - code
+            if is_final(code):
+                return code
+            short_lives = short_lives + 1 if time.monotonic() - began_s < SHORT_LIFE_S else 1
+            self._wait(pause_s(short_lives))
+            if self._stopping():
+                return 0
+
+    def _stopping(self) -> bool:
+        return self._stop_asked
+
+    def _live(self) -> int:
+        """Fork the service and return how it ended."""
+        # A signal between the fork and knowing the child's id would be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        parent = os.getpid()
+        self._child = os.fork()
+        if self._child == 0:
+            self._become_service(parent)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        while True:
+            # As process 1 of a container, whatever lost its parent ends here, too.
+            pid, status = os.waitpid(-1, 0)
+            if pid == self._child:
+                self._child = 0
+                return os.waitstatus_to_exitcode(status)
+
+    def _become_service(self, parent: int) -> None:
+        for number in FORWARDED:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        os.setpgid(0, 0)  # a terminal's Ctrl-C comes once, through the parent
+        if sys.platform == "linux":
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)  # it died before the kernel knew that we want to follow
+        sys.argv[:] = [self._module]
+        code = 0
+        try:
+            runpy.run_module(self._module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            code = 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # never back into the parent's loop
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGUSR1:
+            self._stop_asked = True
+        if self._child:
+            os.kill(self._child, number)
+
+    def _wait(self, seconds: float) -> None:
+        deadline_s = time.monotonic() + seconds
+        while not self._stopping() and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m shared.runtime.warm MODULE, such as services.feed")
+    sys.exit(Warm(sys.argv[1]).run())
