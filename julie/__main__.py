@@ -10,8 +10,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from julie.installation import Installation
-from shared.runtime.config import SettingsRefused
+from julie.installation import Installation, read_settings
+from shared.runtime.config import BrokerSection, JulieSection, SettingsRefused
 
 app = App(
     name="julie", help="A futures trading system of separate processes that talk over Redis.", version="0.1.0"
@@ -95,6 +95,48 @@ def flatten(*, symbol: str | None = None, reason: str = "by hand") -> int:
     from julie import control
 
     return asyncio.run(control.send(Installation.find(), control.flatten(symbol, reason), console))
+
+
+@app.command
+def panic(
+    *,
+    yes: Annotated[bool, Parameter(help="Do not ask.")] = False,
+    timeout: Annotated[float, Parameter(help="Seconds until it calls for a person.")] = 30.0,
+    all_accounts: Annotated[
+        bool, Parameter(help="Every account of the credentials, not only julie.account_id.")
+    ] = False,
+    reason: str = "by hand",
+) -> int:
+    """Cancel every order and close every position with the broker's credentials alone.
+
+    Needs neither Redis nor any process of Julie. Looks again until nothing is left; halts execution by the
+    file `halt` in the data folder. The exit code is 0 only when the account was seen flat.
+    """
+    from julie.panic import panic as get_out
+    from shared.runtime.clock import SystemClock
+
+    settings = read_settings()
+    julie, broker = settings.section("julie", JulieSection), settings.section("broker", BrokerSection)
+    accounts = "every account" if all_accounts else f"account {julie.account_id}"
+    if not yes and not confirmed(
+        f"Cancel all orders and close all positions of {accounts} at {broker.rest_url}?"
+    ):
+        return 2
+    return asyncio.run(
+        get_out(
+            broker,
+            None if all_accounts else [julie.account_id],
+            data_dir=julie.data_dir, clock=SystemClock(), console=console, timeout_s=timeout, reason=reason,
+        )
+    )  # fmt: skip
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person; without one at the terminal the answer is no."""
+    if not sys.stdin.isatty():
+        print(f"{question} There is nobody to ask: say --yes.", file=sys.stderr)
+        return False
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 @ledger.command(name="verify")

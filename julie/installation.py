@@ -61,7 +61,7 @@ class Installation:
         Raises:
             SettingsRefused: If they cannot be used.
         """
-        settings = _read(variables)
+        settings = read_settings(variables)
         parts = settings.sections(**COMMON_SECTIONS)
         julie, redis, broker = parts["julie"], parts["redis"], parts["broker"]
         assert isinstance(julie, JulieSection)
@@ -91,10 +91,11 @@ def check_settings(variables: Mapping[str, str] | None = None) -> None:
     Raises:
         SettingsRefused: With every problem there is, not only those of the section first needed.
     """
-    _read(variables).sections(**section_models())
+    read_settings(variables).sections(**section_models())
 
 
-def _read(variables: Mapping[str, str] | None) -> Settings:
+def read_settings(variables: Mapping[str, str] | None = None) -> Settings:
+    """Return the raw settings of the installation that is running, or would be started."""
     if variables is None:
         variables = _active_variables()
     return Settings.read({**os.environ, **variables})
@@ -130,6 +131,7 @@ __all__ = [
     "SettingsRefused",
     "base_run_dir",
     "check_settings",
+    "read_settings",
     "remember_active",
     "section_models",
 ]

@@ -255,6 +255,11 @@ def run_dir(data_dir: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"julie-{os.getuid()}-{digest}"
 
 
+def halt_flag(data_dir: Path) -> Path:
+    """Return the file whose presence halts trading, also when nothing else can be reached."""
+    return data_dir / "halt"
+
+
 def check_strategy_id(value: str) -> str:
     """Raises: ValueError: If `value` may not stand in keys, tags and process names."""
     if not STRATEGY_ID_PATTERN.fullmatch(value):
