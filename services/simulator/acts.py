@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
 from services.simulator import core
+from services.simulator.closing import ClosePosition
 from services.simulator.contracts import PRODUCTS, active_contract
-from services.simulator.journal import Journal
+from services.simulator.hub_socket import HubServer
+from services.simulator.login import Sessions
 from services.simulator.placing import PlaceOrder
 from services.simulator.rows import Row
 from services.simulator.state import Reply
+from services.simulator.store import Store
 from services.simulator.venue import Venue
 from shared.broker.projectx.enums import OrderType
 from shared.runtime.clock import Clock
+
+REVOKED = "revoked_ns"
 
 
 class Place(msgspec.Struct, frozen=True, tag="place", tag_field="act", kw_only=True):
@@ -43,7 +50,24 @@ class Close(msgspec.Struct, frozen=True, tag="close", tag_field="act", kw_only=T
     symbol: str
 
 
-Act = Place | Cancel | Close
+class Revoke(msgspec.Struct, frozen=True, tag="revoke", tag_field="act"):
+    """Every session token issued so far becomes invalid; links that stand stay."""
+
+
+class Logout(msgspec.Struct, frozen=True, tag="logout", tag_field="act", kw_only=True):
+    """GatewayLogout to all clients of both hubs, whose links are closed."""
+
+    message: str = "You have been logged out: only one active session is allowed."
+
+
+class HangUp(msgspec.Struct, frozen=True, tag="hang_up", tag_field="act", kw_only=True):
+    """A hub's links end: `close` lets clients come back, `close_for_good` forbids it, `cut` says nothing."""
+
+    hub: Literal["user", "market", "both"] = "both"
+    how: Literal["close", "close_for_good", "cut"] = "close"
+
+
+Act = Place | Cancel | Close | Revoke | Logout | HangUp
 
 
 class NotPossible(Exception):
@@ -51,11 +75,20 @@ class NotPossible(Exception):
 
 
 class Acts:
-    """Carry out acts; an answer is `{"code", "message", "order_id"}`, codes as in the gateway's endpoint."""
+    """Carry out acts.
 
-    def __init__(self, *, venue: Venue, journal: Journal, clock: Clock) -> None:
+    Orders are answered with `{"code", "message", "order_id"}`, codes as in the gateway's endpoint; acts on
+    hubs with `{"clients"}`, how many were hit.
+    """
+
+    def __init__(
+        self, *, venue: Venue, store: Store, sessions: Sessions, hubs: Mapping[str, HubServer], clock: Clock
+    ) -> None:
         self._venue = venue
-        self._journal = journal
+        self._store = store
+        self._journal = store.journal
+        self._sessions = sessions
+        self._hubs = hubs
         self._clock = clock
 
     def perform(self, act: Act, body: bytes) -> Row:
@@ -64,13 +97,24 @@ class Acts:
         Raises:
             NotPossible: If it names a symbol that is not listed.
         """
+        if isinstance(act, Revoke):
+            self._store.put_fact(REVOKED, self._sessions.revoke_all())
+            return {}
+        if isinstance(act, Logout):
+            return {"clients": sum(one.log_out(act.message) for one in self._hubs.values())}
+        if isinstance(act, HangUp):
+            named = self._hubs.values() if act.hub == "both" else [self._hubs[act.hub]]
+            return {"clients": sum(one.hang_up(act.how) for one in named)}
+        return self._trade(act, body)
+
+    def _trade(self, act: Place | Cancel | Close, body: bytes) -> Row:
         request = self._request(act)
         attempt = self._journal.attempt(f"by hand: {type(act).__name__.lower()}", body, self._clock.now_ns())
         reply: Reply = self._venue.submit(request)
         self._journal.processed(attempt, reply.code, reply.order_id, self._clock.now_ns())
         return {"code": reply.code, "message": reply.message, "order_id": reply.order_id}
 
-    def _request(self, act: Act) -> core.Request:
+    def _request(self, act: Place | Cancel | Close) -> core.Request:
         now_ns = self._venue.now_ns()
         if isinstance(act, Cancel):
             return core.CancelOrder(now_ns=now_ns, account_id=act.account_id, order_id=act.order_id)
@@ -78,7 +122,7 @@ class Acts:
             raise NotPossible(f"{act.symbol!r} is not listed; there are {', '.join(PRODUCTS)}")
         contract_id = active_contract(act.symbol, now_ns).id
         if isinstance(act, Close):
-            return core.ClosePosition(now_ns=now_ns, account_id=act.account_id, contract_id=contract_id)
+            return ClosePosition(now_ns=now_ns, account_id=act.account_id, contract_id=contract_id)
         return PlaceOrder(
             now_ns=now_ns,
             account_id=act.account_id,

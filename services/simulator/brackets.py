@@ -65,7 +65,12 @@ def protect(state: State, parent: Order) -> None:
     assert avg is not None
     entry_ticks = int(avg.to_integral_value(ROUND_HALF_EVEN))
     for child in children(state, parent):
-        bracket = parent.stop_loss if child.id == parent.id + 1 else parent.take_profit
+        is_stop = child.id == parent.id + 1
+        if ("SL" if is_stop else "TP") in parent.fate.rejected_legs:
+            child.status, child.reason = OrderStatus.REJECTED, "Rejected by the exchange."
+            state.report(child)
+            continue
+        bracket = parent.stop_loss if is_stop else parent.take_profit
         assert bracket is not None
         child.size = child.fill_volume + parent.fill_volume
         price_ticks = entry_ticks + bracket.ticks

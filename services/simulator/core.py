@@ -1,7 +1,7 @@
 """The venue: accounts, orders, positions and the market that they meet.
 
 `decide(event, state) -> commands` is the whole of it; the modules beside it are its
-chapters (`placing`, `matching`, `brackets`, `account`). It has no sockets, no clock
+chapters (`placing`, `closing`, `matching`, `brackets`, `account`). It has no sockets, no clock
 and no chance: time comes in events, ids are counted in the state. So the same venue
 serves a live simulation over sockets and a backtest in a loop.
 
@@ -18,19 +18,24 @@ import msgspec
 
 from services.simulator import brackets, matching
 from services.simulator.book import Book
-from services.simulator.contracts import is_active
+from services.simulator.closing import ClosePosition, Liquidate, close, liquidate
 from services.simulator.matching import LIMITS
 from services.simulator.orders import WORKING, Order
-from services.simulator.placing import PlaceOrder, Refusal, place, set_trail, to_ticks
+from services.simulator.placing import (
+    PlaceOrder,
+    Refusal,
+    open_order,
+    place,
+    reject_order,
+    set_trail,
+    to_ticks,
+)
 from services.simulator.state import Command, Reply, State
 from shared.broker.projectx.enums import (
     CancelOrderErrorCode,
-    ClosePositionErrorCode,
     ModifyOrderErrorCode,
-    OrderSide,
     OrderStatus,
     OrderType,
-    PartialClosePositionErrorCode,
     TradeLogType,
 )
 
@@ -79,22 +84,24 @@ class ModifyOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to cancel; with `filled_first` the fill wins the race against an accepted cancel."""
+
     now_ns: int
     account_id: int
     order_id: int
+    filled_first: bool = False
 
 
-class ClosePosition(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to close a position at the market; `size` None closes all of it."""
+class ExchangeAnswered(msgspec.Struct, frozen=True, kw_only=True):
+    """The exchange takes or rejects an order that was held; nothing happens to one that is not pending."""
 
     now_ns: int
-    account_id: int
-    contract_id: str
-    size: int | None = None
+    order_id: int
+    rejected: bool
 
 
 Request = PlaceOrder | ModifyOrder | CancelOrder | ClosePosition
-Event = TouchChanged | MarketTraded | SessionChanged | Request
+Event = TouchChanged | MarketTraded | SessionChanged | ExchangeAnswered | Liquidate | Request
 NOTHING: list[Command] = []  # shared and never appended to: the market's usual answer
 
 
@@ -110,6 +117,12 @@ def decide(event: Event, state: State) -> list[Command]:
         case SessionChanged():
             _change_session(state, event)
             return NOTHING
+        case ExchangeAnswered():
+            _begin(state, event.now_ns)
+            _hear_exchange(event, state)
+        case Liquidate():
+            _begin(state, event.now_ns)
+            liquidate(event, state)
         case PlaceOrder():
             _begin(state, event.now_ns)
             state.out.append(place(event, state))
@@ -121,7 +134,7 @@ def decide(event: Event, state: State) -> list[Command]:
             state.out.append(_cancel(event, state))
         case ClosePosition():
             _begin(state, event.now_ns)
-            state.out.append(_close(event, state))
+            state.out.append(close(event, state))
         case _:
             assert_never(event)
     return _taken(state)
@@ -245,46 +258,30 @@ def _cancel(event: CancelOrder, state: State) -> Reply:
         return Reply(code=codes.ORDER_NOT_FOUND, message="Order not found.")
     if order.status not in WORKING and order.status is not OrderStatus.SUSPENDED:
         return Reply(code=codes.REJECTED, message=f"Order is not open (status {int(order.status)}).")
-    brackets.cancel(state, order)
+    if event.filled_first and (price := _fill_price(state, order)) is not None:
+        matching.fill(state, order, price, order.leaves)
+    else:
+        brackets.cancel(state, order)
     return Reply(code=codes.SUCCESS)
 
 
-def _close(event: ClosePosition, state: State) -> Reply:
-    """Send a market order against a position. The two endpoints agree in codes 0 to 4 only."""
-    full, part = ClosePositionErrorCode, PartialClosePositionErrorCode
-    if event.account_id not in state.accounts:
-        return Reply(code=full.ACCOUNT_NOT_FOUND, message="Account not found.")
-    contract = state.contract(event.contract_id)
-    if contract is None:
-        return Reply(code=full.CONTRACT_NOT_FOUND, message="Contract not found.")
-    position = state.positions.get((event.account_id, event.contract_id))
-    if position is None:
-        return Reply(code=full.POSITION_NOT_FOUND, message="Position not found.")
-    if not is_active(contract, event.now_ns):
-        return Reply(code=full.CONTRACT_NOT_ACTIVE, message="Contract is not active.")
-    held = abs(position.net_qty)
-    if event.size is not None and not 0 < event.size <= held:
-        return Reply(code=part.INVALID_CLOSE_SIZE, message=f"Invalid close size ({event.size}).")
-    book = state.books.get(event.contract_id)
-    if book is None or not book.tradable:
-        # Documented for the partial close: no message when the market is closed or has no price.
-        return Reply(code=full.ORDER_REJECTED if event.size is None else part.ORDER_REJECTED)
-    order = Order(
-        id=state.take_order_ids(1),
-        account_id=event.account_id,
-        contract_id=event.contract_id,
-        created_ns=event.now_ns,
-        updated_ns=event.now_ns,
-        status=OrderStatus.OPEN,
-        type=OrderType.MARKET,
-        side=OrderSide.ASK if position.net_qty > 0 else OrderSide.BID,
-        size=held if event.size is None else event.size,
-    )
-    state.orders[order.id] = order
-    state.start_working(order)
-    matching.match_one(state, book, order)
-    if state.rules.close_cancels_brackets and event.size is None:
-        for left in tuple(state.working.get(event.contract_id, ())):
-            if left.parent_id is not None and left.account_id == event.account_id:
-                brackets.cancel(state, left)
-    return Reply(code=full.SUCCESS)
+def _fill_price(state: State, order: Order) -> int | None:
+    """Return a price at which an open order could just have been filled, or None."""
+    book = state.books[order.contract_id]
+    if order.status is not OrderStatus.OPEN or not book.tradable:
+        return None
+    if order.type in LIMITS:
+        return order.limit_ticks
+    if order.type is OrderType.MARKET:
+        return book.ask if order.is_buy else book.bid
+    return None  # a stop that has not triggered
+
+
+def _hear_exchange(event: ExchangeAnswered, state: State) -> None:
+    order = state.orders.get(event.order_id)
+    if order is None or order.status is not OrderStatus.PENDING:
+        return
+    if event.rejected:
+        reject_order(state, order, "Rejected by the exchange.")
+    else:
+        open_order(state, order)

@@ -60,10 +60,12 @@ class Faults:
     Attributes:
         settings: The list in force.
         injected: Hits since the venue's first start, by the faults' names.
+        on_put: Called after the list was replaced.
     """
 
     def __init__(self, settings: FaultsConfig, monotonic_ns: Callable[[], int]) -> None:
         self._monotonic_ns = monotonic_ns
+        self.on_put: list[Callable[[], None]] = []
         self.injected: Counter[str] = Counter()
         self.put(settings)
 
@@ -76,6 +78,8 @@ class Faults:
             rng = Random(f"{settings.seed}:{index}:{fault.kind}")
             until_ns = None if fault.for_s is None else now_ns + int(fault.for_s * 1e9)
             self._by_kind.setdefault(fault.kind, []).append(_Live(fault, rng, until_ns))
+        for hear in self.on_put:
+            hear()
 
     def draw(self, kind: str, name: str = "") -> Hit | None:
         """Decide whether a fault of this kind hits what is named; the first that does, counts."""
@@ -87,5 +91,7 @@ class Faults:
 
     def has(self, *kinds: str) -> bool:
         """Return whether a fault of one of these kinds is in force."""
+        if not self._by_kind:
+            return False
         now_ns = self._monotonic_ns()
         return any(not one.is_over(now_ns) for kind in kinds for one in self._by_kind.get(kind, ()))

@@ -17,8 +17,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from services.simulator import requests, rows
+from services.simulator.answers import Malformed
 from services.simulator.config import SimulatorConfig
-from services.simulator.endpoints import Endpoints, Malformed
+from services.simulator.endpoints import Endpoints
 from services.simulator.limits import SlidingWindow
 from services.simulator.login import Sessions
 from shared.broker.projectx.enums import LoginErrorCode, LogoutErrorCode, ValidateErrorCode

@@ -16,7 +16,9 @@ from contextlib import suppress
 import msgspec
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
+from services.simulator import frames
 from services.simulator.config import HubConfig
+from services.simulator.faults import Faults
 from services.simulator.hub import Hub, HubClient
 from shared.broker.projectx.signalr import (
     HANDSHAKE_REQUEST,
@@ -27,6 +29,7 @@ from shared.broker.projectx.signalr import (
     KeepAlive,
     Malformed,
     ServerConnection,
+    encode_invocation,
 )
 from shared.runtime.logs import Log
 
@@ -70,11 +73,14 @@ class HubServer:
         authenticate: Callable[[web.Request], str | None],
         monotonic_ns: Callable[[], int],
         sent: Callable[[HubClient], None],
+        faults: Faults,
+        subject: tuple[str, int],
         log: Log,
     ) -> None:
         """Args:
         authenticate: Returns the user of a request, None when its token is no good.
         sent: Called when a client's queue has just been written out.
+        subject: Contract and account that made-up records pretend to be about.
         """
         self.hub = hub
         self._name = name
@@ -83,6 +89,9 @@ class HubServer:
         self._authenticate = authenticate
         self._monotonic_ns = monotonic_ns
         self._sent = sent
+        self._faults = faults
+        self._subject = subject
+        self._transports: dict[HubClient, asyncio.Transport] = {}
         self._log = log
         self._negotiated: dict[str, int | None] = {}  # id -> offered until; None: taken by a socket
         self._negotiations = 0
@@ -141,24 +150,27 @@ class HubServer:
         await socket.prepare(request)
         self._connections += 1
         try:
-            await self._run(socket, f"{self._name}-{self._connections}")
+            await self._run(socket, request, f"{self._name}-{self._connections}")
         finally:
             if negotiated is not None:
                 self._negotiated.pop(negotiated, None)
         return socket
 
-    async def _run(self, socket: web.WebSocketResponse, name: str) -> None:
+    async def _run(self, socket: web.WebSocketResponse, request: web.Request, name: str) -> None:
         wake = asyncio.Event()
         link = VenueConnection(keep_alive=self._keep_alive, versions=self._config.handshake_versions)
         link.start(self._monotonic_ns())
         client = HubClient(name, link, wake.set)
         self.hub.clients.append(client)
+        assert isinstance(request.transport, asyncio.Transport)
+        self._transports[client] = request.transport
         writer = asyncio.create_task(self._write(socket, client, wake), name=f"hub-writer-{name}")
         self._log.info("hub_client_connected", client=name)
         try:
             await self._read(socket, client)
         finally:
             self.hub.remove(client)
+            del self._transports[client]
             wake.set()
             if not link.is_closed:
                 link.close(self._monotonic_ns())
@@ -194,13 +206,51 @@ class HubServer:
             data = client.link.take_output()
             try:
                 if data:
-                    await socket.send_frame(data, WSMsgType.TEXT)
+                    await self._send(socket, client, data)
                     self._sent(client)
                 if client.link.is_closed:
                     await socket.close()
                     return
             except (ClientConnectionResetError, ConnectionError):
                 return
+
+    async def _send(self, socket: web.WebSocketResponse, client: HubClient, data: bytes) -> None:
+        """Send whole records as one frame, unless a fault acts."""
+        draw, name = self._faults.draw, self._name
+        if garbage := draw("frame_garbage", name):
+            chosen = garbage.fault.what
+            what: frames.Garbage = garbage.rng.choice(frames.GARBAGE) if chosen is None else chosen
+            contract_id, account_id = self._subject
+            data += frames.garbage(what, contract_id=contract_id, account_id=account_id)
+        if cut := draw("frame_pieces", name):
+            for piece in frames.pieces(data, cut.fault.parts, cut.rng):
+                await socket.send_frame(piece, WSMsgType.TEXT)
+        elif cut := draw("frame_fragments", name):
+            # aiohttp cannot send fragments; what it has sent is with the transport already.
+            self._transports[client].write(frames.fragments(data, cut.fault.parts, cut.rng))
+        else:
+            await socket.send_frame(data, WSMsgType.TEXT)
+
+    def hang_up(self, how: str) -> int:
+        """End every client's link; return how many.
+
+        Args:
+            how: `close` lets them come back, `close_for_good` forbids it, `cut` says nothing.
+        """
+        for client in tuple(self.hub.clients):
+            if how == "cut":
+                self._transports[client].abort()
+            else:
+                client.link.close(self._monotonic_ns(), allow_reconnect=how == "close")
+                client.wake()
+        return len(self.hub.clients)
+
+    def log_out(self, message: str) -> int:
+        """Send GatewayLogout to every client and close its link; return how many."""
+        record = encode_invocation("GatewayLogout", msgspec.Raw(msgspec.json.encode([message])))
+        for client in tuple(self.hub.clients):
+            client.send(record, self._monotonic_ns())
+        return self.hang_up("close")
 
     def on_time(self) -> None:
         """Ping quiet clients and cut silent ones; called about once a second."""

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from services.simulator import tokens
 from services.simulator.config import UserConfig
+from services.simulator.faults import Faults
 
 
 class Sessions:
@@ -18,12 +19,24 @@ class Sessions:
     """
 
     def __init__(
-        self, *, users: tuple[UserConfig, ...], secret: bytes, ttl_s: float, now_ns: Callable[[], int]
+        self,
+        *,
+        users: tuple[UserConfig, ...],
+        secret: bytes,
+        ttl_s: float,
+        now_ns: Callable[[], int],
+        faults: Faults,
+        revoked_ns: int = 0,
     ) -> None:
+        """Args:
+        revoked_ns: Tokens issued up to then are no good.
+        """
         self._users = {user.name.casefold(): user for user in users}
         self._secret = secret
         self._ttl_ns = int(ttl_s * 1e9)
         self._now_ns = now_ns
+        self._faults = faults
+        self._revoked_ns = revoked_ns
         self._issued = 0
         self._logged_out: dict[str, int] = {}  # token number -> when it expires anyway
 
@@ -57,22 +70,34 @@ class Sessions:
         """Return the user of a request's token, or None when the token is no good."""
         token = _token_of(request)
         claims = tokens.read(self._secret, token) if token else None
-        if claims is None or claims.jti in self._logged_out:
+        if claims is None or claims.jti in self._logged_out or claims.iat_ns <= self._revoked_ns:
             return None
         if claims.exp_ns <= self._now_ns() or claims.sub.casefold() not in self._users:
             return None
         return claims.sub
 
+    def revoke_all(self) -> int:
+        """Make every token issued so far invalid; return up to when."""
+        self._revoked_ns = self._now_ns()
+        return self._revoked_ns
+
     def _issue(self, name: str) -> str:
+        """Return a new token. A fault may shorten its life, openly or against what the token says."""
         self._issued += 1
         now_ns = self._now_ns()
-        expires_ns = now_ns + self._ttl_ns
+        life_ns = self._ttl_ns
+        if short := self._faults.draw("short_tokens", name):
+            life_ns = int(short.delay_s * 1e9)
+        expires_ns = said_ns = now_ns + life_ns
+        if early := self._faults.draw("early_expiry", name):
+            expires_ns = now_ns + int(early.delay_s * 1e9)
         claims = tokens.Claims(
             sub=name,
             jti=f"{now_ns}-{self._issued}",
             iat=now_ns // 1_000_000_000,
-            exp=-(-expires_ns // 1_000_000_000),
+            exp=-(-said_ns // 1_000_000_000),
             exp_ns=expires_ns,
+            iat_ns=now_ns,
         )
         return tokens.issue(self._secret, claims)
 

@@ -10,6 +10,8 @@ enum has no "none", and 0 (Buy) is what an unset value of it looks like.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -102,6 +104,15 @@ class ContractWire:
         self.high: int | None = None
         self.low: int | None = None
         self.volume = 0
+
+    @contextmanager
+    def unimpressed(self) -> Iterator[None]:
+        """Forget afterwards what trades told meanwhile did to the day's figures: they never happened."""
+        figures = self.last, self.open, self.high, self.low, self.volume
+        try:
+            yield
+        finally:
+            self.last, self.open, self.high, self.low, self.volume = figures
 
     def quote(self, bid: int | None, ask: int | None, ts_ns: int) -> bytes | None:
         """Return the quote of a touch, None when neither price changed."""

@@ -86,10 +86,12 @@ def take(state: State, book: Book, order: Order, limit: int | None) -> None:
     price = book.ask if buy else book.bid
     depth = book.ask_qty if buy else book.bid_qty
     room = depth - (book.ask_taken if buy else book.bid_taken)
-    while order.leaves > 0 and order.status is OrderStatus.OPEN:
+    due = _due_qty(state, order)
+    while due > 0 and order.status is OrderStatus.OPEN:
         if limit is not None and (price - limit) * step > 0:
             return
-        qty = min(order.leaves, room)
+        qty = min(due, room)
+        due -= max(0, qty)
         if qty > 0:
             if buy and price == book.ask:
                 book.ask_taken += qty
@@ -100,11 +102,20 @@ def take(state: State, book: Book, order: Order, limit: int | None) -> None:
         room = depth
 
 
+def _due_qty(state: State, order: Order) -> int:
+    """Return how many contracts may be filled now; all that is left, unless it is filled in parts."""
+    part_qty = order.fate.part_qty
+    if part_qty is None:
+        return order.leaves
+    return min(order.leaves, part_qty) if state.now_ns >= order.next_part_ns else 0
+
+
 def fill(state: State, order: Order, price: int, qty: int) -> None:
     """Fill `qty` of an order at `price` with all that follows from it."""
     assert 0 < qty <= order.leaves
     order.fill_volume += qty
     order.fill_ticks += price * qty
+    order.next_part_ns = state.now_ns + order.fate.part_gap_ns
     if order.leaves == 0:
         order.status = OrderStatus.FILLED
         state.stop_working(order)
@@ -134,7 +145,7 @@ def _meet_resting(state: State, book: Book, order: Order) -> None:
     if (book.ask <= limit) if buy else (book.bid >= limit):
         # The other side came to our price: it trades with whoever waits there.
         shown = book.ask_qty - book.ask_taken if buy else book.bid_qty - book.bid_taken
-        qty = min(order.leaves, shown)
+        qty = min(_due_qty(state, order), shown)
         if qty > 0:
             if buy:
                 book.ask_taken += qty
@@ -155,14 +166,15 @@ def _trade_meets(state: State, order: Order, price: int, qty: int, before: int, 
     limit = order.limit_ticks
     assert limit is not None
     through = price < limit if order.is_buy else price > limit
-    if through:
-        fill(state, order, limit, order.leaves)
+    due = _due_qty(state, order)
+    if through and due:
+        fill(state, order, limit, due)
         return 0
     if price != limit or not waited or order.queue_ahead is None:
         return 0
     beyond = qty - order.queue_ahead - before
     order.queue_ahead = max(0, order.queue_ahead - qty)
-    claimed = min(order.leaves, beyond)
+    claimed = min(due, beyond)
     if claimed <= 0:
         return 0
     fill(state, order, limit, claimed)

@@ -28,6 +28,27 @@ class Bracket(msgspec.Struct, frozen=True, kw_only=True):
     type: OrderType
 
 
+class Fate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was decided for an order before it came: how the venue will treat it unlike others.
+
+    Attributes:
+        tag_window_ns: Its tag need only differ from those used so recently; None: from all.
+        part_qty: Most contracts filled at a time; None: no limit.
+        part_gap_ns: Venue time between two parts.
+        held: It stays pending until the exchange answers.
+        rejected_legs: Bracket legs that the exchange will reject: of "SL" and "TP".
+    """
+
+    tag_window_ns: int | None = None
+    part_qty: int | None = None
+    part_gap_ns: int = 0
+    held: bool = False
+    rejected_legs: tuple[str, ...] = ()
+
+
+ORDINARY = Fate()
+
+
 class Order(msgspec.Struct, kw_only=True):
     """One order, from placing to its end.
 
@@ -42,6 +63,7 @@ class Order(msgspec.Struct, kw_only=True):
             has not been the touch yet, so nobody knows.
         triggered: A stop that has become a market order.
         reason: Why the venue refused it.
+        next_part_ns: When it may be filled on, if it is filled in parts.
     """
 
     id: int
@@ -67,6 +89,8 @@ class Order(msgspec.Struct, kw_only=True):
     queue_ahead: int | None = None
     triggered: bool = False
     reason: str | None = None
+    fate: Fate = ORDINARY
+    next_part_ns: int = 0
 
     @property
     def leaves(self) -> int:

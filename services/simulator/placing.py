@@ -14,7 +14,7 @@ import msgspec
 from services.simulator import brackets, matching
 from services.simulator.book import Book
 from services.simulator.contracts import Contract, is_active
-from services.simulator.orders import Account, Bracket, Order
+from services.simulator.orders import ORDINARY, Account, Bracket, Fate, Order
 from services.simulator.state import Reply, State
 from shared.broker.projectx.enums import OrderSide, OrderStatus, OrderType, PlaceOrderErrorCode
 
@@ -48,6 +48,7 @@ class PlaceOrder(msgspec.Struct, frozen=True, kw_only=True):
     custom_tag: str | None = None
     stop_loss: Bracket | None = None
     take_profit: Bracket | None = None
+    fate: Fate = ORDINARY
 
 
 class Refusal(Exception):
@@ -95,6 +96,7 @@ def _draft(event: PlaceOrder, state: State) -> Order:
         custom_tag=event.custom_tag,
         stop_loss=event.stop_loss,
         take_profit=event.take_profit,
+        fate=event.fate,
     )
 
 
@@ -120,12 +122,14 @@ def _check_tag(order: Order, state: State) -> None:
     if not order.custom_tag:
         order.custom_tag = None
         return
-    used = state.tags.setdefault(order.account_id, set())
-    if order.custom_tag in used:
+    used = state.tags.setdefault(order.account_id, {})
+    window_ns = order.fate.tag_window_ns
+    used_ns = used.get(order.custom_tag)
+    if used_ns is not None and (window_ns is None or state.now_ns - used_ns < window_ns):
         # The tag is unique in the account, so the refused record cannot carry it too.
         tag, order.custom_tag = order.custom_tag, None
         raise Refusal(REJECTED, f"Custom tag already in use: {tag}")
-    used.add(order.custom_tag)
+    used[order.custom_tag] = state.now_ns
 
 
 def to_ticks(price: Decimal, contract: Contract, what: str, code: int) -> int:
@@ -228,7 +232,7 @@ def _refuse(state: State, order: Order, refusal: Refusal) -> Reply:
     order.status = OrderStatus.REJECTED
     order.reason = refusal.message
     if order.custom_tag:
-        state.tags.setdefault(order.account_id, set()).add(order.custom_tag)
+        state.tags.setdefault(order.account_id, {})[order.custom_tag] = state.now_ns
     state.orders[order.id] = order
     state.report(order)
     return Reply(code=refusal.code, message=refusal.message, order_id=order.id)
@@ -236,12 +240,28 @@ def _refuse(state: State, order: Order, refusal: Refusal) -> Reply:
 
 def _accept(event: PlaceOrder, state: State, order: Order) -> None:
     state.orders[order.id] = order
-    if order.type is not OrderType.MARKET:
+    if order.type is not OrderType.MARKET or order.fate.held:
         state.report(order)  # Pending: the hub shows it before it is Open
-    order.status = OrderStatus.OPEN
     if order.stop_loss or order.take_profit:
         brackets.create_children(state, order, order.id + 1)
     state.start_working(order)
-    if order.type is not OrderType.MARKET:
+    if not order.fate.held:
+        open_order(state, order)
+
+
+def open_order(state: State, order: Order) -> None:
+    """Let a pending order meet the market."""
+    order.status = OrderStatus.OPEN
+    if order.type is not OrderType.MARKET or order.fate.held:
         state.report(order)
     matching.match_one(state, state.books[order.contract_id], order)
+
+
+def reject_order(state: State, order: Order, reason: str) -> None:
+    """End an order that had been accepted: the exchange rejects it."""
+    order.status = OrderStatus.REJECTED
+    order.reason = reason
+    state.stop_working(order)
+    state.report(order)
+    for child in brackets.children(state, order):
+        brackets.cancel(state, child)

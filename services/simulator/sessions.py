@@ -1,18 +1,22 @@
-"""When the venue's market is open: Globex equity hours, Sunday 17:00 to Friday 16:00 Chicago.
+"""When the venue's market is open: the sessions, holidays and early closes of Globex equity futures.
 
-Every day has a break from 16:00 to 17:00. Holidays are not kept: the synthetic
-market trades through them, a recording knows its own.
+Where the calendar does not reach, the week's rule holds: Sunday 17:00 to Friday 16:00 Chicago, with a break
+from 16:00 to 17:00.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from services.simulator.contracts import CHICAGO
+from shared.domain.calendar import Open, UnknownSession, session_state
 
 NEW_YORK = ZoneInfo("America/New_York")
 MINUTE_NS = 60_000_000_000
+QUARTER_NS = 15 * MINUTE_NS
+CALENDAR_OF = "ES"  # all products listed here keep its calendar
 _SUNDAY, _FRIDAY, _SATURDAY = 6, 4, 5
 
 
@@ -22,7 +26,16 @@ def _chicago(now_ns: int) -> datetime:
 
 def is_open(now_ns: int) -> bool:
     """Return whether the market trades at `now_ns` (UTC nanoseconds)."""
-    local = _chicago(now_ns)
+    return _is_open(now_ns // QUARTER_NS)
+
+
+@lru_cache(maxsize=4096)
+def _is_open(quarter: int) -> bool:
+    """Return whether the market trades in a quarter of an hour: sessions begin and end with one."""
+    session = session_state(CALENDAR_OF, quarter * QUARTER_NS)
+    if not isinstance(session, UnknownSession):
+        return isinstance(session, Open)
+    local = _chicago(quarter * QUARTER_NS)
     day, hour = local.weekday(), local.hour
     if day == _SATURDAY or hour == 16:
         return False
@@ -65,6 +78,7 @@ def last_day_session_open_ns(now_ns: int) -> int:
     day = local.date()
     while True:
         opening = datetime.combine(day, time(9, 30), NEW_YORK)
-        if day.weekday() < _FRIDAY and opening <= local:
-            return int(opening.timestamp()) * 1_000_000_000
+        opening_ns = int(opening.timestamp()) * 1_000_000_000
+        if day.weekday() < _FRIDAY and opening <= local and is_open(opening_ns):
+            return opening_ns
         day -= timedelta(days=1)

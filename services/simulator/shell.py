@@ -17,7 +17,7 @@ from pathlib import Path
 from aiohttp import web
 
 from services.simulator import sessions
-from services.simulator.acts import Acts
+from services.simulator.acts import REVOKED, Acts
 from services.simulator.bars import MINUTE_NS
 from services.simulator.config import HOST_TIME, SimulatorConfig
 from services.simulator.contracts import Contract, active_contract
@@ -33,10 +33,13 @@ from services.simulator.ledger import Ledger
 from services.simulator.login import Sessions
 from services.simulator.market_replay import ReplayMarket
 from services.simulator.market_synthetic import FloodMarket, SyntheticMarket, first_ticks
+from services.simulator.order_faults import OrderFaults
 from services.simulator.orders import Account
 from services.simulator.pump import MarketPump, speed_of, venue_text
+from services.simulator.searches import Searches
 from services.simulator.state import AccountUpdated, Rules
 from services.simulator.store import Store
+from services.simulator.timers import Timers
 from services.simulator.venue import Venue, VenueSettings
 from services.simulator.venue_time import VenueTime
 from shared.runtime.clock import Clock
@@ -77,8 +80,9 @@ class Simulator:
         self._store = Store(database, time_name=f"venue_ns:{config.source}")
         self._replay = self._open_replay()
         self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=speed_of(config))
-        self.venue = self._make_venue()
         self.faults = Faults(config.faults, clock.monotonic_ns)
+        self.timers = Timers()
+        self.venue = self._make_venue()
         self.faults.injected.update(self._store.fact(INJECTED, dict[str, int]) or {})
         self._synthetic = self._open_synthetic() if self._replay is None else None
         if self._replay is not None:
@@ -152,6 +156,8 @@ class Simulator:
             settings=settings,
             now_ns=self.time.now_ns,
             monotonic_ns=self._clock.monotonic_ns,
+            faults=self.faults,
+            after=self.timers.after,
         )
 
     def _open_synthetic(self) -> SyntheticMarket | FloodMarket:
@@ -193,24 +199,26 @@ class Simulator:
             secret=secret,
             ttl_s=self._config.token_ttl_s,
             now_ns=self._clock.now_ns,
+            faults=self.faults,
+            revoked_ns=self._store.fact(REVOKED, int) or 0,
         )
         gateway = Gateway(
             config=self._config,
-            endpoints=Endpoints(self.venue, self._config),
+            endpoints=self._endpoints(),
             sessions=login,
             venue_now_ns=self.time.now_ns,
             monotonic_ns=self._clock.monotonic_ns,
         )
         self._door = Door(faults=self.faults, journal=self._store.journal, clock=self._clock, log=self._log)
         app = gateway.application(self._door.middleware)
-        self._control().add_routes(app)
         app.router.add_get("/sim/status", self._status)
-        self._hubs = [
-            self._hub_server(name, hub, secret, login)
+        self._hubs = {
+            name: self._hub_server(name, hub, secret, login)
             for name, hub in (("user", self.venue.user_hub), ("market", self.venue.market_hub))
-        ]
-        for one in self._hubs:
+        }
+        for one in self._hubs.values():
             one.add_routes(app)
+        self._control(login).add_routes(app)
         self.venue.subscribed = self.pump.on_subscribed
         if isinstance(self._synthetic, SyntheticMarket):
             self.venue.feed(self._synthetic.opening(self.time.now_ns()))
@@ -230,7 +238,20 @@ class Simulator:
             "listening", url=self.url, source=self._config.source, venue_time=venue_text(self.time)
         )
 
-    def _control(self) -> Control:
+    def _endpoints(self) -> Endpoints:
+        order_faults = OrderFaults(
+            venue=self.venue,
+            faults=self.faults,
+            after=self.timers.after,
+            monotonic_ns=self._clock.monotonic_ns,
+        )
+        order_faults.answer_held()
+        searches = Searches(
+            venue=self.venue, config=self._config, faults=self.faults, order_faults=order_faults
+        )
+        return Endpoints(self.venue, searches, order_faults)
+
+    def _control(self, login: Sessions) -> Control:
         ledger = Ledger(
             state=self.venue.state,
             store=self._store,
@@ -238,7 +259,7 @@ class Simulator:
             venue_now_ns=self.time.now_ns,
             now_ns=self._clock.now_ns,
         )
-        acts = Acts(venue=self.venue, journal=self._store.journal, clock=self._clock)
+        acts = Acts(venue=self.venue, store=self._store, sessions=login, hubs=self._hubs, clock=self._clock)
         return Control(enabled=self._config.control, faults=self.faults, ledger=ledger, acts=acts)
 
     def _listen(self) -> socket.socket:
@@ -260,6 +281,8 @@ class Simulator:
             authenticate=login.user_of,
             monotonic_ns=self._clock.monotonic_ns,
             sent=self.pump.on_sent,
+            faults=self.faults,
+            subject=(active_contract(self._symbols[0], self.time.now_ns()).id, self._config.accounts[0].id),
             log=self._log,
         )
 
@@ -286,11 +309,12 @@ class Simulator:
 
     async def stop(self) -> None:
         """Say goodbye to clients, close the port, write what is left."""
+        self.timers.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._runner is not None:
-            for one in self._hubs:
+            for one in self._hubs.values():
                 one.close_all()
             await self._runner.cleanup()
             await self._door.close()
@@ -302,7 +326,7 @@ class Simulator:
     async def _keep_house(self) -> None:
         while True:
             await self._clock.sleep(HOUSEKEEPING_S)
-            for one in self._hubs:
+            for one in self._hubs.values():
                 one.on_time()
             self._save()
 

@@ -75,7 +75,7 @@ class State(msgspec.Struct, kw_only=True):
         books: Contracts with a market, by contract id.
         orders: Every order remembered, by id, in the order of their ids.
         working: Open orders by contract, oldest first; suspended ones are absent.
-        tags: Every custom tag ever used, by account; also those of refused orders.
+        tags: Every custom tag ever used and when it last was, by account; also those of refused orders.
         positions: Open positions by (account id, contract id).
         session_open: False during the daily break and the weekend.
         now_ns: Venue time of the present event.
@@ -87,7 +87,7 @@ class State(msgspec.Struct, kw_only=True):
     books: dict[str, Book] = {}
     orders: dict[int, Order] = {}
     working: dict[str, list[Order]] = {}
-    tags: dict[int, set[str]] = {}
+    tags: dict[int, dict[str, int]] = {}
     positions: dict[tuple[int, str], Position] = {}
     fills: list[Fill] = []
     contracts: dict[str, Contract] = {}

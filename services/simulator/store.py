@@ -86,7 +86,10 @@ class Store:
         for position in self._rows("SELECT body FROM positions", Position):
             state.positions[(position.account_id, position.contract_id)] = position
         for account_id, tag in self._db.execute("SELECT account_id, tag FROM tags"):
-            state.tags.setdefault(account_id, set()).add(tag)
+            state.tags.setdefault(account_id, {})[tag] = 0
+        for order in state.orders.values():
+            if order.custom_tag and order.parent_id is None:
+                state.tags[order.account_id][order.custom_tag] = order.created_ns
         return state
 
     def orders(self) -> list[Order]:

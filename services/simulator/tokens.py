@@ -18,7 +18,8 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     sub: User name.
     jti: Number of the token, so that one can be logged out.
     iat, exp: Issue and expiry, UTC seconds.
-    exp_ns: The same expiry exactly, for tokens that live for less than a second or two.
+    exp_ns: When it really expires, exactly: some tokens live for less than a second or two.
+    iat_ns: When it was issued, exactly.
     """
 
     sub: str
@@ -26,6 +27,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     iat: int
     exp: int
     exp_ns: int
+    iat_ns: int = 1
 
 
 _HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")

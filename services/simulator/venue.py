@@ -15,8 +15,10 @@ from services.simulator import core, rows
 from services.simulator.bars import Bar, BarBook
 from services.simulator.contracts import Contract, resolve
 from services.simulator.core import MarketTraded, SessionChanged, TouchChanged
+from services.simulator.faults import Faults
 from services.simulator.history import PastBars
 from services.simulator.hub import Hub, HubClient
+from services.simulator.market_faults import MarketFaults
 from services.simulator.market_wire import ContractWire, IsoClock
 from services.simulator.state import (
     AccountUpdated,
@@ -28,6 +30,8 @@ from services.simulator.state import (
     State,
 )
 from services.simulator.store import Store
+from services.simulator.timers import After
+from services.simulator.user_events import UserEvents
 from shared.broker.projectx.signalr import encode_invocation
 
 
@@ -70,6 +74,7 @@ class Venue:
 
     Attributes:
         subscribed: Called with a contract id after each market subscription.
+        heard: Called with the commands of every turn that changed something.
     """
 
     def __init__(
@@ -80,16 +85,21 @@ class Venue:
         settings: VenueSettings,
         now_ns: Callable[[], int],
         monotonic_ns: Callable[[], int],
+        faults: Faults,
+        after: After,
     ) -> None:
         self.state = state
         self.now_ns = now_ns
+        self.monotonic_ns = monotonic_ns
+        self.heard: list[Callable[[list[Command]], None]] = []
         self.market_hub = Hub(is_user_hub=False, known_key=self._is_contract, subscribed=self._on_market)
         self.user_hub = Hub(is_user_hub=True, known_key=self._is_account, subscribed=self._on_user)
         self.subscribed: Callable[[str], None] = lambda contract_id: None
         self.quotes_sent = 0
         self._store = store
         self._settings = settings
-        self._monotonic_ns = monotonic_ns
+        self._events = UserEvents(faults=faults, after=after, send=self._send)
+        self._market_faults = MarketFaults(faults)
         self._iso = IsoClock()
         self._markets: dict[str, _Market] = {}
         self._past: dict[str, PastBars] = {}
@@ -124,9 +134,15 @@ class Venue:
         self._perform(commands, event.now_ns)
         return reply
 
+    def apply(self, event: core.Event) -> None:
+        """Decide what is no client's request; it is stored when this returns."""
+        self._perform(core.decide(event, self.state), event.now_ns)
+
     def _perform(self, commands: list[Command], now_ns: int) -> None:
         self._store.write(self.state, commands, now_ns)
-        for command in commands:
+        for hear in self.heard:
+            hear(commands)
+        for command in self._events.arranged(commands):
             self._tell(command)
 
     def _tell(self, command: Command) -> None:
@@ -149,7 +165,10 @@ class Venue:
             return
         argument = {"action": 1, "data": row} if self._settings.envelope else row
         record = encode_invocation(target, msgspec.Raw(rows.encode([argument])))
-        monotonic_ns = self._monotonic_ns()
+        self._events.publish(target, clients, record)
+
+    def _send(self, clients: list[HubClient], record: bytes) -> None:
+        monotonic_ns = self.monotonic_ns()
         for client in clients:
             client.send(record, monotonic_ns)
             self._cut_hopeless(client, monotonic_ns)
@@ -158,39 +177,63 @@ class Venue:
 
     def feed(self, events: Iterable[TouchChanged | MarketTraded | SessionChanged]) -> None:
         """Take one turn's market events in order: send them, then match what works there."""
-        state, markets, touch, with_depth = self.state, self._markets, core.touch, self._settings.depth
+        state, markets = self.state, self._markets
+        faults = self._market_faults if self._market_faults.any else None
         self._begin_turn()
+        if faults is not None and not state.session_open:
+            self._tell_after_hours(faults)
         for event in events:
             if type(event) is TouchChanged:
-                market, now_ns = markets[event.contract_id], event.now_ns
-                bid, bid_qty, ask, ask_qty = event.bid, event.bid_qty, event.ask, event.ask_qty
-                wire = market.wire
-                if quote := wire.quote(bid, ask, now_ns):
-                    self.quotes_sent += 1
-                    if market.quotes:
-                        self._hand_out(market, market.quotes, quote)
-                if with_depth and market.depth and (depth := wire.depth(bid, bid_qty, ask, ask_qty, now_ns)):
-                    self._hand_out(market, market.depth, depth)
-                wire.bid, wire.bid_qty, wire.ask, wire.ask_qty = bid, bid_qty, ask, ask_qty
-                commands = touch(state, event.contract_id, bid, bid_qty, ask, ask_qty, now_ns)
+                market = markets[event.contract_id]
+                told = event if faults is None else faults.touch(event, market.contract.product.symbol)
+                if told is not None:
+                    self._tell_touch(market, told)
+                commands = core.touch(
+                    state, event.contract_id, event.bid, event.bid_qty, event.ask, event.ask_qty, event.now_ns
+                )
             elif type(event) is MarketTraded:
-                commands = self._feed_trade(markets[event.contract_id], event)
+                market = markets[event.contract_id]
+                shown = event if faults is None else faults.trade(event, market.contract.product.symbol)
+                if shown is event:
+                    self._tell_trade(market, event)
+                elif shown is not None:
+                    with market.wire.unimpressed():
+                        self._tell_trade(market, shown)
+                market.bars.add(event.now_ns, event.price, event.qty)
+                commands = core.trade(
+                    state, event.contract_id, event.price, event.qty, event.aggressor, event.now_ns
+                )
             else:
                 commands = core.decide(event, state)
             if commands:
                 self._perform(commands, event.now_ns)
         self._end_turn()
 
-    def _feed_trade(self, market: _Market, event: MarketTraded) -> list[Command]:
+    def _tell_touch(self, market: _Market, event: TouchChanged) -> None:
+        bid, bid_qty, ask, ask_qty, now_ns = event.bid, event.bid_qty, event.ask, event.ask_qty, event.now_ns
+        wire = market.wire
+        if quote := wire.quote(bid, ask, now_ns):
+            self.quotes_sent += 1
+            if market.quotes:
+                self._hand_out(market, market.quotes, quote)
+        with_depth = self._settings.depth and market.depth
+        if with_depth and (depth := wire.depth(bid, bid_qty, ask, ask_qty, now_ns)):
+            self._hand_out(market, market.depth, depth)
+        wire.bid, wire.bid_qty, wire.ask, wire.ask_qty = bid, bid_qty, ask, ask_qty
+
+    def _tell_trade(self, market: _Market, event: MarketTraded) -> None:
         record = market.wire.trade(event)
-        market.bars.add(event.now_ns, event.price, event.qty)
         for client in market.trades:
             client.batch.append(record)  # trades are never conflated
         if self._settings.last_quotes and market.quotes:
             self._hand_out(market, market.quotes, market.wire.last_quote(event.now_ns))
-        return core.trade(
-            self.state, event.contract_id, event.price, event.qty, event.aggressor, event.now_ns
-        )
+
+    def _tell_after_hours(self, faults: MarketFaults) -> None:
+        for contract_id, market in self._markets.items():
+            last, symbol = market.wire.last, market.contract.product.symbol
+            if trade := faults.after_hours(contract_id, symbol, last, self.now_ns()):
+                with market.wire.unimpressed():
+                    self._tell_trade(market, trade)
 
     def _begin_turn(self) -> None:
         above = self._settings.conflate_above_bytes
@@ -208,7 +251,7 @@ class Venue:
                 client.batch.append(record)
 
     def _end_turn(self) -> None:
-        monotonic_ns = self._monotonic_ns()
+        monotonic_ns = self.monotonic_ns()
         for client in self.market_hub.clients:
             client.flush(monotonic_ns)
             if self._settings.conflate_above_bytes is not None:
@@ -228,7 +271,7 @@ class Venue:
             self._snapshot(client, market, client in market.quotes, client in market.depth)
 
     def _snapshot(self, client: HubClient, market: _Market, quotes: bool, depth: bool) -> None:
-        now_ns, monotonic_ns = self.now_ns(), self._monotonic_ns()
+        now_ns, monotonic_ns = self.now_ns(), self.monotonic_ns()
         if quotes and (record := market.wire.quote_snapshot(now_ns)):
             client.send(record, monotonic_ns)
         if depth and (record := market.wire.depth_snapshot(now_ns)):

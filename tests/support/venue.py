@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from services.simulator import core
+from services.simulator.closing import ClosePosition
 from services.simulator.contracts import active_contract
 from services.simulator.core import TouchChanged
 from services.simulator.orders import Account, Bracket, Fill, Order, Position
@@ -106,7 +107,7 @@ class Desk:
         return reply
 
     def close(self, size: int | None = None, **changes: Any) -> Reply:
-        event = core.ClosePosition(now_ns=self.now_ns, account_id=ACCOUNT_ID, contract_id=MES, size=size)
+        event = ClosePosition(now_ns=self.now_ns, account_id=ACCOUNT_ID, contract_id=MES, size=size)
         reply = self.decide(msgspec.structs.replace(event, **changes))[-1]
         assert isinstance(reply, Reply)
         return reply

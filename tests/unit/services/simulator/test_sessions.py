@@ -25,6 +25,11 @@ def ns(text: str) -> int:
         ("2026-03-07T12:00:00-06:00", False),
         ("2026-03-08T16:59:59-05:00", False),  # Sunday, summer time since the morning
         ("2026-03-08T17:00:00-05:00", True),
+        ("2026-11-26T11:59:59-06:00", True),  # Thanksgiving closes at noon
+        ("2026-11-26T12:00:00-06:00", False),
+        ("2026-12-25T10:00:00-06:00", False),
+        ("2035-03-05T12:00:00-06:00", True),  # beyond the calendar: the week's rule
+        ("2035-03-04T12:00:00-06:00", False),
     ],
 )
 def test_is_open(moment: str, is_open: bool) -> None:
@@ -51,6 +56,7 @@ def test_next_open(now: str, opens: str) -> None:
         ("2026-03-06T20:00:00+00:00", "2026-03-05T09:30:00-05:00"),  # Friday begins on Thursday
         ("2026-03-08T20:00:00+00:00", "2026-03-05T09:30:00-05:00"),  # so does Sunday
         ("2026-03-09T20:00:00+00:00", "2026-03-09T09:30:00-04:00"),
+        ("2025-12-26T20:00:00+00:00", "2025-12-24T09:30:00-05:00"),  # not on Christmas Day
     ],
 )
 def test_default_start(now: str, start: str) -> None:
