@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import pytest
 
-from proof.chaos.venue import VenueControl, VenueRefused, venue_control
-from services.simulator.shell import Simulator
+from proof.chaos.venue import VenueRefused, venue_control
 from tests.support.eventually import eventually
-from tests.support.gateway_client import GatewayClient, gateway_client
 from tests.support.simulator import ACCOUNT_ID, API_KEY, USER, running_simulator
+from tests.support.venue_floor import ACCOUNT, floor
 
 pytestmark = pytest.mark.integration
-ACCOUNT = {"accountId": ACCOUNT_ID}
-
-
-class Floor(NamedTuple):
-    simulator: Simulator
-    client: GatewayClient
-    venue: VenueControl
-    contract_id: str
-
-    async def order(self, **order: Any) -> tuple[int, str, Any]:
-        body = {**ACCOUNT, "contractId": self.contract_id, "type": 2, "side": 0, "size": 1, **order}
-        return await self.client.raw("POST", "/api/Order/place", body)
-
-    async def attempts(self, tag: str) -> list[dict[str, Any]]:
-        return [one for one in (await self.venue.ledger("attempts"))["attempts"] if one["tag"] == tag]
-
-    async def tags(self) -> list[str]:
-        """Return the tags of all orders the venue has."""
-        return [one["customTag"] for one in (await self.venue.ledger("orders"))["orders"]]
-
-
-@asynccontextmanager
-async def floor(**settings: Any) -> AsyncIterator[Floor]:
-    async with (
-        running_simulator(control=True, **settings) as simulator,
-        gateway_client(simulator.url) as client,
-        venue_control(simulator.url) as venue,
-    ):
-        yield Floor(simulator, client, venue, await client.contract())
 
 
 def test_storm_of_429_with_and_without_retry_after() -> None:
