@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.gateway_client import gateway_client
 from tests.support.simulator import ACCOUNT_ID, API_KEY, USER, running_simulator
 from tests.support.venue_floor import ACCOUNT, SINCE, Floor, floor
 
@@ -34,9 +35,7 @@ async def far_buy(on: Floor, **order: Any) -> int:
 def test_order_is_filled_in_parts() -> None:
     async def story() -> None:
         async with floor() as on:
-            await on.venue.set_faults(
-                {"kind": "partial_fills", "parts": 3, "delay_s": 0.3, "rate": 1.0}, seed=3
-            )
+            await on.venue.set_faults({"kind": "partial_fills", "parts": 3, "delay_s": 0.3}, seed=3)
             order_id = await on.place(size=6, customTag="parts", **WITH_BRACKETS)
             assert 0 < (await on.row(order_id))["fillVolume"] < 6
             stop = await on.row(order_id + 1)
@@ -232,8 +231,6 @@ def test_faults_from_the_settings_are_in_force_at_once() -> None:
         fault = {"kind": "wrong_status", "status": 502, "only": ["/api/Auth/loginKey"], "count": 1}
         async with running_simulator(faults={"active": [fault]}) as simulator:
             assert simulator.faults.settings.active[0].http_status == 502
-            from tests.support.gateway_client import gateway_client
-
             with pytest.raises(AssertionError, match="502"):
                 async with gateway_client(simulator.url):
                     pass
