@@ -111,7 +111,17 @@ def tick_to_order() -> list[Figure]:
 
 def _permissive() -> dict[str, Any]:
     """Limits that a benchmark's rate of orders does not reach."""
-    return {"messages_per_min_max": 1_000, "daily_loss_max": "1000000", "position_max": 50}
+    many = 1_000_000
+    return {
+        "messages_per_min_max": 1_000,
+        "daily_loss_max": str(many),
+        "open_loss_max": str(many),
+        "position_max": 50,
+        "intents_max": many,
+        "entries_max": many,
+        "flips_max": many,
+        "exits_per_min_max": 100_000,
+    }
 
 
 def _latencies(running: Running, relay: Relay, settled_ns: int) -> list[float]:

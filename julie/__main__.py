@@ -75,18 +75,27 @@ def tail(
 
 @app.command
 def halt(*, reason: str = "by hand") -> int:
-    """Stop new exposure at once; cancels and exits stay possible. Stays until `julie resume`."""
+    """Stop every new order at once; cancels and flatten stay possible. Stays until `julie resume`.
+
+    When the bus is away, a file in the data folder says it: execution looks at it without the bus.
+    """
     from julie import control
 
     return asyncio.run(control.send(Installation.find(), control.halt(reason), console))
 
 
 @app.command
-def resume(*, reason: str = "by hand") -> int:
+def resume(
+    *,
+    reason: str = "by hand",
+    strategy: Annotated[
+        str | None, Parameter(help="Arm this strategy again, which was latched off; halts stay.")
+    ] = None,
+) -> int:
     """Lift every halt, also one for a broken invariant. Look at `julie status` first."""
     from julie import control
 
-    return asyncio.run(control.send(Installation.find(), control.resume(reason), console))
+    return asyncio.run(control.send(Installation.find(), control.resume(reason, strategy), console))
 
 
 @app.command

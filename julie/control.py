@@ -11,6 +11,7 @@ from rich.markup import escape
 from julie.installation import Installation
 from shared.bus.port import BusAway, BusRefused, Fenced
 from shared.domain.control import Control, Flatten, Halt, HaltKind, Resume
+from shared.runtime.config import halt_flag
 from shared.wire import topics
 
 EFFECT_TIMEOUT_S = 10.0
@@ -22,8 +23,14 @@ def halt(reason: str) -> Halt:
     return Halt(kind=HaltKind.OPERATOR, reason=reason, issuer=issuer(), ts_ns=time.time_ns())
 
 
-def resume(reason: str) -> Resume:
-    return Resume(kind=HaltKind.OPERATOR, reason=reason, issuer=issuer(), ts_ns=time.time_ns())
+def resume(reason: str, strategy_id: str | None = None) -> Resume:
+    return Resume(
+        kind=HaltKind.OPERATOR,
+        reason=reason,
+        issuer=issuer(),
+        ts_ns=time.time_ns(),
+        strategy_id=strategy_id,
+    )
 
 
 def flatten(symbol: str | None, reason: str) -> Flatten:
@@ -34,8 +41,30 @@ def issuer() -> str:
     return f"julie:{getpass.getuser()}"
 
 
+def pull_flag(installation: Installation, why: str, console: Console) -> bool:
+    """Leave the file that execution halts on without a bus; return whether that worked."""
+    path = halt_flag(installation.julie.data_dir)
+    try:
+        path.write_text(f"{why} ({issuer()})\n", encoding="utf-8")
+    except OSError as error:
+        console.print(f"[red]{escape(str(path))}: {escape(str(error.strerror))}[/red]")
+        return False
+    console.print(f"{escape(str(path))} is written: execution of this machine halts on it within a second")
+    return True
+
+
+def drop_flag(installation: Installation, console: Console) -> None:
+    """Remove the file: as long as it is there no resume lasts."""
+    path = halt_flag(installation.julie.data_dir)
+    if path.exists():
+        path.unlink()
+        console.print(f"{escape(str(path))} is removed")
+
+
 async def send(installation: Installation, command: Control, console: Console) -> int:
     """Append the command and show what execution makes of it. Returns the exit code."""
+    if isinstance(command, Resume) and command.strategy_id is None:
+        drop_flag(installation, console)
     bus = installation.bus()
     orders = topics.orders(installation.julie.account_id)
     try:
@@ -67,6 +96,8 @@ async def send(installation: Installation, command: Control, console: Console) -
         return 0 if await _execution_beats(installation) else 1
     except (BusAway, BusRefused) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
+        if isinstance(command, Halt | Flatten):
+            pull_flag(installation, f"{type(command).__name__.lower()}: {command.reason}", console)
         return 1
     finally:
         await bus.close()

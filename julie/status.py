@@ -102,11 +102,15 @@ async def _trading_state(bus: RedisBus, account_id: int) -> dict[str, Any]:
             if entry.kind == b"trading_state":
                 message = decode(entry.kind, entry.value)
                 assert isinstance(message, TradingStateChanged)
-                return {"state": str(message.state), "halts": {str(k): v for k, v in message.halts.items()}}
+                return {
+                    "state": str(message.state),
+                    "halts": {str(kind): why for kind, why in message.halts.items()},
+                    "latched": message.latched,
+                }
         if not rows:
             break
         newest = "(" + rows[-1].id.decode()
-    return {"state": "unknown", "halts": {}}
+    return {"state": "unknown", "halts": {}, "latched": {}}
 
 
 def _session(session: SessionState | None, now_ns: int) -> dict[str, Any]:
@@ -172,6 +176,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(f"session  [bold]{session['health']}[/bold]  {escape(session['reason'])}")
     halts = "; ".join(f"{kind}: {reason}" for kind, reason in trading["halts"].items())
     console.print(f"trading  [bold]{trading['state']}[/bold]  {escape(halts)}")
+    for name, why in trading["latched"].items():
+        console.print(f"strategy [bold]{escape(name)}[/bold]  latched off  {escape(why)}")
     if not found["judged"]:
         console.print("[red]heartbeat is silent: nobody judges, so every health below is unknown[/red]")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

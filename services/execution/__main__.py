@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from contextlib import suppress
 
 from services.execution.config import ExecutionConfig
 from services.execution.ledger import Commit, LedgerFailed, Run, SqliteLedger, ledger_path
 from services.execution.records import Standing
 from services.execution.shell import Shell
+from services.execution.switch import KillSwitch
 from shared.domain.control import HaltKind
 from shared.runtime.broker import order_ports
 from shared.runtime.build import BUILD
+from shared.runtime.config import halt_flag
 from shared.runtime.service import Context, serve
 from shared.runtime.session import SessionWatch
 
@@ -62,12 +65,15 @@ async def record_failure(ctx: Context[ExecutionConfig], why: str) -> None:
 
 
 async def run(ctx: Context[ExecutionConfig]) -> None:
+    switch = KillSwitch(halt_flag(ctx.julie.data_dir))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, switch.pull)
     ledger = await open_ledger(ctx)
     watch = SessionWatch(ctx.bus, ctx.clock)
     following = asyncio.create_task(watch.run(), name="session")
     try:
         async with order_ports(ctx, watch) as (orders, account):
-            await Shell(ctx, orders=orders, account=account, session=watch, ledger=ledger).run()
+            shell = Shell(ctx, orders=orders, account=account, session=watch, ledger=ledger, switch=switch)
+            await shell.run()
     except* LedgerFailed as group:
         ledger.close()
         await record_failure(ctx, str(group.exceptions[0]))

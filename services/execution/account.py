@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.execution import brackets, fills, trading
+from services.execution import brackets, fills, halts
 from services.execution.events import Moment, QueryOrder
 from services.execution.orders import want_search
 from services.execution.records import BEFORE
@@ -65,7 +65,7 @@ def fill(turn: Turn, report: FillReport) -> None:
     """Count one fill; one that breaks the books halts trading."""
     wrong = fills.take(turn, report)
     if wrong is not None:
-        trading.halt(turn, HaltKind.INVARIANT, wrong)
+        halts.halt(turn, HaltKind.INVARIANT, wrong)
 
 
 def _snapshot(turn: Turn, ts_recv_ns: int) -> None:
@@ -139,4 +139,4 @@ def _compare(turn: Turn, sync: Sync) -> None:
         )
         text = f"{contract_id}: fills make {ours:+d}, the broker holds {theirs:+d}"
         turn.alarm("position_mismatch", text)
-        trading.halt(turn, HaltKind.INVARIANT, f"position mismatch, {text}")
+        halts.halt(turn, HaltKind.INVARIANT, f"position mismatch, {text}")

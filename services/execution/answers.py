@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from services.execution import brackets, flatten, intents, orders
+from services.execution import brackets, flatten, halts, intents, orders
 from services.execution.events import CancelAnswered, CloseAnswered, ModifyAnswered, PlaceAnswered
 from services.execution.records import OrderRecord
 from services.execution.turn import Turn
@@ -64,11 +64,10 @@ def _not_sent(turn: Turn, order: OrderRecord, reason: str) -> None:
     """Proven not to have left this machine: once more under the same id, if there is time."""
     if order.status is not OrderStatus.PENDING_NEW:
         return
-    halted = turn.state.standing.flatten is not None
     if (
         order.attempts >= ATTEMPTS_MAX
         or turn.at.now_ns >= order.expires_at_ns
-        or halted
+        or halts.hold(turn.state, order)
         or order.cancel_wanted
     ):
         orders.advance(turn, order, OrderFact.NOT_SENT, reason=f"not sent: {reason}")

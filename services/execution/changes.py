@@ -8,24 +8,25 @@ import msgspec
 
 from services.execution import exposure, orders
 from services.execution.events import Modify
-from services.execution.orders import denied, no
+from services.execution.orders import refuse
 from services.execution.records import OrderRecord
 from services.execution.turn import Turn
 from shared.domain.control import TradingState
+from shared.domain.denials import Denied, deny
 from shared.domain.market import MarketState
 from shared.domain.order import Bracket, ModifyOrder, OrderStatus, OrderType, Side, SubmitOrder
-from shared.domain.risk import Approved, Denied, check, collar, is_price, reference, trail
+from shared.domain.risk import Approved, check, collar, is_price, pace, reference, trail
 
 
 def modify(turn: Turn, intent: ModifyOrder) -> None:
     state = turn.state
     order = state.orders.get(intent.client_order_id)
     if order is None or order.strategy_id != intent.strategy_id:
-        turn.publish(denied(turn, intent, no("order_unknown")))
+        refuse(turn, intent, deny("order_unknown"))
         return
     refused = _refused(turn, intent, order)
     if refused is not None:
-        turn.publish(denied(turn, intent, refused))
+        refuse(turn, intent, refused)
         return
     assert order.broker_order_id is not None, "a working order has the broker's id"
     state.sent_ns.append(turn.at.mono_ns)
@@ -52,19 +53,19 @@ def _refused(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | No
     """Return why a change may not be sent. A greater size is new exposure and checked as such."""
     state = turn.state
     if state.trading_state is TradingState.HALTED:
-        return no("trading_halted", halts=state.halt_reason())
+        return deny("trading_halted", halts=state.halt_reason())
     if order.status not in _MODIFIABLE or order.broker_order_id is None:
-        return no("not_working", status=order.status)
+        return deny("not_working", status=order.status)
     if (intent.order_qty, intent.limit_price, intent.stop_price, intent.trail_ticks) == (None,) * 4:
-        return no("nothing_to_change")
+        return deny("nothing_to_change")
     wrong = _unfit(intent, order)
     if wrong is not None:
         return wrong
     for px in (intent.limit_price, intent.stop_price):
         if px is not None and (not is_price(px) or px % order.tick_size):
-            return no("off_tick", px=px, tick_size=order.tick_size)
+            return deny("off_tick", px=px, tick_size=order.tick_size)
     if intent.order_qty is not None and intent.order_qty <= order.cum_qty:
-        return no("order_qty", order_qty=intent.order_qty, cum_qty=order.cum_qty)
+        return deny("order_qty", order_qty=intent.order_qty, cum_qty=order.cum_qty)
     more = intent.order_qty - order.order_qty if intent.order_qty is not None else 0
     wish = SubmitOrder(
         client_order_id=intent.client_order_id,
@@ -78,10 +79,11 @@ def _refused(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | No
     )
     figures = exposure.exposure(state, wish, order.contract_id, turn.at)
     market, limits = state.markets.get(order.symbol), state.rules.limits
-    if figures.messages_last_min >= limits.messages_per_min_max:
-        return no("messages_per_min_max", messages=figures.messages_last_min)
+    too_fast = pace(figures, limits)
+    if too_fast is not None:
+        return too_fast
     if more > 0 and order.is_protective:
-        return no("protective_qty", order_qty=intent.order_qty)  # it follows its entry, at the broker
+        return deny("protective_qty", order_qty=intent.order_qty)  # it follows its entry, at the broker
     if more > 0:
         bracket = Bracket(stop_loss_ticks=limits.bracket_ticks_min)
         verdict = check(msgspec.structs.replace(wish, bracket=bracket), figures, market, limits)
@@ -111,7 +113,7 @@ def _unfit(intent: ModifyOrder, order: OrderRecord) -> Denied | None:
     allowed = _PRICED.get(order.order_type, frozenset())
     for name in ("limit_price", "stop_price", "trail_ticks"):
         if getattr(intent, name) is not None and name not in allowed:
-            return no(f"{name}_unused", order_type=order.order_type)
+            return deny(f"{name}_unused", order_type=order.order_type)
     return None
 
 
@@ -123,17 +125,19 @@ def _through_market(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Deni
     if order.side is Side.SELL:
         most = Decimal(str(market.bid_px)) - order.tick_size
         return (
-            no("stop_through_market", px=intent.stop_price, most=most) if intent.stop_price > most else None
+            deny("stop_through_market", px=intent.stop_price, most=most) if intent.stop_price > most else None
         )
     least = Decimal(str(market.ask_px)) + order.tick_size
-    return no("stop_through_market", px=intent.stop_price, least=least) if intent.stop_price < least else None
+    return (
+        deny("stop_through_market", px=intent.stop_price, least=least) if intent.stop_price < least else None
+    )
 
 
 def other_month(market: MarketState | None, contract_id: str) -> Denied | None:
     """Deny when the market we see is of another contract month than the order."""
     if market is None or market.contract_id == contract_id:
         return None
-    return no("reference_missing", contract_id=contract_id, market_of=market.contract_id)
+    return deny("reference_missing", contract_id=contract_id, market_of=market.contract_id)
 
 
 def trail_price(turn: Turn, order: OrderRecord, trail_ticks: int | None) -> Decimal | None:

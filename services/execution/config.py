@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from services.execution.state import Rules
+from shared.domain.hours import ZONES, Blackout
 from shared.domain.risk import Limits
 from shared.runtime.config import JulieSection, Section
 
@@ -48,10 +50,69 @@ class RiskSection(Section):
     duplicate_window_ms: int = Field(
         500, ge=0, le=60_000, description="An order alike within this is denied, milliseconds; 0: never."
     )
+    open_loss_max: Decimal = Field(
+        Decimal(1_000),
+        gt=0,
+        description="The day's loss with open positions at the market, fees included, account currency.",
+    )
+    sessions: Literal["calendar", "always"] = Field(
+        "calendar", description="`always`: the venue never closes (a synthetic market)."
+    )
+    no_entries_before_close_s: int = Field(
+        60, ge=0, le=86_400, description="No new exposure so long before a session ends, in market seconds."
+    )
+    blackouts: tuple[str, ...] = Field(
+        (),
+        description="Windows of every day without new exposure, such as `08:25-08:35 America/Chicago`; "
+        f"zones: {', '.join(ZONES)}.",
+    )
+    conduct_window_s: float = Field(
+        300.0,
+        ge=1,
+        le=86_400,
+        description="The window for entries_max, flips_max and intents_max, in market seconds.",
+    )
+    entries_max: int = Field(
+        50, ge=1, le=1_000_000, description="Entries of one strategy in the window; one more latches it off."
+    )
+    flips_max: int = Field(
+        20, ge=1, le=1_000_000, description="Changes of direction among them; one more latches it off."
+    )
+    intents_max: int = Field(
+        600,
+        ge=1,
+        le=1_000_000,
+        description="Intents of one strategy in the window, sent or not; one more latches it off.",
+    )
+    rejects_max: int = Field(
+        5, ge=1, le=1_000, description="Rejections by the broker in a row that latch a strategy off."
+    )
+    denials_max: int = Field(
+        20, ge=1, le=1_000, description="Denials in a row, by its own fault, that latch a strategy off."
+    )
+    exits_per_min_max: int = Field(
+        10,
+        ge=1,
+        le=100_000,
+        description="Exits in one contract in a market minute; one more halts trading until a person looks.",
+    )
+    clock_offset_ms_max: int = Field(
+        2_000,
+        ge=100,
+        le=60_000,
+        description="Only exits when our clock is further from the broker's, milliseconds.",
+    )
     require_bracket: bool = Field(True, description="Deny an entry that brings no stop.")
     bracket_ticks_min: int = Field(
         4, ge=1, le=1_000, description="The gateway refuses anything nearer, ticks."
     )
+
+    @field_validator("blackouts")
+    @classmethod
+    def _windows(cls, blackouts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in blackouts:
+            Blackout.parse(text)
+        return blackouts
 
 
 class ExecutionConfig(Section):
@@ -87,10 +148,16 @@ class ExecutionConfig(Section):
 
     def rules(self, julie: JulieSection) -> Rules:
         """Return what the core decides by."""
-        risk = self.risk.model_dump(exclude={"day_starts_at_utc_h"})
+        own = {"day_starts_at_utc_h", "sessions", "blackouts", "clock_offset_ms_max"}
+        limits = Limits(
+            symbols=frozenset(julie.symbols),
+            always_open=self.risk.sessions == "always",
+            blackouts=tuple(Blackout.parse(text) for text in self.risk.blackouts),
+            **self.risk.model_dump(exclude=own),
+        )
         return Rules(
             account_id=julie.account_id,
-            limits=Limits(symbols=frozenset(julie.symbols), **risk),
+            limits=limits,
             market_speed=julie.market_speed,
             venue_clock=julie.market_clock == "venue",
             quarantine_s=self.quarantine_s,
@@ -99,6 +166,7 @@ class ExecutionConfig(Section):
             flatten_rounds_max=self.flatten_rounds_max,
             cancels_max=self.cancels_max,
             orphan_after_s=self.orphan_after_s,
+            clock_offset_ms_max=self.risk.clock_offset_ms_max,
         )
 
 

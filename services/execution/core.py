@@ -9,7 +9,7 @@ that is overtaken, a restart at any point) ends in what the broker can show, nev
 
 The parts: `intents` asks `shared.domain.risk`, `orders` moves one order along the table, `brackets` finds
 whose an order is, `fills` counts, `answers` takes outcomes, `resolver` ends doubts, `account` compares with
-the broker, `trading` keeps halts, `flatten` makes flat.
+the broker, `trading` keeps halts, `conduct` latches strategies off, `flatten` makes flat.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import assert_never
 
-from services.execution import account, answers, intents, resolver, trading
+from services.execution import account, answers, conduct, halts, intents, resolver, trading
 from services.execution.events import (
     CancelAnswered,
     CloseAnswered,
@@ -26,10 +26,12 @@ from services.execution.events import (
     Event,
     HeartbeatHeard,
     IntentRead,
+    KillSeen,
     MarketRead,
     ModifyAnswered,
     OrderQueried,
     PlaceAnswered,
+    ProcessSeen,
     Recovered,
     ReportRead,
     Searched,
@@ -60,9 +62,14 @@ def decide(event: Event, state: State) -> list[Command]:
             _market(turn, event.market)
         case Tick():
             state.session = event.session
+            halts.measure(turn, event.clock_offset_ms)
             resolver.due(turn)
         case HeartbeatHeard():
             state.heartbeat_ns = event.at.mono_ns
+        case ProcessSeen():
+            state.builds[event.process] = (event.build, event.settings)
+        case KillSeen():
+            halts.halt(turn, HaltKind.OPERATOR, event.why)
         case PlaceAnswered():
             turn.cause = state.orders[event.client_order_id].cause
             answers.placed(turn, event)
@@ -81,11 +88,14 @@ def decide(event: Event, state: State) -> list[Command]:
         case Recovered():
             if event.lost is not None:
                 turn.alarm("bus_differs", event.lost)
-                trading.halt(turn, HaltKind.INVARIANT, event.lost)
+                halts.halt(turn, HaltKind.INVARIANT, event.lost)
             resolver.recovered(turn)
-            trading.announce(turn)
+            conduct.remember(turn)
+            halts.announce(turn)
         case _:
             assert_never(event)
+    if HaltKind.STARTING in state.own_halts:
+        halts.measure(turn)
     return turn.commands
 
 

@@ -72,6 +72,22 @@ class HeartbeatHeard(msgspec.Struct, frozen=True, kw_only=True):
     at: Moment
 
 
+class ProcessSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A process beats with another build or other settings than before."""
+
+    process: str
+    build: str
+    settings: str
+    at: Moment
+
+
+class KillSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A person has used the switch that needs no bus: the flag file, or the signal."""
+
+    why: str
+    at: Moment
+
+
 class PlaceAnswered(msgspec.Struct, frozen=True, kw_only=True):
     client_order_id: str
     outcome: Outcome
@@ -129,8 +145,11 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: clock_offset_ms: our clock minus the broker's, the least that is proven; None: unknown."""
+
     session: SessionHealth
     at: Moment
+    clock_offset_ms: int | None = None
 
 
 Event = (
@@ -140,6 +159,8 @@ Event = (
     | StreamGap
     | MarketRead
     | HeartbeatHeard
+    | ProcessSeen
+    | KillSeen
     | PlaceAnswered
     | CancelAnswered
     | ModifyAnswered

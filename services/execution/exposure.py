@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from services.execution import conduct
 from services.execution.events import Moment
-from services.execution.records import OrderRecord
+from services.execution.records import EXTERNAL, OrderRecord
 from services.execution.state import NS_PER_MS, NS_PER_S, State
 from shared.domain.control import SessionHealth
+from shared.domain.market import MarketState
 from shared.domain.order import Side, SubmitOrder
 from shared.domain.risk import Exposure
 
@@ -31,6 +35,8 @@ def exposure(state: State, command: SubmitOrder, contract_id: str, at: Moment) -
     """Return what is known at `at`; what is sent and unanswered, or unknown, counts as it may still fill."""
     own_buys, own_sells = _working(state, command.strategy_id, contract_id)
     longs, shorts = _others(state, command.strategy_id, contract_id)
+    did = conduct.figures(at.mono_ns, state, command.strategy_id, command.side.sign)
+    market_ns = market_time_ns(state, at)
     trim(state, at)
     return Exposure(
         contract_id=contract_id,
@@ -48,11 +54,68 @@ def exposure(state: State, command: SubmitOrder, contract_id: str, at: Moment) -
         account_can_trade=state.sync.can_trade,
         heartbeat_silent_ms=_silent_ms(state, at),
         reference_age_ms=reference_age_ms(state, command.symbol, at),
-        day_pnl=state.day_pnl(at.venue_ns or at.now_ns),
+        day_pnl=state.day_pnl(market_ns or at.now_ns),
         messages_last_s=sum(1 for sent_ns in state.sent_ns if sent_ns > at.mono_ns - NS_PER_S),
         messages_last_min=len(state.sent_ns),
         duplicate_of=_alike(state, command, at),
+        market_ns=market_ns,
+        open_pnl=open_pnl(state, at),
+        latched=state.latched().get(command.strategy_id, ""),
+        mixed=_mixed(state, command.strategy_id),
+        intents=did.intents,
+        entries=did.entries,
+        flips=did.flips,
+        exits_last_min=conduct.exits_last_min(at.mono_ns, state, contract_id),
     )
+
+
+def market_time_ns(state: State, at: Moment) -> int | None:
+    """Return the venue's time, None while nobody has told it.
+
+    A venue whose clock runs faster than ours is ahead of what its last answer said; its quotes are newer.
+    """
+    if not state.rules.venue_clock:
+        return at.venue_ns
+    told = [market.ts_event_ns for market in state.markets.values()]
+    return max([*told, at.venue_ns or 0]) or None
+
+
+def open_pnl(state: State, at: Moment) -> Decimal | None:
+    """Return what the positions of all strategies make at the price they could be closed at now.
+
+    None when one of them has no fresh market: then nobody knows.
+    """
+    total = Decimal(0)
+    for (strategy_id, contract_id), book in state.books.items():
+        position = book.position
+        if strategy_id == EXTERNAL or not position.net_qty:
+            continue
+        contract = state.standing.contracts.get(contract_id)
+        market = state.markets.get(contract.symbol) if contract is not None else None
+        if contract is None or market is None or market.contract_id != contract_id:
+            return None
+        age_ms = reference_age_ms(state, contract.symbol, at)
+        px = _exit_px(market, position.net_qty)
+        if px is None or age_ms is None or not 0 <= age_ms <= state.rules.limits.reference_age_ms_max:
+            return None
+        total += (Decimal(str(px)) - position.avg_px) * position.net_qty * contract.multiplier
+    return total
+
+
+def _exit_px(market: MarketState, net_qty: int) -> float | None:
+    return market.bid_px if net_qty > 0 else market.ask_px
+
+
+def _mixed(state: State, strategy_id: str) -> str:
+    """Return which process that an order of the strategy depends on is not of our build and settings."""
+    ours = (state.rules.build, state.rules.settings)
+    for name in ("heartbeat", "feed", "broker_sync", f"strategy:{strategy_id}"):
+        theirs = state.builds.get(name, ours)
+        if theirs != ours:
+            return (
+                f"{name} runs build {theirs[0]} with settings {theirs[1]}, execution {ours[0]} with {ours[1]}"
+            )
+    return ""
 
 
 def reference_age_ms(state: State, symbol: str, at: Moment) -> int | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from services.execution import changes, exposure, orders
+from services.execution import changes, conduct, exposure, orders
 from services.execution.events import IntentRead, Place
-from services.execution.orders import denied, no
+from services.execution.orders import refuse
 from services.execution.records import ENTRY, EXIT, OrderRecord
 from services.execution.turn import Turn
 from shared.broker.port import OrderTicket
+from shared.domain.denials import Denied, deny
 from shared.domain.execution import IntentExpired, OrderClaimed
 from shared.domain.ids import CLIENT_ORDER_ID_CHARS_MAX
 from shared.domain.order import (
@@ -22,7 +23,7 @@ from shared.domain.order import (
     Side,
     SubmitOrder,
 )
-from shared.domain.risk import Denied, check, reference
+from shared.domain.risk import check, reference
 
 ZERO = Decimal(0)
 
@@ -31,8 +32,10 @@ def take(turn: Turn, read: IntentRead) -> None:
     """Decide one intent."""
     intent = read.intent
     name = intent.client_order_id
+    conduct.intended(turn, read.strategy_id)
     if intent.strategy_id != read.strategy_id:
-        turn.publish(denied(turn, intent, no("foreign_strategy", stream_of=read.strategy_id)))
+        why = deny("foreign_strategy", stream_of=read.strategy_id)
+        refuse(turn, intent, why, blamed=read.strategy_id)
     elif isinstance(intent, CancelOrder):
         _cancel(turn, intent)
     elif isinstance(intent, ModifyOrder):
@@ -40,7 +43,7 @@ def take(turn: Turn, read: IntentRead) -> None:
     elif name in turn.state.orders:
         turn.alarm("intent_repeated", f"{name} was decided before; it is not looked at again")
     elif not (name.isascii() and name.isprintable() and 0 < len(name) <= CLIENT_ORDER_ID_CHARS_MAX):
-        turn.publish(denied(turn, intent, no("client_order_id", most=CLIENT_ORDER_ID_CHARS_MAX)))
+        refuse(turn, intent, deny("client_order_id", most=CLIENT_ORDER_ID_CHARS_MAX))
     elif turn.at.now_ns >= intent.expires_at_ns:
         _expire(turn, intent)
     elif isinstance(intent, ClosePosition):
@@ -56,7 +59,7 @@ def _submit(turn: Turn, intent: SubmitOrder, *, role: str) -> None:
     market, limits = state.markets.get(intent.symbol), state.rules.limits
     verdict = check(intent, figures, market, limits)
     if intent.order_type not in state.rules.order_types:
-        verdict = no("order_type", order_type=intent.order_type)
+        verdict = deny("order_type", order_type=intent.order_type)
     elif intent.order_type is OrderType.TRAILING_STOP:
         # Its level is computed from the last price, also when it only reduces.
         stale = reference(figures, market, limits) or changes.other_month(market, contract_id)
@@ -65,7 +68,7 @@ def _submit(turn: Turn, intent: SubmitOrder, *, role: str) -> None:
         _refuse(turn, intent, verdict)
         return
     if contract_id not in state.standing.contracts:
-        _refuse(turn, intent, no("contract_unknown", symbol=intent.symbol))
+        _refuse(turn, intent, deny("contract_unknown", symbol=intent.symbol))
         return
     # A bracket on an exit would protect a position that is about to end.
     bracket = None if verdict.reduces else intent.bracket
@@ -119,6 +122,7 @@ def _claim(turn: Turn, intent: SubmitOrder, contract_id: str, bracket: Bracket |
         )
     )
     state.recent.append((at.mono_ns, order))
+    conduct.claimed(turn, order)
     post(turn, order)
 
 
@@ -160,7 +164,7 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         if order.role == ENTRY:
             orders.cancel(turn, order, "position is being closed")
     if not held:
-        _refuse(turn, intent, no("flat", net_qty=0))
+        _refuse(turn, intent, deny("flat", net_qty=0))
         return
     contract_id, net_qty = held[0]
     side = Side.SELL if net_qty > 0 else Side.BUY
@@ -170,7 +174,7 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         if order.side is side and order.contract_id == contract_id and not order.is_protective
     )
     if working >= abs(net_qty):
-        _refuse(turn, intent, no("already_closing", net_qty=net_qty, exits_working=working))
+        _refuse(turn, intent, deny("already_closing", net_qty=net_qty, exits_working=working))
         return
     exit_order = SubmitOrder(
         client_order_id=intent.client_order_id,
@@ -190,11 +194,10 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
 def _cancel(turn: Turn, intent: CancelOrder) -> None:
     order = turn.state.orders.get(intent.client_order_id)
     if order is None or order.strategy_id != intent.strategy_id:
-        turn.publish(denied(turn, intent, no("order_unknown")))
+        refuse(turn, intent, deny("order_unknown"))
     elif not order.status.may_fill:
         turn.publish(orders.updated(order, turn))  # the answer is where it stands
     else:
-        turn.state.sent_ns.append(turn.at.mono_ns)
         orders.cancel(turn, order, intent.reason or "canceled by strategy")
 
 
@@ -215,7 +218,7 @@ def _refuse(turn: Turn, intent: SubmitOrder | ClosePosition | CancelOrder | Modi
     name = intent.client_order_id
     if isinstance(intent, SubmitOrder | ClosePosition) and name not in turn.state.orders:
         _bury(turn, intent, OrderStatus.DENIED, why.code)
-    turn.publish(denied(turn, intent, why))
+    refuse(turn, intent, why)
 
 
 def _bury(turn: Turn, intent: SubmitOrder | ClosePosition, status: OrderStatus, reason: str) -> None:

@@ -6,14 +6,15 @@ from typing import Any
 
 import msgspec
 
+from services.execution import conduct
 from services.execution.events import Cancel
 from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, Check, Doubt
 from services.execution.turn import Turn
+from shared.domain.denials import Denied
 from shared.domain.execution import OrderDenied, OrderUpdated
 from shared.domain.order import ImpossibleTransition, Intent, OrderFact, OrderStatus, next_status
 from shared.domain.report import OrderReport
-from shared.domain.risk import Denied
 
 _VISIBLE = ("status", "order_qty", "broker_order_id", "limit_price", "stop_price", "trail_ticks")
 _BY_FILLS = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
@@ -80,6 +81,8 @@ def store(turn: Turn, before: OrderRecord, after: OrderRecord) -> OrderRecord:
     explained = after.status is OrderStatus.REJECTED and after.reason != before.reason
     if explained or any(getattr(after, name) != getattr(before, name) for name in _VISIBLE):
         turn.publish(updated(after, turn))
+    if after.status is not before.status:
+        conduct.moved(turn, after)
     if after.cancel_wanted and after.broker_order_id is not None:
         return cancel(turn, after, after.reason)
     return after
@@ -168,13 +171,15 @@ def send_cancel(turn: Turn, broker_order_id: int) -> None:
     """Send one cancel; its effect is judged by the order's state, not by the answer."""
     state = turn.state
     state.cancels_running.add(broker_order_id)
+    state.sent_ns.append(turn.at.mono_ns)
     state.cancels_sent[broker_order_id] = state.cancels_sent.get(broker_order_id, 0) + 1
     turn.do(Cancel(broker_order_id=broker_order_id))
 
 
-def no(code: str, **numbers: object) -> Denied:
-    """Return a refusal with the figures that led to it."""
-    return Denied(code=code, numbers={key: str(value) for key, value in numbers.items()})
+def refuse(turn: Turn, intent: Intent, why: Denied, *, blamed: str | None = None) -> None:
+    """Tell a strategy of a refusal, and hold it against the one to blame (None: the intent's strategy)."""
+    turn.publish(denied(turn, intent, why))
+    conduct.denied(turn, intent.strategy_id if blamed is None else blamed, why)
 
 
 def denied(turn: Turn, intent: Intent, why: Denied) -> OrderDenied:

@@ -117,6 +117,21 @@ class ContractRecord(msgspec.Struct, frozen=True, kw_only=True):
     multiplier: Decimal
 
 
+class Conduct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a strategy has behaved, as far as it must last.
+
+    Attributes:
+        latch: Why it may take no new exposure; empty while it may.
+        rejects, denials: In a row.
+        armed_ns: Our clock when a person armed it again; what was before does not count any more.
+    """
+
+    latch: str = ""
+    rejects: int = 0
+    denials: int = 0
+    armed_ns: int = 0
+
+
 class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Everything else that lasts; small, and written whole.
 
@@ -126,6 +141,9 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
         baseline_venue_ns: Fills of others before this lie inside the baselines.
         externals: Broker ids of orders of others that have been announced.
         closes: contract -> our clock when a close was sent last; its fills belong to the strategies.
+        conduct: Strategy -> its conduct.
+        exits_since_ns: Our clock when a halt for too many exits was lifted; earlier ones do not count.
+        resumes: Resumes that were obeyed, with the time they carry, for as long as one is accepted.
         acked_seq: Up to where the bus had acknowledged `orders:{acct}`.
     """
 
@@ -139,3 +157,6 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     contracts: dict[str, ContractRecord] = {}
     mismatches: dict[str, int] = {}
     acked_seq: int = 0
+    conduct: dict[str, Conduct] = {}
+    exits_since_ns: int = 0
+    resumes: dict[str, int] = {}

@@ -37,6 +37,7 @@ from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, NotSent, OrderPort, Outcome
 from shared.domain.control import SessionHealth
 from shared.runtime import marks
+from shared.runtime.clock import NS_PER_MS
 from shared.runtime.service import Context
 
 Call = Place | Cancel | Modify | CloseContract | Search | QueryOrder
@@ -79,6 +80,7 @@ class Sender:
         session: Session,
         answer: Callable[[Event], None],
         fence: Fence,
+        held: Callable[[str], bool],
     ) -> None:
         self._clock = ctx.clock
         self._log = ctx.log
@@ -89,6 +91,7 @@ class Sender:
         self._session = session
         self._answer = answer
         self._fence = fence
+        self._held = held
         self._running: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
 
@@ -99,6 +102,18 @@ class Sender:
         if self._venue_clock:
             venue_ns = self._orders.venue_now_ns() or self._account.venue_now_ns()
         return Moment(now_ns=now_ns, mono_ns=self._clock.monotonic_ns(), venue_ns=venue_ns)
+
+    def clock_offset_ms(self) -> int | None:
+        """Return how far our clock is proven to be ahead of the broker's; None while nobody knows.
+
+        The broker's answers tell whole seconds, so that less than one second either way proves nothing.
+        """
+        venue_ns = self._orders.venue_now_ns() or self._account.venue_now_ns()
+        if self._venue_clock or venue_ns is None:
+            return None
+        most_ms = (self._clock.now_ns() - venue_ns) // NS_PER_MS
+        least_ms = most_ms - 1_000
+        return least_ms if least_ms > 0 else min(most_ms, 0)
 
     def send(self, call: Call) -> None:
         """Begin one call; it has left this turn of the loop as the next thing."""
@@ -129,9 +144,12 @@ class Sender:
         account_id = self._account_id
         match call:
             case Place(ticket=ticket):
-                outcome = await self._unfenced(ticket.urgent) or await self._orders.place(ticket)
-                marks.reached("after_reply")
                 name = ticket.client_order_id
+                outcome = await self._unfenced(ticket.urgent)
+                if outcome is None and self._held(name):
+                    outcome = NotSent(reason="trading was halted before it could be sent")
+                outcome = outcome or await self._orders.place(ticket)
+                marks.reached("after_reply")
                 self._answer(PlaceAnswered(client_order_id=name, outcome=outcome, at=self.now()))
             case Cancel(broker_order_id=number):
                 outcome = await self._unfenced(True) or await self._orders.cancel(account_id, number)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from services.execution import halts
 from services.execution.config import ExecutionConfig
 from services.execution.core import decide
 from services.execution.events import (
@@ -21,8 +22,10 @@ from services.execution.events import (
     Event,
     HeartbeatHeard,
     IntentRead,
+    KillSeen,
     MarketRead,
     Place,
+    ProcessSeen,
     Publish,
     Recovered,
     ReportRead,
@@ -34,6 +37,7 @@ from services.execution.ledger import Commit, Ledger, Step
 from services.execution.outbox import Outbox, Position
 from services.execution.sender import Sender, Session, words
 from services.execution.state import NS_PER_S, Dirty, State
+from services.execution.switch import KillSwitch
 from shared.broker.port import AccountPort, OrderPort
 from shared.bus.port import BusAway, BusRefused, Entry
 from shared.domain.control import Beat, Flatten, Halt, Resume
@@ -49,6 +53,7 @@ from shared.domain.report import (
     SyncState,
 )
 from shared.runtime import marks
+from shared.runtime.config import halt_flag
 from shared.runtime.service import Context
 from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode, encode, kind_of
@@ -75,12 +80,20 @@ class Shell:
         account: AccountPort,
         session: Session,
         ledger: Ledger,
+        switch: KillSwitch | None = None,
     ) -> None:
         self._ctx = ctx
+        self._switch = switch or KillSwitch(halt_flag(ctx.julie.data_dir))
         self._session = session
         self._fence = Fence(ctx.clock)
         self._sender = Sender(
-            ctx, orders=orders, account=account, session=session, answer=self._apply, fence=self._fence
+            ctx,
+            orders=orders,
+            account=account,
+            session=session,
+            answer=self._apply,
+            fence=self._fence,
+            held=lambda name: halts.hold(self.state, self.state.orders[name]),
         )
         self._ledger = ledger
         self._account_id = ctx.julie.account_id
@@ -95,7 +108,14 @@ class Shell:
         self._alarms = 0
         self._outbox: Outbox | None = None
         rules = ctx.config.rules(ctx.julie)
-        self.state = State(msgspec.structs.replace(rules, order_types=orders.capabilities.order_types))
+        self.state = State(
+            msgspec.structs.replace(
+                rules,
+                order_types=orders.capabilities.order_types,
+                build=ctx.beat.build,
+                settings=ctx.beat.settings,
+            )
+        )
         self._now = self._sender.now
 
     async def run(self) -> None:
@@ -129,6 +149,7 @@ class Shell:
             republished=republished, state=self.state.trading_state,
         )  # fmt: skip
         await self._recall()
+        self._look_at_switch()
         self._apply(Recovered(lost=lost, at=self._now()))
 
     async def _recall(self) -> None:
@@ -223,13 +244,20 @@ class Shell:
     async def _tick(self) -> None:
         config = self._ctx.config
         while True:
-            self._apply(Tick(session=self._session.health, at=self._now()))
+            self._look_at_switch()
+            offset_ms = self._sender.clock_offset_ms()
+            self._apply(Tick(session=self._session.health, at=self._now(), clock_offset_ms=offset_ms))
             if self._unsaved and self._ctx.clock.monotonic_ns() - self._saved_ns > CURSORS_S * NS_PER_S:
                 self._commit([])
             elif self._ledger.untidy and self._idle_s() > IDLE_S:
                 self._ledger.tidy()
             self._show()
             await self._ctx.clock.sleep(config.tick_ms / 1000)
+
+    def _look_at_switch(self) -> None:
+        why = self._switch.pulled()
+        if why is not None:
+            self._apply(KillSeen(why=why, at=self._now()))
 
     def _idle_s(self) -> float:
         return (self._ctx.clock.monotonic_ns() - self._entry_ns) / NS_PER_S
@@ -253,14 +281,19 @@ class Shell:
 
     async def _beats(self) -> None:
         async for _, value in self._ctx.bus.subscribe([topics.BEATS]):
-            if b'"heartbeat"' not in value:
-                continue
             try:
                 beat = decode(b"beat", value)
             except MessageRefused as refused:
                 self._ctx.refuse("a beat", refused.why, value)
                 continue
-            if isinstance(beat, Beat) and beat.process == HEARTBEAT:
+            assert isinstance(beat, Beat)
+            if self.state.builds.get(beat.process) != (beat.build, beat.settings):
+                self._apply(
+                    ProcessSeen(
+                        process=beat.process, build=beat.build, settings=beat.settings, at=self._now()
+                    )
+                )
+            if beat.process == HEARTBEAT:
                 self._apply(HeartbeatHeard(at=self._now()))
 
     async def _discover(self) -> None:
@@ -352,10 +385,14 @@ class Shell:
         self._sender.check()
         state, detail = self.state, self._ctx.beat.detail
         detail["trading"] = str(state.trading_state)
-        if state.standing.halts:
+        if state.halts:
             detail["halts"] = state.halt_reason()[:200]
         else:
             detail.pop("halts", None)
+        if latched := state.latched():
+            detail["latched"] = "; ".join(f"{name}: {why}" for name, why in latched.items())[:200]
+        else:
+            detail.pop("latched", None)
         detail["open_orders"] = str(len(state.open))
         detail["in_doubt"] = str(len(state.doubts))
 

@@ -14,7 +14,7 @@ import msgspec
 
 from services.execution.books import Book, trading_day
 from services.execution.records import BEFORE, EXTERNAL, FillRecord, OrderRecord, Standing
-from shared.domain.control import HaltKind, SessionHealth, TradingState
+from shared.domain.control import HaltKind, SessionHealth, TradingState, strictest
 from shared.domain.market import MarketState
 from shared.domain.order import OrderStatus, OrderType
 from shared.domain.position import ZERO
@@ -23,6 +23,9 @@ from shared.domain.risk import Limits
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+
+
+STARTING = "execution is looking at what the broker holds"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +44,17 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     orphan_after_s: float = 1.0
     control_age_s_max: float = 60.0
     snapshot_age_s_max: float = 45.0
+    clock_offset_ms_max: int = 2_000
+    build: str = ""
+    settings: str = ""
+
+
+@dataclass(slots=True)
+class Pace:
+    """What a strategy did in the window, by the monotonic clock; entries with the sign of their side."""
+
+    intents: deque[int] = field(default_factory=deque)
+    entries: deque[tuple[int, int]] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -106,6 +120,10 @@ class State:
         self.sync = Sync()
         self.session = SessionHealth.UNKNOWN
         self.heartbeat_ns: int | None = None
+        self.builds: dict[str, tuple[str, str]] = {}
+        self.paces: dict[str, Pace] = {}
+        self.exits: dict[str, deque[int]] = {}
+        self.own_halts: dict[HaltKind, str] = {HaltKind.STARTING: STARTING}
         self.sent_ns: deque[int] = deque()
         self.recent: deque[tuple[int, OrderRecord]] = deque(maxlen=256)
         self.unmatched: dict[int, OrderReport] = {}
@@ -131,13 +149,19 @@ class State:
 
     @property
     def trading_state(self) -> TradingState:
-        halts = self.standing.halts
-        if HaltKind.OPERATOR in halts or self.standing.flatten is not None:
-            return TradingState.HALTED
-        return TradingState.REDUCING if halts else TradingState.ACTIVE
+        return TradingState.HALTED if self.standing.flatten is not None else strictest(self.halts)
+
+    @property
+    def halts(self) -> dict[HaltKind, str]:
+        """Every halt with its reason: those that the ledger keeps, and those that are measured again."""
+        return {**self.standing.halts, **self.own_halts}
 
     def halt_reason(self) -> str:
-        return "; ".join(f"{kind}: {why}" for kind, why in sorted(self.standing.halts.items()))
+        return "; ".join(f"{kind}: {why}" for kind, why in sorted(self.halts.items()))
+
+    def latched(self) -> dict[str, str]:
+        """Return which strategies may take no new exposure, and why."""
+        return {name: one.latch for name, one in sorted(self.standing.conduct.items()) if one.latch}
 
     # -- records ----------------------------------------------------------------
 

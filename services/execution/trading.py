@@ -1,34 +1,30 @@
-"""Active, reducing or halted: by kinds of halt, each latched in the ledger until the right one lifts it."""
+"""Active, reducing or halted: by kinds of halt, each held until the right one lifts it; see `HALTS`."""
 
 from __future__ import annotations
 
-from services.execution import flatten
+from services.execution import conduct, flatten
 from services.execution.events import ControlRead, StreamGap
+from services.execution.halts import halt, resume
 from services.execution.state import NS_PER_S
 from services.execution.turn import Turn
-from shared.domain.control import Flatten, Halt, HaltKind, Resume
-from shared.domain.execution import TradingStateChanged
+from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Lifter, Resume
+
+AHEAD_S_MAX = 5.0
+"""A resume from further in the future is not believed: it could be kept and played again."""
 
 
 def control(turn: Turn, read: ControlRead) -> None:
-    """Obey. What tightens comes from anyone; what loosens a halt only from the one who may lift it."""
+    """Obey. What tightens comes from anyone at any age; what loosens only from the right one, fresh, once."""
     match read.control:
         case Halt(kind=HaltKind.GUARD, reason=reason) if read.by_guard:
             standing = turn.state.change_standing()  # guard's newest reason counts
             standing.halts = {k: why for k, why in standing.halts.items() if k is not HaltKind.GUARD}
             halt(turn, HaltKind.GUARD, reason)
         case Halt(kind=kind, reason=reason, issuer=issuer):
-            halt(turn, kind, f"{reason} ({issuer})")
-        case Resume(kind=HaltKind.GUARD) if read.by_guard:
-            resume(turn, {HaltKind.GUARD})
-        case Resume(kind=HaltKind.GUARD) if read.by_operator:
-            pass  # guard hears it too, and lifts its halt when the account allows it
-        case Resume(kind=kind) if read.by_operator:
-            resume(turn, set(HaltKind) - {HaltKind.GUARD} if kind is HaltKind.OPERATOR else {kind})
-        case Resume(kind=HaltKind.LIVENESS):
-            resume(turn, {HaltKind.LIVENESS})
-        case Resume(kind=kind, issuer=issuer):
-            turn.alarm("resume_refused", f"{issuer} may not lift a halt of kind {kind}; an operator may")
+            # What execution lifts by itself would not last: asked for by others it waits for a person.
+            halt(turn, kind if HALTS[kind].latched else HaltKind.OPERATOR, f"{reason} ({issuer})")
+        case Resume() as order:
+            _resume(turn, order, _sender(read))
         case Flatten(reason=reason, issuer=issuer, symbol=symbol, ts_ns=ts_ns):
             if read.by_guard:
                 flatten.closed_by_guard(turn)
@@ -41,36 +37,48 @@ def control(turn: Turn, read: ControlRead) -> None:
                 flatten.begin(turn, reason, symbol)
 
 
-def halt(turn: Turn, kind: HaltKind, reason: str) -> None:
-    """Latch one kind of halt; the first reason of a kind stays."""
-    state = turn.state
-    if kind in state.standing.halts:
-        return
-    standing = state.change_standing()
-    standing.halts = {**standing.halts, kind: reason}
-    announce(turn)
+def _sender(read: ControlRead) -> Lifter:
+    if read.by_guard:
+        return Lifter.GUARD
+    return Lifter.OPERATOR if read.by_operator else Lifter.HEARTBEAT
 
 
-def resume(turn: Turn, kinds: set[HaltKind]) -> None:
-    """Lift halts. Lifting `invariant` accepts what the broker holds: a person has looked at it."""
-    state = turn.state
-    lifted = sorted(kinds & set(state.standing.halts))
-    if not lifted:
+def _resume(turn: Turn, order: Resume, lifter: Lifter) -> None:
+    """Lift what `lifter` may lift; a person's word only when it is fresh and new.
+
+    Heartbeat's word needs neither: it lifts what ends by itself, and its stream is read once and in order.
+    """
+    if lifter is Lifter.OPERATOR:
+        stale = _stale(turn, order)
+        if stale:
+            turn.alarm("resume_refused", f"{order.issuer}: {stale}; nothing is lifted, send it again")
+            return
+        if order.strategy_id is not None:
+            conduct.arm(turn, order.strategy_id)
+            return
+    wanted = set(HaltKind) if order.kind is HaltKind.OPERATOR else {order.kind}
+    kinds = {kind for kind in wanted if lifter in HALTS[kind].lifted_by}
+    if lifter is not Lifter.OPERATOR and order.kind not in kinds:
+        text = f"{order.issuer} may not lift a halt of kind {order.kind}; an operator may"
+        turn.alarm("resume_refused", text)
         return
-    standing = state.change_standing()
-    standing.halts = {kind: why for kind, why in standing.halts.items() if kind not in lifted}
-    if HaltKind.INVARIANT in lifted:
-        for contract_id, difference in sorted(standing.mismatches.items()):
-            standing.baselines = {
-                **standing.baselines,
-                contract_id: standing.baselines.get(contract_id, 0) + difference,
-            }
-            turn.alarm(
-                "baseline_moved", f"{contract_id}: {difference:+d} contracts accepted as held by others"
-            )
-        standing.mismatches = {}
-        state.sync.differences.clear()
-    announce(turn)
+    resume(turn, kinds)
+
+
+def _stale(turn: Turn, order: Resume) -> str:
+    """Return why this resume may not loosen anything; remember it when it may."""
+    age_s_max = turn.state.rules.control_age_s_max
+    age_s = (turn.at.now_ns - order.ts_ns) / NS_PER_S
+    if not -AHEAD_S_MAX <= age_s <= age_s_max:
+        return f"a resume of {age_s:.0f} s ago"
+    name = f"{order.issuer}@{order.ts_ns}"
+    standing = turn.state.change_standing()
+    if name in standing.resumes:
+        return "a resume that was obeyed before"
+    kept_ns = turn.at.now_ns - round(2 * age_s_max * NS_PER_S)
+    kept = {one: ts_ns for one, ts_ns in standing.resumes.items() if ts_ns > kept_ns}
+    standing.resumes = {**kept, name: order.ts_ns}
+    return ""
 
 
 def gap(turn: Turn, event: StreamGap) -> None:
@@ -84,11 +92,3 @@ def gap(turn: Turn, event: StreamGap) -> None:
             halt(turn, HaltKind.INVARIANT, f"control messages lost on {event.stream}")
         case _:
             pass  # an intent that is lost was not sent: its strategy will not hear of it
-
-
-def announce(turn: Turn) -> None:
-    """Publish where trading stands: at every change and at every start."""
-    state = turn.state
-    turn.publish(
-        TradingStateChanged(state=state.trading_state, halts=dict(state.standing.halts), ts_ns=turn.at.now_ns)
-    )

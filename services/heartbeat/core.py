@@ -73,6 +73,7 @@ class Process:
     pid: int = 0
     seq: int = -1
     build: str = ""
+    settings: str = ""
     moved_ns: int = 0
     alive_once: bool = False
     unready_ns: int | None = None
@@ -95,6 +96,7 @@ class State:
     forget_after_ns: int
     processes_max: int
     own_name: str = ISSUER
+    settings: str = ""
     processes: dict[str, Process] = field(default_factory=dict)
     last_tick_ns: int | None = None
     halted: bool | None = None  # None: nothing was said yet
@@ -158,7 +160,7 @@ def _reborn(process: Process, event: BeatSeen) -> None:
     # A key that changes under our eyes to a later incarnation is as live as a message.
     known = process.alive_once and event.beat.started_at_ns > process.started_at_ns
     process.started_at_ns, process.pid = event.beat.started_at_ns, event.beat.pid
-    process.build = event.beat.build
+    process.build, process.settings = event.beat.build, event.beat.settings
     process.duties = {}
     process.unready_ns = event.now_ns
     process.seq = -2 if known else -1
@@ -239,10 +241,18 @@ def verdict(process: Process, now_ns: int, state: State) -> tuple[ProcessHealth,
         return ProcessHealth.DEAD, f"beats, but {stuck}"
     if silence_ns >= state.late_after_ns:
         return ProcessHealth.LATE, f"silent for {state.late_after_ns / SECOND_NS:g} s"
+    return ProcessHealth.ALIVE, mixed(process, state) or "beats and does its duties"
+
+
+def mixed(process: Process, state: State) -> str:
+    """Return in words how a living process differs from us in build or settings; empty when it does not."""
+    if not process.alive_once:
+        return ""
     if process.build != state.build:
-        other = f"runs build {process.build}, heartbeat runs {state.build}"
-        return ProcessHealth.ALIVE, f"{other}; restart the older one"
-    return ProcessHealth.ALIVE, "beats and does its duties"
+        return f"runs build {process.build}, heartbeat runs {state.build}; restart the older one"
+    if process.settings != state.settings:
+        return "runs with other [julie] or [broker] settings than heartbeat; restart the older one"
+    return ""
 
 
 def _stuck(process: Process, state: State) -> str:
@@ -269,7 +279,7 @@ def _halt_or_resume(tick: Tick, state: State) -> list[Command]:
     if state.halted is None or news:
         state.halted, state.well_since_ns = True, None
         return [_halt(lost, tick, state)]
-    if not all(_is_well(state.processes[name]) for name in state.vital):
+    if not all(_is_well(state.processes[name], state) for name in state.vital):
         state.well_since_ns = None
         return []
     if state.well_since_ns is None:
@@ -283,19 +293,23 @@ def _halt_or_resume(tick: Tick, state: State) -> list[Command]:
 
 def _is_lost(process: Process, now_ns: int, state: State) -> bool:
     """Is it gone for trading? A restart that is ready again within `dead_after` is not a loss."""
-    if process.health is ProcessHealth.DEAD:
+    if process.health is ProcessHealth.DEAD or mixed(process, state):
         return True
     if process.health is ProcessHealth.STARTING:
         return process.served_ns is None or now_ns - process.served_ns >= state.dead_after_ns
     return False
 
 
-def _is_well(process: Process) -> bool:
-    return process.health is ProcessHealth.ALIVE
+def _is_well(process: Process, state: State) -> bool:
+    return process.health is ProcessHealth.ALIVE and not mixed(process, state)
+
+
+def _has_to_be_told(process: Process, state: State) -> bool:
+    return process.health is ProcessHealth.DEAD or bool(mixed(process, state))
 
 
 def _halt(lost: tuple[str, ...], tick: Tick, state: State) -> Halt:
-    if any(state.processes[name].health is ProcessHealth.DEAD for name in lost):
+    if any(_has_to_be_told(state.processes[name], state) for name in lost):
         words = "; ".join(f"{name} {state.processes[name].reason}" for name in lost)
     else:
         words = "starting: waiting for " + (", ".join(lost) or "a first look at every process")

@@ -46,6 +46,7 @@ class Shell:
         beat_ns = round(ctx.julie.beat_interval_s * NS_PER_S)
         self._state = core.State(
             build=build,
+            settings=ctx.beat.settings,
             vital=config.vital,
             late_after_ns=max(round(config.late_after_s * NS_PER_S), 5 * beat_ns // 2),
             dead_after_ns=max(round(config.dead_after_s * NS_PER_S), 4 * beat_ns),

@@ -200,6 +200,7 @@ class Shell:
             pid=worker.pid if worker is not None else 0,
             host=self._host.removeprefix(HOST_PREFIX),
             build=BUILD,
+            settings=self._ctx.beat.settings,
         )
 
     def _spec(self, instance: InstanceSection, lease: Lease) -> WorkerSpec:

@@ -174,10 +174,31 @@ def session_open_before(symbol: str, ts_ns: int) -> int | None:
     return state.session.open_ns if isinstance(state, Open) else None
 
 
+def minute_of_day(now_ns: int, zone: str) -> int | None:
+    """Return the minutes since midnight in `zone`, None outside the table.
+
+    Args:
+        now_ns: UTC.
+        zone: `UTC`, `America/Chicago` or `America/New_York`; the latter two change their clocks together.
+    """
+    if zone == "UTC":
+        return now_ns // (60 * NS_PER_S) % 1_440
+    if not is_on_table(now_ns):
+        return None
+    behind_h = {"America/Chicago": 6, "America/New_York": 5}[zone]
+    # The clocks change at 02:00 local time of a Sunday, when nothing trades; the day is near enough.
+    day = _utc(now_ns - behind_h * 3600 * NS_PER_S).date()
+    local_ns = now_ns - (behind_h - _is_summer(day)) * 3600 * NS_PER_S
+    return local_ns // (60 * NS_PER_S) % 1_440
+
+
+def _is_summer(day: date) -> bool:
+    return any(first <= day.isoformat() < after for first, after in SUMMER_TIMES)
+
+
 def _chicago_ns(day: date, hour: int, minute: int) -> int:
-    summer = any(first <= day.isoformat() < after for first, after in SUMMER_TIMES)
     local = datetime(day.year, day.month, day.day, hour, minute, tzinfo=UTC)
-    return int((local + timedelta(hours=5 if summer else 6)).timestamp()) * NS_PER_S
+    return int((local + timedelta(hours=6 - _is_summer(day))).timestamp()) * NS_PER_S
 
 
 def _utc(now_ns: int) -> datetime:

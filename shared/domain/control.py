@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,16 +18,85 @@ class TradingState(StrEnum):
 
 
 class HaltKind(StrEnum):
-    """Why trading is halted decides who may resume it.
+    """Why trading is held; `HALTS` says what that allows and who may end it."""
 
-    `liveness` (a process was away) ends when the process is back; `invariant` and `operator` end only by
-    a person; `guard` (the prop firm's rules) only by guard, which a person may have to ask.
-    """
-
+    STARTING = "starting"
     LIVENESS = "liveness"
+    CLOCK = "clock"
     INVARIANT = "invariant"
+    RUNAWAY = "runaway"
     OPERATOR = "operator"
     GUARD = "guard"
+
+
+class Lifter(StrEnum):
+    """Who can end a halt. Where a message was read says who it is from, not what it claims."""
+
+    EXECUTION = "execution"
+    HEARTBEAT = "heartbeat"
+    OPERATOR = "operator"
+    GUARD = "guard"
+
+
+class HaltRule(NamedTuple):
+    """Attributes: latched: kept in the ledger over restarts; what is not is measured again."""
+
+    meaning: str
+    state: TradingState
+    lifted_by: frozenset[Lifter]
+    latched: bool = True
+
+
+HALTS: dict[HaltKind, HaltRule] = {
+    HaltKind.STARTING: HaltRule(
+        "execution has started and has not yet seen what the broker holds",
+        TradingState.HALTED,
+        frozenset({Lifter.EXECUTION}),
+        latched=False,
+    ),
+    HaltKind.LIVENESS: HaltRule(
+        "a process that trading needs was lost, is starting, or runs another build or other settings",
+        TradingState.REDUCING,
+        frozenset({Lifter.HEARTBEAT, Lifter.OPERATOR}),
+    ),
+    HaltKind.CLOCK: HaltRule(
+        "this machine's clock and the broker's differ by more than is allowed",
+        TradingState.REDUCING,
+        frozenset({Lifter.EXECUTION}),
+        latched=False,
+    ),
+    HaltKind.INVARIANT: HaltRule(
+        "something that must always be true is not: positions differ, control messages or Redis's entries "
+        "were lost, the ledger failed",
+        TradingState.REDUCING,
+        frozenset({Lifter.OPERATOR}),
+    ),
+    HaltKind.RUNAWAY: HaltRule(
+        "more exits in a minute than can be meant",
+        TradingState.HALTED,
+        frozenset({Lifter.OPERATOR}),
+    ),
+    HaltKind.OPERATOR: HaltRule(
+        "a person said so: `julie halt`, `julie flatten`, the file `halt`, SIGUSR1",
+        TradingState.HALTED,
+        frozenset({Lifter.OPERATOR}),
+    ),
+    HaltKind.GUARD: HaltRule(
+        "a rule of the prop firm is broken or near; a person's resume asks guard, which looks at the account",
+        TradingState.REDUCING,
+        frozenset({Lifter.GUARD}),
+    ),
+}
+"""The one place that says what each kind of halt allows and who may lift it."""
+
+
+def strictest(kinds: Iterable[HaltKind]) -> TradingState:
+    """Return the trading state under several halts at once."""
+    states = {HALTS[kind].state for kind in kinds}
+    for state in (TradingState.HALTED, TradingState.REDUCING):
+        if state in states:
+            return state
+    return TradingState.ACTIVE
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True, tag="halt"):
@@ -38,12 +109,17 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True, tag="halt"):
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True, tag="resume"):
-    """Lift halts of `kind`; an operator's resume lifts all but guard's, which it asks guard to lift."""
+    """Lift halts of `kind`; an operator's resume of kind `operator` lifts all that a person may lift.
+
+    Attributes:
+        strategy_id: Arm this strategy again instead, and leave every halt as it is.
+    """
 
     kind: HaltKind
     reason: str
     issuer: str
     ts_ns: int
+    strategy_id: str | None = None
 
 
 class Flatten(msgspec.Struct, frozen=True, kw_only=True, tag="flatten"):
@@ -130,6 +206,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
         duties: Name of a duty -> its progress.
         lag: Stream key -> entries not yet consumed, where the process knows.
         detail: Short readable facts for `julie status`.
+        settings: Hash of the settings that all processes share; other than ours is as bad as another build.
     """
 
     process: str
@@ -143,3 +220,4 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     duties: dict[str, Duty] = {}
     lag: dict[str, int] = {}
     detail: dict[str, str] = {}
+    settings: str = ""

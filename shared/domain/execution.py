@@ -17,7 +17,7 @@ class OrderDenied(msgspec.Struct, frozen=True, kw_only=True, tag="order_denied")
     """Risk refused.
 
     Attributes:
-        code: Short stable reason, such as `max_position` or `reference_stale`.
+        code: Short stable reason, such as `position_max`; `shared.domain.denials` lists all.
         numbers: The figures that led to it.
     """
 
@@ -112,11 +112,17 @@ class IntentExpired(msgspec.Struct, frozen=True, kw_only=True, tag="intent_expir
 
 
 class TradingStateChanged(msgspec.Struct, frozen=True, kw_only=True, tag="trading_state"):
-    """Attributes: halts: kind -> reason of everything that still holds trading."""
+    """Where trading stands.
+
+    Attributes:
+        halts: Kind -> reason of everything that still holds trading.
+        latched: Strategy -> why it may take no new exposure until a person arms it again.
+    """
 
     state: TradingState
     halts: dict[HaltKind, str]
     ts_ns: int
+    latched: dict[str, str] = {}
 
 
 class ExternalOrderSeen(msgspec.Struct, frozen=True, kw_only=True, tag="external_order"):

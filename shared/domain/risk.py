@@ -16,6 +16,8 @@ from decimal import Decimal
 import msgspec
 
 from shared.domain.control import TradingState
+from shared.domain.denials import Denied, deny
+from shared.domain.hours import Blackout, hours
 from shared.domain.market import FeedHealth, MarketState
 from shared.domain.order import OrderType, Side, SubmitOrder
 
@@ -33,7 +35,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         daily_loss_max: Account currency; realized result of the trading day, after fees.
+        open_loss_max: The same with open positions at the market.
         duplicate_window_ms: 0 turns the check off.
+        always_open: The venue never closes.
+        no_entries_before_close_s, conduct_window_s: In the venue's seconds.
+        entries_max, flips_max, intents_max: Of one strategy in the window.
+        rejects_max, denials_max: In a row, of one strategy.
     """
 
     symbols: frozenset[str]
@@ -44,11 +51,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     reference_age_ms_max: int = 2_000
     heartbeat_silence_ms_max: int = 5_000
     daily_loss_max: Decimal = Decimal(1_000)
+    open_loss_max: Decimal = Decimal(1_000)
     messages_per_s_max: int = 10
     messages_per_min_max: int = 100
     duplicate_window_ms: int = 500
     require_bracket: bool = True
     bracket_ticks_min: int = 4
+    always_open: bool = False
+    no_entries_before_close_s: int = 60
+    blackouts: tuple[Blackout, ...] = ()
+    conduct_window_s: float = 300.0
+    entries_max: int = 50
+    flips_max: int = 20
+    intents_max: int = 600
+    rejects_max: int = 5
+    denials_max: int = 20
+    exits_per_min_max: int = 10
 
 
 class Exposure(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +83,14 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
         frozen: An order of unknown fate exists in the contract.
         reference_age_ms: Age of the market state; None when there is none.
         duplicate_of: Id of an order alike, sent a moment ago.
+        market_ns: The venue's time; None while nobody has told it.
+        open_pnl: Of all strategies' positions at the market; None when one has none.
+        latched: Why the strategy may take no new exposure until a person arms it again.
+        mixed: A process of another build or other settings that the order depends on.
+        intents: Of the strategy in the window, this one included.
+        entries: Of the strategy in the window, before this one.
+        flips: Changes of direction among the entries of the window, this one included.
+        exits_last_min: In the contract, whoever asked.
     """
 
     contract_id: str
@@ -86,6 +112,14 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     messages_last_s: int = 0
     messages_last_min: int = 0
     duplicate_of: str = ""
+    market_ns: int | None = None
+    open_pnl: Decimal | None = ZERO
+    latched: str = ""
+    mixed: str = ""
+    intents: int = 0
+    entries: int = 0
+    flips: int = 0
+    exits_last_min: int = 0
 
     @property
     def exit_qty(self) -> int:
@@ -96,13 +130,6 @@ class Approved(msgspec.Struct, frozen=True, kw_only=True):
     """Attributes: reduces: the order can only shrink the strategy's position."""
 
     reduces: bool
-
-
-class Denied(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: code: stable and short; numbers: the figures that led to it."""
-
-    code: str
-    numbers: dict[str, str]
 
 
 Verdict = Approved | Denied
@@ -127,26 +154,26 @@ def check(command: SubmitOrder, exposure: Exposure, market: MarketState | None, 
     if denied is not None:
         return denied
     if reduces(command, exposure):
-        return Approved(reduces=True)
+        return _exits(exposure, limits) or Approved(reduces=True)
     denied = (
         _reduce_only(command, exposure)
+        or _conduct(exposure, limits)
         or _known(command, exposure, limits)
+        or _hours(command, exposure, limits)
         or _sizes(command, exposure, limits)
         or _bracket(command, limits)
         or reference(exposure, market, limits)
         or collar(command.symbol, (command.limit_price, command.stop_price), market, limits)
-        or _pace(exposure, limits)
+        or _losses(exposure, limits)
+        or pace(exposure, limits)
+        or _duplicate(exposure, limits)
     )
     return denied or Approved(reduces=False)
 
 
-def _denied(code: str, **numbers: object) -> Denied:
-    return Denied(code=code, numbers={name: str(value) for name, value in numbers.items()})
-
-
 def _shape(command: SubmitOrder, market: MarketState | None) -> Denied | None:
     if command.order_qty <= 0:
-        return _denied("order_qty", order_qty=command.order_qty, least=1)  # 0 means: no order
+        return deny("order_qty", order_qty=command.order_qty, least=1)  # 0 means: no order
     denied = trail(command.order_type, command.trail_ticks, market)
     if denied is not None:
         return denied
@@ -155,13 +182,13 @@ def _shape(command: SubmitOrder, market: MarketState | None) -> Denied | None:
         ("stop_price", command.order_type in _STOP_TYPES, command.stop_price),
     ):
         if needed and px is None:
-            return _denied(f"{name}_missing", order_type=command.order_type)
+            return deny(f"{name}_missing", order_type=command.order_type)
         if not needed and px is not None:
-            return _denied(f"{name}_unused", order_type=command.order_type, px=px)
+            return deny(f"{name}_unused", order_type=command.order_type, px=px)
         if px is not None and not is_price(px):
-            return _denied(name, px=px)
+            return deny(name, px=px)
         if px is not None and market is not None and px % Decimal(market.tick_size):
-            return _denied("off_tick", px=px, tick_size=market.tick_size)
+            return deny("off_tick", px=px, tick_size=market.tick_size)
     return None
 
 
@@ -173,26 +200,52 @@ def is_price(px: Decimal) -> bool:
 def trail(order_type: OrderType, trail_ticks: int | None, market: MarketState | None) -> Denied | None:
     """Deny a trail that cannot be placed; the broker measures it from the last trade."""
     if order_type is not OrderType.TRAILING_STOP:
-        return None if trail_ticks is None else _denied("trail_ticks_unused", order_type=order_type)
+        return None if trail_ticks is None else deny("trail_ticks_unused", order_type=order_type)
     if trail_ticks is None:
-        return _denied("trail_ticks_missing", order_type=order_type)
+        return deny("trail_ticks_missing", order_type=order_type)
     if not 0 < trail_ticks <= TRAIL_TICKS_MAX:
-        return _denied("trail_ticks", trail_ticks=trail_ticks, least=1, most=TRAIL_TICKS_MAX)
+        return deny("trail_ticks", trail_ticks=trail_ticks, least=1, most=TRAIL_TICKS_MAX)
     if market is None or market.last_px is None:
-        return _denied("reference_missing", last_px=None)
+        return deny("reference_missing", last_px=None)
     return None
 
 
 def _state(exposure: Exposure) -> Denied | None:
     if exposure.trading_state is TradingState.HALTED:
-        return _denied("trading_halted", halts=exposure.halt_reason)
+        return deny("trading_halted", halts=exposure.halt_reason)
+    return None
+
+
+def _exits(exposure: Exposure, limits: Limits) -> Denied | None:
+    """Even exits have a limit: a loop of them pays the spread for ever."""
+    if exposure.exits_last_min >= limits.exits_per_min_max:
+        return deny(
+            "exits_per_min_max",
+            exits=exposure.exits_last_min,
+            most=limits.exits_per_min_max,
+            contract_id=exposure.contract_id,
+        )
+    return None
+
+
+def _conduct(exposure: Exposure, limits: Limits) -> Denied | None:
+    """Deny a strategy that behaves as none should. These refusals latch it off; see `denials`."""
+    if exposure.latched:
+        return deny("strategy_latched", latched=exposure.latched)
+    window_s = f"{limits.conduct_window_s:g}"
+    if exposure.intents > limits.intents_max:
+        return deny("intents_max", intents=exposure.intents, most=limits.intents_max, window_s=window_s)
+    if exposure.entries >= limits.entries_max:
+        return deny("entries_max", entries=exposure.entries, most=limits.entries_max, window_s=window_s)
+    if exposure.flips > limits.flips_max:
+        return deny("flips_max", flips=exposure.flips, most=limits.flips_max, window_s=window_s)
     return None
 
 
 def _reduce_only(command: SubmitOrder, exposure: Exposure) -> Denied | None:
     """Here only orders arrive that do more than shrink the strategy's position."""
     if command.reduce_only:
-        return _denied(
+        return deny(
             "not_reducing",
             net_qty=exposure.net_qty,
             order_qty=command.order_qty,
@@ -200,34 +253,46 @@ def _reduce_only(command: SubmitOrder, exposure: Exposure) -> Denied | None:
             exits_working=exposure.exit_qty,
         )
     if exposure.trading_state is TradingState.REDUCING:
-        return _denied("trading_reducing", halts=exposure.halt_reason)
+        return deny("trading_reducing", halts=exposure.halt_reason)
     return None
 
 
 def _known(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied | None:
     if command.symbol not in limits.symbols:
-        return _denied("symbol_not_configured", symbol=command.symbol)
+        return deny("symbol_not_configured", symbol=command.symbol)
     if not exposure.contract_id:
-        return _denied("contract_unknown", symbol=command.symbol)
+        return deny("contract_unknown", symbol=command.symbol)
     if not exposure.in_sync:
-        return _denied("not_in_sync")
+        return deny("not_in_sync")
     if not exposure.session_active:
-        return _denied("session_inactive")
+        return deny("session_inactive")
     if not exposure.account_can_trade:
-        return _denied("account_cannot_trade")
+        return deny("account_cannot_trade")
     if exposure.heartbeat_silent_ms > limits.heartbeat_silence_ms_max:
-        return _denied(
+        return deny(
             "heartbeat_silent", silent_ms=exposure.heartbeat_silent_ms, most=limits.heartbeat_silence_ms_max
         )
+    if exposure.mixed:
+        return deny("mixed_build", mixed=exposure.mixed)
     if exposure.frozen:
-        return _denied("contract_frozen", contract_id=exposure.contract_id)
+        return deny("contract_frozen", contract_id=exposure.contract_id)
     return None
+
+
+def _hours(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied | None:
+    return hours(
+        command.symbol,
+        exposure.market_ns,
+        always_open=limits.always_open,
+        before_close_s=limits.no_entries_before_close_s,
+        blackouts=limits.blackouts,
+    )
 
 
 def _sizes(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied | None:
     qty = command.order_qty
     if qty > limits.order_qty_max:
-        return _denied("order_qty_max", order_qty=qty, most=limits.order_qty_max)
+        return deny("order_qty_max", order_qty=qty, most=limits.order_qty_max)
     if command.side is Side.BUY:
         own = max(0, exposure.net_qty + exposure.buy_qty + qty)
         worst = exposure.others_long_qty + own
@@ -235,7 +300,7 @@ def _sizes(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied |
         own = max(0, exposure.sell_qty + qty - exposure.net_qty)
         worst = exposure.others_short_qty + own
     if worst > limits.position_max:
-        return _denied(
+        return deny(
             "position_max",
             worst_case=worst,
             most=limits.position_max,
@@ -245,23 +310,23 @@ def _sizes(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied |
             order_qty=qty,
         )
     if exposure.working_orders >= limits.working_orders_max:
-        return _denied("working_orders_max", working=exposure.working_orders, most=limits.working_orders_max)
+        return deny("working_orders_max", working=exposure.working_orders, most=limits.working_orders_max)
     return None
 
 
 def _bracket(command: SubmitOrder, limits: Limits) -> Denied | None:
     bracket = command.bracket
     if bracket is None:
-        return _denied("bracket_missing") if limits.require_bracket else None
+        return deny("bracket_missing") if limits.require_bracket else None
     for name, ticks in (
         ("stop_loss_ticks", bracket.stop_loss_ticks),
         ("take_profit_ticks", bracket.take_profit_ticks),
     ):
         # The gateway refuses anything nearer; reported by two independent clients.
         if ticks is not None and ticks < limits.bracket_ticks_min:
-            return _denied("bracket_too_near", **{name: ticks, "least": limits.bracket_ticks_min})
+            return deny("bracket_too_near", **{name: ticks, "least": limits.bracket_ticks_min})
     if bracket.plan is not None and bracket.plan.problem:
-        return _denied("stop_plan", problem=bracket.plan.problem)
+        return deny("stop_plan", problem=bracket.plan.problem)
     return None
 
 
@@ -269,15 +334,15 @@ def reference(exposure: Exposure, market: MarketState | None, limits: Limits) ->
     """Deny unless there is a fresh, live, uncrossed market."""
     age_ms = exposure.reference_age_ms
     if market is None or age_ms is None:
-        return _denied("reference_missing")
+        return deny("reference_missing")
     if not 0 <= age_ms <= limits.reference_age_ms_max:
-        return _denied("reference_stale", age_ms=age_ms, most=limits.reference_age_ms_max)
+        return deny("reference_stale", age_ms=age_ms, most=limits.reference_age_ms_max)
     if market.health is not FeedHealth.LIVE:
-        return _denied("reference_not_live", health=market.health)
+        return deny("reference_not_live", health=market.health)
     if market.bid_px is None or market.ask_px is None:
-        return _denied("reference_missing", bid_px=market.bid_px, ask_px=market.ask_px)
+        return deny("reference_missing", bid_px=market.bid_px, ask_px=market.ask_px)
     if market.crossed or market.bid_px > market.ask_px:
-        return _denied("reference_crossed", bid_px=market.bid_px, ask_px=market.ask_px)
+        return deny("reference_crossed", bid_px=market.bid_px, ask_px=market.ask_px)
     return None
 
 
@@ -290,21 +355,37 @@ def collar(
     least, most = Decimal(str(market.bid_px)) - room, Decimal(str(market.ask_px)) + room
     for px in prices:
         if px is not None and not least <= px <= most:
-            return _denied("price_collar", px=px, least=least, most=most)
+            return deny("price_collar", px=px, least=least, most=most)
     return None
 
 
-def _pace(exposure: Exposure, limits: Limits) -> Denied | None:
+def _losses(exposure: Exposure, limits: Limits) -> Denied | None:
     if exposure.day_pnl <= -limits.daily_loss_max:
-        return _denied("daily_loss_max", day_pnl=exposure.day_pnl, most=limits.daily_loss_max)
-    if exposure.messages_last_s >= limits.messages_per_s_max:
-        return _denied(
-            "messages_per_s_max", messages=exposure.messages_last_s, most=limits.messages_per_s_max
+        return deny("daily_loss_max", day_pnl=exposure.day_pnl, most=limits.daily_loss_max)
+    if exposure.open_pnl is None:
+        return deny("open_loss_unknown")
+    if exposure.day_pnl + exposure.open_pnl <= -limits.open_loss_max:
+        return deny(
+            "open_loss_max",
+            day_pnl=exposure.day_pnl,
+            open_pnl=exposure.open_pnl,
+            most=limits.open_loss_max,
         )
+    return None
+
+
+def pace(exposure: Exposure, limits: Limits) -> Denied | None:
+    """Deny what would make more messages than the gateway may get; orders, changes and cancels count."""
+    if exposure.messages_last_s >= limits.messages_per_s_max:
+        return deny("messages_per_s_max", messages=exposure.messages_last_s, most=limits.messages_per_s_max)
     if exposure.messages_last_min >= limits.messages_per_min_max:
-        return _denied(
+        return deny(
             "messages_per_min_max", messages=exposure.messages_last_min, most=limits.messages_per_min_max
         )
+    return None
+
+
+def _duplicate(exposure: Exposure, limits: Limits) -> Denied | None:
     if exposure.duplicate_of:
-        return _denied("duplicate", earlier=exposure.duplicate_of, window_ms=limits.duplicate_window_ms)
+        return deny("duplicate", earlier=exposure.duplicate_of, window_ms=limits.duplicate_window_ms)
     return None

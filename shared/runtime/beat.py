@@ -22,9 +22,20 @@ class BeatBoard:
     """Where the parts of one process record their progress, and what they refused."""
 
     def __init__(
-        self, *, process: str, clock: Clock, bus: Bus, interval_s: float, pid: int, host: str, build: str
+        self,
+        *,
+        process: str,
+        clock: Clock,
+        bus: Bus,
+        interval_s: float,
+        pid: int,
+        host: str,
+        build: str,
+        settings: str = "",
     ) -> None:
         self.process = process
+        self.build = build
+        self.settings = settings
         self.lag: dict[str, int] = {}
         self.detail: dict[str, str] = {}
         self.ready = False
@@ -32,7 +43,7 @@ class BeatBoard:
         self._clock = clock
         self._bus = bus
         self._interval_s = interval_s
-        self._who = (pid, host, build)
+        self._who = (pid, host)
         self._started_at_ns = clock.now_ns()
         self._progress: dict[str, Progress] = {}
         self._seq = 0
@@ -45,12 +56,13 @@ class BeatBoard:
         self._seq += 1
         if refused := self.refused.words():
             self.detail["refused"] = refused
-        pid, host, build = self._who
+        pid, host = self._who
         return Beat(
             process=self.process,
             pid=pid,
             host=host,
-            build=build,
+            build=self.build,
+            settings=self.settings,
             started_at_ns=self._started_at_ns,
             ts_ns=self._clock.now_ns(),
             seq=self._seq,

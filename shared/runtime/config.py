@@ -231,6 +231,18 @@ class Settings:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def shared_settings_hash(julie: JulieSection, broker: BrokerSection) -> str:
+    """Return a short hash of what all processes must agree on.
+
+    Sections that one service reads are that service's own, and so are the places of files.
+    """
+    common = {
+        "julie": julie.model_dump(mode="json", exclude={"data_dir", "log_level", "beat_interval_s"}),
+        "broker": broker.model_dump(mode="json", exclude={"api_key_file"}),
+    }
+    return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def read_secret(setting: str, path: Path) -> Secret:
     """Raises: SettingsRefused: If the file cannot be read or is empty."""
     try:

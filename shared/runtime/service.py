@@ -25,7 +25,14 @@ from shared.bus.port import Bus, BusAway, BusRefused
 from shared.runtime.beat import BeatBoard
 from shared.runtime.build import BUILD
 from shared.runtime.clock import Clock, SystemClock
-from shared.runtime.config import BrokerSection, JulieSection, RedisSection, Settings, SettingsRefused
+from shared.runtime.config import (
+    BrokerSection,
+    JulieSection,
+    RedisSection,
+    Settings,
+    SettingsRefused,
+    shared_settings_hash,
+)
 from shared.runtime.logs import Log, set_up_logs
 
 EXIT_SETTINGS = 78
@@ -91,7 +98,7 @@ def serve(service: str, section: type[ConfigT], run: Run[ConfigT], *, process: s
         bus = RedisBus(address, now_ns=clock.now_ns, monotonic_ns=clock.monotonic_ns)
         beat = BeatBoard(
             process=name, clock=clock, bus=bus, interval_s=julie.beat_interval_s, pid=os.getpid(),
-            host=socket.gethostname(), build=BUILD,
+            host=socket.gethostname(), build=BUILD, settings=shared_settings_hash(julie, broker),
         )  # fmt: skip
         context = Context(
             process=name, config=config, julie=julie, broker=broker, settings_hash=settings.fingerprint(),

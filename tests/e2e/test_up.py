@@ -185,7 +185,7 @@ def test_status_for_machines(started: Started) -> None:
     assert found["session"]["health"] == "active"
     assert 0 <= found["session"]["validated_age_s"] < 70
     assert found["judged"] is True
-    assert found["trading"] == {"state": "active", "halts": {}}
+    assert found["trading"] == {"state": "active", "halts": {}, "latched": {}}
     assert {"positions", "working_orders", "open_pnl", "account", "sync"} <= set(found["account"])
     processes = {p["process"].partition("@")[0]: p for p in found["processes"]}
     assert set(processes) == {*SERVICES, *(f"strategy:{one}" for one in INSTANCES)}

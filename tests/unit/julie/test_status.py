@@ -35,7 +35,7 @@ def shown(*processes: dict[str, Any], judged: bool = True, width: int = 120, **c
     found = {
         "bus": {"answers": True, "redis_cli": "redis-cli -s /x/redis.sock", "unix_path": "/x/redis.sock"},
         "session": {"health": "active", "reason": "validated"},
-        "trading": {"state": "reducing", "halts": {"liveness": "feed silent for 3 s"}},
+        "trading": {"state": "reducing", "halts": {"liveness": "feed silent for 3 s"}, "latched": {}},
         "judged": judged,
         "processes": list(processes),
         "account": {},

@@ -156,7 +156,7 @@ def test_a_sound_ledger_is_found_sound_also_while_it_is_written(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
-        ("UPDATE steps SET message = replace(message, 'buy', 'bux') WHERE seq = 2", "step 2 does not follow"),
+        ("UPDATE steps SET message = replace(message, 'buy', 'bux') WHERE seq = 3", "step 3 does not follow"),
         ("UPDATE steps SET cause = cause || 'x' WHERE seq = 3", "step 3 does not follow"),
         ("UPDATE steps SET ts_ns = ts_ns + 1 WHERE seq = 4 AND kind != ''", "step 4 does not follow"),
         ("UPDATE steps SET run = 2 WHERE seq = 2", "step 2 does not follow"),

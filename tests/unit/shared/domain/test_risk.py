@@ -14,14 +14,20 @@ from shared.domain.control import TradingState
 from shared.domain.market import FeedHealth
 from shared.domain.order import Bracket, OrderType, Side, StopPlan, SubmitOrder
 from shared.domain.risk import Approved, Denied, Exposure, Limits, check
-from tests.support.execution import MES, make_market, make_submit
+from tests.support.execution import MES, T0_NS, make_market, make_submit
 
 LIMITS = Limits(symbols=frozenset({"MES"}), position_max=4, order_qty_max=3)
 
 
 def make_exposure(**changes: Any) -> Exposure:
     return Exposure(
-        **{"contract_id": MES, "trading_state": TradingState.ACTIVE, "reference_age_ms": 100, **changes}
+        **{
+            "contract_id": MES,
+            "trading_state": TradingState.ACTIVE,
+            "reference_age_ms": 100,
+            "market_ns": T0_NS,
+            **changes,
+        }
     )
 
 
