@@ -37,7 +37,7 @@ class Orders:
         self._count = 0
         self.sent: list[str] = []
 
-    async def _submit(self, symbol: str, side: Side, *, far: bool) -> str:
+    async def _submit(self, symbol: str, side: Side, *, far: bool, ttl_s: float = INTENT_TTL_S) -> str:
         bus = self._stack.installation().bus()
         try:
             await bus.ready()
@@ -63,7 +63,7 @@ class Orders:
                 bracket=Bracket(stop_loss_ticks=WIDE_TICKS),
                 cause=f"test@{self._count}-1",
                 ts_cause_ns=now_ns,
-                expires_at_ns=now_ns + round(INTENT_TTL_S * 1e9),
+                expires_at_ns=now_ns + round(ttl_s * 1e9),
             )
             writer = await bus.open(topics.intents(ACCOUNT_ID, STRATEGY_ID))
             writer.append(intent)
@@ -77,9 +77,9 @@ class Orders:
         """Send a limit order that will not fill. Returns its client order id."""
         return asyncio.run(self._submit(symbol, side, far=True))
 
-    def take(self, symbol: str, side: Side) -> str:
+    def take(self, symbol: str, side: Side, *, ttl_s: float = INTENT_TTL_S) -> str:
         """Send a market order with a stop far away. Returns its client order id."""
-        return asyncio.run(self._submit(symbol, side, far=False))
+        return asyncio.run(self._submit(symbol, side, far=False, ttl_s=ttl_s))
 
     def answers(self, client_order_id: str) -> list[tuple[str, dict[str, Any]]]:
         """Return what execution has said of one order so far."""
