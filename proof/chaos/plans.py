@@ -7,7 +7,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from proof.chaos.faults import ACTIONS, Action, action
+from proof.chaos.faults import ACTIONS, ALONE, Action
 from proof.chaos.faults import broker as broker
 from proof.chaos.faults import clocks as clocks
 from proof.chaos.faults import kills as kills
@@ -71,6 +71,7 @@ class Chaos:
         self.world, self.plan = world, plan
         self._chance = random.Random(seed)
         self._busy: set[str] = set()
+        self._running = 0
         self._queue = list(plan.first)
         self._chance.shuffle(self._queue)
 
@@ -110,23 +111,28 @@ class Chaos:
             if one is None:
                 continue
             self._busy |= one.uses
+            self._running += 1
             self.world.check()
             self.world.tell("begin", action=one.name, row=one.row)
             try:
                 await one.do(self.world, chance)
             finally:
                 self._busy -= one.uses
+                self._running -= 1
                 self.world.tell("end", action=one.name)
 
     def _next(self) -> Action | None:
         for name in list(self._queue):
-            if not ACTIONS[name].uses & self._busy:
+            if self._free(name):
                 self._queue.remove(name)
                 return ACTIONS[name]
-        free = [name for name in self.plan.weights if not ACTIONS[name].uses & self._busy]
+        free = [name for name in self.plan.weights if self._free(name)]
         if not free:
             return None
         return ACTIONS[self._chance.choices(free, [self.plan.weights[name] for name in free])[0]]
 
-
-__all__ = ["Chaos", "Plan", "action", "plans"]
+    def _free(self, name: str) -> bool:
+        uses = ACTIONS[name].uses
+        if ALONE in self._busy or (ALONE in uses and self._running):
+            return False
+        return not uses & self._busy

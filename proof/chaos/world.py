@@ -152,6 +152,20 @@ class World:
         found = self.watch.of_kind(topics.orders(ACCOUNT_ID), TradingStateChanged)
         return dict(found[-1].halts) if found else {}
 
+    async def back(self, name: str, *, within_s: float = 30.0) -> bool:
+        """Return when the service's present incarnation does its job."""
+        beat = BEAT_NAMES.get(name, name)
+
+        def there() -> bool:
+            pid = self.processes[name].pid
+            return pid is not None and self.watch.ready(beat) and self.watch.beats[beat].pid == pid
+
+        return await until(there, within_s=within_s)
+
+    async def in_order(self, *, within_s: float = 45.0) -> bool:
+        """Return when everything does its job."""
+        return await until(self.all_ready, within_s=within_s)
+
     # -- processes ----------------------------------------------------------------------
 
     def kill(self, name: str) -> bool:

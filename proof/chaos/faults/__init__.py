@@ -28,6 +28,9 @@ class Action:
     do: Do
 
 
+ALONE = "everything"
+"""What an action uses whose effect is timed: nothing else is done meanwhile."""
+
 ACTIONS: dict[str, Action] = {}
 
 

@@ -7,8 +7,7 @@ import random
 from pathlib import Path
 
 from proof.chaos.faults import action
-from proof.chaos.processes import until
-from proof.chaos.world import BEAT_NAMES, SERVICES, World
+from proof.chaos.world import SERVICES, World
 
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime")
 JUMPS = ("+60", "-60", "+3600", "-3600")
@@ -41,11 +40,9 @@ async def jump_clock(world: World, chance: random.Random) -> None:
         "DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    beat = BEAT_NAMES.get(name, name)
     world.watch.disturb(30.0)
     world.kill(name)
-    await asyncio.sleep(0.5)
-    await until(lambda: world.watch.ready(beat), within_s=30.0)
+    await world.back(name)
     jump = chance.choice(JUMPS)
     world.tell("clock jumps", process=name, seconds=jump)
     file.write_text(jump)
@@ -58,4 +55,4 @@ async def jump_clock(world: World, chance: random.Random) -> None:
         if "FAKE" in variable or variable == "LD_PRELOAD":
             del one.extra[variable]
     world.kill(name)
-    await until(lambda: world.watch.ready(beat), within_s=30.0)
+    await world.back(name)

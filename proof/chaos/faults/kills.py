@@ -6,9 +6,9 @@ import asyncio
 import random
 import time
 
-from proof.chaos.faults import action
+from proof.chaos.faults import ALONE, action
 from proof.chaos.processes import until
-from proof.chaos.world import BEAT_NAMES, SERVICES, Kill, World
+from proof.chaos.world import SERVICES, Kill, World
 
 KILLABLE = tuple(name for name in SERVICES if name != "simulator")
 FROZEN_S = (1.0, 4.5, 7.0)
@@ -85,18 +85,20 @@ async def kill_all(world: World, chance: random.Random) -> None:
     await until(world.all_ready, within_s=60.0)
 
 
-@action("F-1", "standstill")
+@action("F-1", ALONE)
 async def freeze_one(world: World, chance: random.Random) -> None:
     """SIGSTOP for a while: the process is there and does nothing."""
     name = chance.choice(KILLABLE)
+    await world.in_order()
     await world.stand_still(name, chance.choice(FROZEN_S))
     world.record.inject("F-1")
 
 
-@action("F-1", "standstill")
+@action("F-1", ALONE)
 async def stay_dead(world: World, chance: random.Random) -> None:
     """Killed, and not started again in time: it must be noticed and trading must halt."""
     name = chance.choice(KILLABLE)
+    await world.in_order()
     await world.stand_still(name, chance.uniform(4.5, 8.0), dead=True)
     world.record.inject("F-1")
 
@@ -115,8 +117,7 @@ async def crash_loop(world: World, chance: random.Random) -> None:
     if one.starts > starts + 1:
         world.record.inject("F-29")
     world.tell("settings corrected", process=name)
-    beat = BEAT_NAMES.get(name, name)
-    await until(lambda: world.watch.ready(beat), within_s=30.0)
+    await world.back(name)
 
 
 @action("F-29", "execution")

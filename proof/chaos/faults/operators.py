@@ -10,7 +10,7 @@ import time
 
 from proof.chaos.faults import action
 from proof.chaos.processes import until
-from proof.chaos.world import BEAT_NAMES, World
+from proof.chaos.world import World
 from shared.domain.control import HaltKind, Resume, TradingState
 from shared.domain.execution import FlattenFinished
 from shared.wire import topics
@@ -107,7 +107,7 @@ async def two_executions(world: World, chance: random.Random) -> None:
         one.signal(signal.SIGCONT)
         await world.processes.stop(other.name)
         del world.processes.all[other.name]
-    await until(lambda: world.watch.ready("execution"), within_s=30.0)
+    await world.back("execution")
 
 
 @action("F-28", "standstill")
@@ -115,22 +115,21 @@ async def mixed_settings(world: World, chance: random.Random) -> None:
     """A service that trading needs comes back with other settings than the rest."""
     name = chance.choice(("feed", "broker_sync", "execution"))
     one = world.processes[name]
-    one.extra["JULIE_EXECUTION__QUARANTINE_S"] = "21"
+    one.extra["JULIE_BROKER__REQUESTS_MAX_PER_60S"] = "189"
     world.watch.disturb(20.0)
     world.kill(name)
-    beat = BEAT_NAMES.get(name, name)
     try:
-        await asyncio.sleep(0.5)
-        await until(lambda: world.watch.ready(beat), within_s=20.0)
+        if not await world.back(name):
+            return
         begun_ns = time.time_ns()
         await asyncio.sleep(8.0)
         world.mixed.append((begun_ns + 5_000_000_000, time.time_ns()))
         world.record.inject("F-28")
     finally:
-        one.extra.pop("JULIE_EXECUTION__QUARANTINE_S", None)
+        one.extra.pop("JULIE_BROKER__REQUESTS_MAX_PER_60S", None)
         world.kill(name)
     world.tell("settings agree again", process=name)
-    await until(lambda: world.watch.ready(beat), within_s=30.0)
+    await world.back(name)
 
 
 @action("F-26", "rogue")

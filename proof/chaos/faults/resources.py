@@ -9,8 +9,8 @@ import sys
 from contextlib import suppress
 
 from proof.chaos.faults import action
-from proof.chaos.processes import descriptors, rss_mb, until
-from proof.chaos.world import BEAT_NAMES, SERVICES, World
+from proof.chaos.processes import descriptors, rss_mb
+from proof.chaos.world import SERVICES, World
 
 BURN = "while True: pass"
 HOG = "import time; kept = bytearray(%d << 20); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(60)"
@@ -88,5 +88,4 @@ async def no_descriptors(world: World, chance: random.Random) -> None:
             link.reset()  # it must connect again, and cannot
         await asyncio.sleep(chance.uniform(3.0, 6.0))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, kept)
-    beat = BEAT_NAMES.get(name, name)
-    await until(lambda: world.watch.ready(beat), within_s=30.0)
+    await world.back(name)
