@@ -13,7 +13,7 @@ from pathlib import Path
 
 from proof.chaos.installation import ROOT, Installation
 
-EXIT_SETTINGS = 78
+WARM = "shared.runtime.warm"
 QUICK_S = 2.0
 """Who ends by himself sooner than this is started again later and later."""
 BACKOFF_MAX_S = 5.0
@@ -26,7 +26,6 @@ class Supervised:
     Attributes:
         held: Not started again until released.
         extra: Variables of its environment beside everybody's.
-        prefix: What stands before its command, such as `strace -f ...`.
         starts: How often it was started.
     """
 
@@ -34,7 +33,6 @@ class Supervised:
         self.name, self.command = name, command
         self.held = False
         self.extra: dict[str, str] = {}
-        self.prefix: list[str] = []
         self.starts = 0
         self.exits: list[tuple[float, int]] = []
         self._installation = installation
@@ -49,14 +47,38 @@ class Supervised:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
-    def signal(self, number: int) -> int | None:
-        """Send a signal; return the pid that got it, None if it does not run."""
+    @property
+    def service_pid(self) -> int | None:
+        """The service itself: what the warm parent forked, or the process when it has no such parent."""
         pid = self.pid
-        if pid is not None:
+        if pid is None or not self.is_warm:
+            return pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return None
+        return int(children[0]) if children else None
+
+    @property
+    def is_warm(self) -> bool:
+        """Does a parent that has imported everything fork it anew?"""
+        return WARM in self.command
+
+    def signal(self, number: int, *, whole: bool = False) -> int | None:
+        """Send a signal to the service; return its pid, None if it does not run.
+
+        Args:
+            whole: To its warm parent, with which it dies; the next start is a cold one with a new environment.
+        """
+        pid, service = self.pid, self.service_pid
+        target = pid if whole else service
+        if target is None:
+            return None
+        if target == pid:
             self._killed = self._killed or number == signal.SIGKILL
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        return pid
+        with suppress(ProcessLookupError):
+            os.kill(target, number)
+        return service or pid
 
     def hold(self) -> None:
         self.held = True
@@ -75,7 +97,7 @@ class Supervised:
             started = time.monotonic()
             with (self._installation.logs / f"{self.name}.log").open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *self.prefix, *self.command, cwd=ROOT, env=self._installation.environment(self.extra),
+                    *self.command, cwd=ROOT, env=self._installation.environment(self.extra),
                     stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
             self.starts += 1
@@ -96,8 +118,8 @@ class Supervised:
         process = self._process
         if process is None or process.returncode is not None:
             return
+        self.signal(signal.SIGCONT)
         with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGCONT)
             process.terminate()
         try:
             await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
@@ -121,7 +143,7 @@ class Supervisor:
             "redis": Supervised("redis", installation.redis_command(), installation)
         }
         for name in services:
-            self.add(name, [sys.executable, "-m", f"services.{name}"])
+            self.add(name, [sys.executable, "-m", WARM, f"services.{name}"])
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def __getitem__(self, name: str) -> Supervised:
@@ -156,18 +178,19 @@ class Supervisor:
 
     def who(self, pid: int) -> str | None:
         """Return the name of the process; a strategy worker's is `worker`."""
+        line = [pid]
+        while len(line) < 4 and (parent := _parent_of(line[-1])):
+            line.append(parent)
         for name, one in self.all.items():
-            if one.pid == pid:
-                return name
-        parent = _parent_of(pid)
-        for name, one in self.all.items():
-            if parent is not None and one.pid == parent:
-                return "worker" if name.startswith("strategy") else name
+            own = one.pid
+            if own is not None and own in line:
+                deep = line.index(own) - one.is_warm
+                return "worker" if deep > 0 and name.startswith("strategy") else name
         return None
 
     def workers(self) -> dict[int, str]:
         """Return the pids of strategy workers."""
-        hosts = {one.pid for name, one in self.all.items() if name.startswith("strategy")} - {None}
+        hosts = {one.service_pid for name, one in self.all.items() if name.startswith("strategy")} - {None}
         return dict.fromkeys(children_of(hosts), "worker")
 
 

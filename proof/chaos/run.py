@@ -107,7 +107,10 @@ async def read_streams(world: World) -> dict[str, list[Seen]]:
 
 
 def _command_lines(world: World) -> list[bytes]:
-    pids = [one.pid for one in world.processes.all.values() if one.pid] + list(world.processes.workers())
+    ours = world.processes.all.values()
+    pids = [pid for one in ours for pid in (one.pid, one.service_pid) if pid] + list(
+        world.processes.workers()
+    )
     found = []
     for pid in pids:
         with suppress(OSError):

@@ -87,7 +87,7 @@ class Sampler:
     def _processes(self) -> None:
         now_s = time.monotonic()
         for name, one in self.world.processes.all.items():
-            pid = one.pid
+            pid = one.service_pid
             if pid is None or name == "redis":
                 continue
             started = self._started.setdefault(pid, now_s)

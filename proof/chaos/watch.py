@@ -52,15 +52,20 @@ class Killing:
     pid: int
     mono_s: float
     alone: bool
+    cold: bool
 
 
 @dataclass(slots=True)
 class Recovery:
-    """Attributes: alone: no other fault met the system in the meantime."""
+    """Attributes:
+    alone: No other fault met the system in the meantime.
+    cold: Its warm parent died too.
+    """
 
     process: str
     took_s: float
     alone: bool
+    cold: bool
 
 
 @dataclass
@@ -83,11 +88,12 @@ class Watch:
     _finished: bool = False
     _cursors: dict[str, bytes] = field(default_factory=dict)
 
-    def killed(self, process: str, pid: int) -> None:
+    def killed(self, process: str, pid: int, *, cold: bool = False) -> None:
         """From now on wait for this process to do its job again, with another pid."""
         now_s = time.monotonic()
         self._killed.pop(process, None)
-        self._killed[process] = Killing(process, pid, now_s, not self._killed and now_s > self.disturbed_s)
+        alone = not self._killed and now_s > self.disturbed_s
+        self._killed[process] = Killing(process, pid, now_s, alone, cold)
         for other in self._killed.values():
             if other.process != process:
                 other.alone = False
@@ -147,7 +153,8 @@ class Watch:
             killing = self._killed.get(beat.process)
             if killing is not None and beat.pid not in (killing.pid, 0) and beat.ready:
                 del self._killed[beat.process]
-                self.recoveries.append(Recovery(beat.process, now_s - killing.mono_s, killing.alone))
+                took_s = now_s - killing.mono_s
+                self.recoveries.append(Recovery(beat.process, took_s, killing.alone, killing.cold))
 
     async def _follow(self) -> None:
         client = self.address.once_client()

@@ -157,7 +157,7 @@ class World:
         beat = BEAT_NAMES.get(name, name)
 
         def there() -> bool:
-            pid = self.processes[name].pid
+            pid = self.processes[name].service_pid
             return pid is not None and self.watch.ready(beat) and self.watch.beats[beat].pid == pid
 
         return await until(there, within_s=within_s)
@@ -168,15 +168,19 @@ class World:
 
     # -- processes ----------------------------------------------------------------------
 
-    def kill(self, name: str) -> bool:
-        """SIGKILL one service; it is started again at once."""
-        pid = self.processes[name].signal(signal.SIGKILL)
+    def kill(self, name: str, *, whole: bool = False) -> bool:
+        """SIGKILL one service; it is started again at once.
+
+        Args:
+            whole: With its warm parent, so that it starts cold and with the environment it now has.
+        """
+        pid = self.processes[name].signal(signal.SIGKILL, whole=whole)
         if pid is None:
             return False
         if name != "redis":
-            self.watch.killed(BEAT_NAMES.get(name, name), pid)
+            self.watch.killed(BEAT_NAMES.get(name, name), pid, cold=whole)
         self.kills.append(Kill(name, time.monotonic()))
-        self.tell("kill", process=name, pid=pid)
+        self.tell("kill", process=name, pid=pid, whole=whole)
         return True
 
     def kill_worker(self, name: str) -> bool:
@@ -194,21 +198,21 @@ class World:
     async def stand_still(self, name: str, seconds: float, *, dead: bool = False) -> None:
         """SIGSTOP a service (or kill it and keep it down) for a while."""
         one = self.processes[name]
-        pid = one.pid
+        pid = one.service_pid
         if pid is None:
             return
         start_s, start_ns = time.monotonic(), time.time_ns()
         self.tell("dead" if dead else "frozen", process=name, pid=pid, seconds=seconds)
         if dead:
             one.hold()
-            self.kill(name)
+            self.kill(name, whole=True)
         else:
             one.signal(signal.SIGSTOP)
         self.watch.disturb(seconds)
         try:
             await asyncio.sleep(seconds)
         finally:
-            still = dead or one.pid == pid
+            still = dead or one.service_pid == pid
             end_s, end_ns = time.monotonic(), time.time_ns()
             if dead:
                 one.release()
@@ -231,10 +235,12 @@ class World:
         self.redis_door.heal()
         self.broker_door.heal()
         for one in self.processes.all.values():
+            changed = bool(one.extra)
             one.extra.clear()
-            one.prefix.clear()
             one.release()
             one.signal(signal.SIGCONT)
+            if changed:
+                self.kill(one.name, whole=True)
 
     # -- the operator's and the oracle's side ----------------------------------------------
 

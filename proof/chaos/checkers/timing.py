@@ -84,6 +84,7 @@ def _recoveries(evidence: Evidence, record: Record) -> None:
     for one in watch.recoveries:
         kind = "worker" if one.process.startswith("strategy:") else one.process.partition("@")[0]
         groups["all"].append(one.took_s)
+        groups["cold" if one.cold else "warm"].append(one.took_s)
         groups[kind].append(one.took_s)
         if one.alone:
             groups["alone"].append(one.took_s)

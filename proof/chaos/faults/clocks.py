@@ -41,7 +41,7 @@ async def jump_clock(world: World, chance: random.Random) -> None:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     world.watch.disturb(30.0)
-    world.kill(name)
+    world.kill(name, whole=True)
     await world.back(name)
     jump = chance.choice(JUMPS)
     world.tell("clock jumps", process=name, seconds=jump)
@@ -54,5 +54,5 @@ async def jump_clock(world: World, chance: random.Random) -> None:
     for variable in list(one.extra):
         if "FAKE" in variable or variable == "LD_PRELOAD":
             del one.extra[variable]
-    world.kill(name)
+    world.kill(name, whole=True)
     await world.back(name)

@@ -12,6 +12,8 @@ from proof.chaos.world import SERVICES, Kill, World
 
 KILLABLE = tuple(name for name in SERVICES if name != "simulator")
 FROZEN_S = (1.0, 4.5, 7.0)
+WHOLE_SHARE = 0.1
+"""Of kills that take the warm parent too."""
 MARKS = ("before_claim", "after_claim", "after_post_sent", "after_reply", "before_publish")
 
 
@@ -22,15 +24,15 @@ def someone(world: World, chance: random.Random, weights: dict[str, float] | Non
     return chance.choices(names, [(weights or {}).get(name, 1.0) for name in names])[0]
 
 
-def kill(world: World, name: str) -> bool:
-    return world.kill_worker(name) if name.startswith("strategy:") else world.kill(name)
+def kill(world: World, name: str, *, whole: bool = False) -> bool:
+    return world.kill_worker(name) if name.startswith("strategy:") else world.kill(name, whole=whole)
 
 
 @action("F-1")
 async def kill_one(world: World, chance: random.Random) -> None:
     """A kill; in half the cases a second one before it is back."""
     name = someone(world, chance)
-    if not kill(world, name):
+    if not kill(world, name, whole=chance.random() < WHOLE_SHARE):
         return
     world.record.inject("F-1")
     if chance.random() < 0.3:
@@ -54,12 +56,12 @@ async def kill_at_mark(world: World, chance: random.Random) -> None:
     mark = chance.choice(MARKS)
     file = world.installation.mark
     one = world.processes["execution"]
-    pid = one.pid
+    pid = one.service_pid
     if pid is None:
         return
     world.watch.killed("execution", pid)
     file.write_text(f"{mark}:kill")
-    died = await until(lambda: one.pid != pid, within_s=25.0, poll_s=0.02)
+    died = await until(lambda: one.service_pid != pid, within_s=25.0, poll_s=0.02)
     file.unlink(missing_ok=True)
     if not died:
         world.watch.not_killed("execution")
@@ -77,7 +79,7 @@ async def kill_all(world: World, chance: random.Random) -> None:
     chance.shuffle(names)
     for name in names:
         world.processes[name].hold()
-        world.kill(name)
+        world.kill(name, whole=True)
     world.record.inject("F-3")
     for name in names:
         await asyncio.sleep(chance.uniform(0.0, 0.3))
@@ -111,7 +113,7 @@ async def crash_loop(world: World, chance: random.Random) -> None:
     section = "JULIE_RECORDER__SCAN_INTERVAL_S" if name == "recorder" else "JULIE_JULIE__BEAT_INTERVAL_S"
     one.extra[section] = "-1"
     starts = one.starts
-    world.kill(name)
+    world.kill(name, whole=True)
     await asyncio.sleep(chance.uniform(3.0, 6.0))
     one.extra.pop(section, None)
     if one.starts > starts + 1:
@@ -126,13 +128,13 @@ async def stop_while_sending(world: World, chance: random.Random) -> None:
     import signal
 
     one = world.processes["execution"]
-    pid, exits = one.pid, len(one.exits)
+    pid, exits = one.service_pid, len(one.exits)
     if pid is None:
         return
-    world.watch.killed("execution", pid)
+    world.watch.killed("execution", pid, cold=True)
     world.tell("terminate", process="execution", pid=pid)
     started_s = time.monotonic()
-    one.signal(signal.SIGTERM)
+    one.signal(signal.SIGTERM, whole=True)
     ended = await until(lambda: len(one.exits) > exits, within_s=10.0, poll_s=0.05)
     took_s = time.monotonic() - started_s
     world.record.inject("F-29")

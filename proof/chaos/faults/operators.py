@@ -92,7 +92,7 @@ async def two_executions(world: World, chance: random.Random) -> None:
     if not frozen:
         return
     world.watch.disturb(30.0)
-    world.tell("frozen at mark", pid=one.pid)
+    world.tell("frozen at mark", pid=one.service_pid)
     other = world.processes.add("execution2", [sys.executable, "-m", "services.execution"])
     world.processes.start(other.name)
     try:
@@ -100,7 +100,7 @@ async def two_executions(world: World, chance: random.Random) -> None:
         world.tell("first execution wakes", second=other.pid)
         one.signal(signal.SIGCONT)
         await asyncio.sleep(3.0)
-        if other.pid is not None and one.pid is not None:
+        if other.pid is not None and one.service_pid is not None:
             world.record.inject("F-12")
             world.record.reach("two executions at once")
     finally:
@@ -117,7 +117,7 @@ async def mixed_settings(world: World, chance: random.Random) -> None:
     one = world.processes[name]
     one.extra["JULIE_BROKER__REQUESTS_MAX_PER_60S"] = "189"
     world.watch.disturb(20.0)
-    world.kill(name)
+    world.kill(name, whole=True)
     try:
         if not await world.back(name):
             return
@@ -127,7 +127,7 @@ async def mixed_settings(world: World, chance: random.Random) -> None:
         world.record.inject("F-28")
     finally:
         one.extra.pop("JULIE_BROKER__REQUESTS_MAX_PER_60S", None)
-        world.kill(name)
+        world.kill(name, whole=True)
     world.tell("settings agree again", process=name)
     await world.back(name)
 

@@ -129,7 +129,7 @@ async def fill_redis_disk(world: World, chance: random.Random) -> None:
 @action("F-8", "execution", "standstill")
 async def fill_ledger_disk(world: World, chance: random.Random) -> None:
     """The ledger takes no more bytes: nothing may be sent, trading halts, a person resumes."""
-    pid = world.processes["execution"].pid
+    pid = world.processes["execution"].service_pid
     if pid is None:
         return
     world.watch.disturb(20.0)

@@ -47,7 +47,7 @@ async def burn(world: World, chance: random.Random) -> None:
 async def limit_memory(world: World, chance: random.Random) -> None:
     """A service may not map more than a little beyond what it has; then it must go on or start anew."""
     name = chance.choice([one for one in SERVICES if one != "simulator"])
-    pid = world.processes[name].pid
+    pid = world.processes[name].service_pid
     if pid is None:
         return
     kept = resource.prlimit(pid, resource.RLIMIT_AS)
@@ -75,7 +75,7 @@ def _virtual_bytes(pid: int) -> int:
 async def no_descriptors(world: World, chance: random.Random) -> None:
     """No file or socket can be opened any more: it fails or goes on, but is not half alive."""
     name = chance.choice([one for one in SERVICES if one != "simulator"])
-    pid = world.processes[name].pid
+    pid = world.processes[name].service_pid
     if pid is None:
         return
     with suppress(ProcessLookupError):
