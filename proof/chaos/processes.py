@@ -68,7 +68,7 @@ class Supervised:
         """Send a signal to the service; return its pid, None if it does not run.
 
         Args:
-            whole: To its warm parent, with which it dies; the next start is a cold one with a new environment.
+            whole: To its warm parent, with which it dies; the next start is cold, with a new environment.
         """
         pid, service = self.pid, self.service_pid
         target = pid if whole else service

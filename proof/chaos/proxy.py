@@ -329,7 +329,7 @@ class Requests:
         data = self._partial.pop(number, b"") + data
         while data:
             head, end, rest = data.partition(b"\r\n\r\n")
-            size = _length(head)
+            size = _length(head) if end else 0
             if not end or len(rest) < size:
                 self._partial[number] = data
                 return

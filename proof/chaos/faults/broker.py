@@ -110,6 +110,90 @@ async def searches_fail(world: World, chance: random.Random) -> None:
     await misbehave(world, "F-24", chance.uniform(6.0, 12.0), *faults)
 
 
+@action("F-24", "place")
+async def searches_lag(world: World, chance: random.Random) -> None:
+    """Searches answer what was true a while ago, while the fate of orders is unknown."""
+    faults = (
+        {"kind": "cut_after", "only": [PLACE], "rate": 0.5},
+        {"kind": "search_lag", "delay_s": chance.choice((2.0, 5.0, 15.0)), "rate": 0.7},
+        {"kind": "hide_orders", "delay_s": [1.0, 6.0], "rate": 0.5},
+    )
+    await misbehave(world, "F-24", chance.uniform(6.0, 12.0), *faults)
+
+
+@action("F-20")
+async def malformed_frames(world: World, chance: random.Random) -> None:
+    """Records that make no sense, and good ones in pieces, on both hubs."""
+    faults = (
+        {"kind": "frame_garbage", "rate": 0.2},
+        {"kind": "frame_fragments", "rate": 0.3},
+        {"kind": "frame_pieces", "rate": 0.3},
+    )
+    await misbehave(world, "F-20", chance.uniform(3.0, 6.0), *faults)
+
+
+@action("F-21")
+async def user_events_astray(world: World, chance: random.Random) -> None:
+    """What the user hub tells is dropped, repeated, delayed, shuffled; fills come first."""
+    kinds = ("event_drop", "event_repeat", "event_delay", "event_shuffle", "fills_first")
+    faults: list[dict[str, Any]] = [
+        {"kind": kind, "rate": 0.1 if kind == "event_drop" else 0.4} for kind in chance.sample(kinds, 3)
+    ]
+    for one in faults:
+        if one["kind"] == "event_delay":
+            one["delay_s"] = [0.1, 3.0]
+        elif one["kind"] == "event_repeat":
+            one["copies"] = 5
+    await misbehave(world, "F-21", chance.uniform(6.0, 12.0), *faults)
+
+
+@action("F-21", "place")
+async def cancels_race_fills(world: World, chance: random.Random) -> None:
+    """A cancel is accepted and comes too late; an order opens or is refused later than it was accepted."""
+    faults = (
+        {"kind": "cancel_late", "delay_s": [0.2, 3.0], "rate": 0.5},
+        {"kind": "cancel_after_fill", "rate": 0.3},
+        {"kind": "accept_late", "delay_s": [0.2, 2.0], "rate": 0.3},
+        {"kind": "reject_late", "delay_s": [0.2, 2.0], "rate": 0.2},
+    )
+    await misbehave(world, "F-21", chance.uniform(8.0, 15.0), *faults)
+
+
+@action("F-22")
+async def partial_fills(world: World, chance: random.Random) -> None:
+    """Fills in parts, with the line to the venue cut between them."""
+    link = world.link("broker_sync", "user")
+
+    async def cut() -> None:
+        for _ in range(3):
+            await asyncio.sleep(chance.uniform(1.0, 3.0))
+            link.reset()
+
+    cutting = asyncio.create_task(cut())
+    fault = {"kind": "partial_fills", "parts": 3, "delay_s": [0.5, 20.0], "rate": 0.8}
+    await misbehave(world, "F-22", chance.uniform(6.0, 12.0), fault)
+    await cutting
+
+
+@action("F-25")
+async def strange_market(world: World, chance: random.Random) -> None:
+    """Crossed, far off, zero, negative, stale prices, or none at all."""
+    kinds = ("market_crossed", "market_spike", "market_zero", "market_negative", "market_stale")
+    faults = [{"kind": kind, "rate": 0.1} for kind in chance.sample(kinds, 2)]
+    if chance.random() < 0.4:
+        faults.append({"kind": "market_freeze", "rate": 1.0})
+    await misbehave(world, "F-25", chance.uniform(4.0, 10.0), *faults)
+
+
+@action("F-19", "session")
+async def tokens_die(world: World, chance: random.Random) -> None:
+    """The next token dies early, whatever it says; the venue starts anew so that one is asked for now."""
+    fault = {"kind": "early_expiry", "delay_s": chance.uniform(3.0, 8.0)}
+    world.kill("simulator", whole=True)
+    await asyncio.sleep(2.0)
+    await misbehave(world, "F-19", chance.uniform(10.0, 15.0), fault)
+
+
 @action("F-19", "redis")
 async def lose_sessions(world: World, chance: random.Random) -> None:
     """The venue starts anew and knows no token: whoever holds one is refused until there is another."""
