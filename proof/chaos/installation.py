@@ -35,7 +35,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What differs from the defaults. The quarantine is short so that a run sees its end."""
 
-RISK = {"position_max": POSITION_MAX, "daily_loss_max": 1_000_000, "messages_per_min_max": 500}
+RISK = {
+    "position_max": POSITION_MAX,
+    "daily_loss_max": 1_000_000,
+    "open_loss_max": 1_000_000,
+    "messages_per_min_max": 500,
+    "sessions": "always",
+    "entries_max": 300,
+    "flips_max": 300,
+    "exits_per_min_max": 60,
+    "rejects_max": 50,
+    "denials_max": 200,
+}
+"""Wide enough that the workload trades on through minutes of faults; a runaway still meets them."""
 
 
 def free_port() -> int:

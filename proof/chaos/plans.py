@@ -18,6 +18,7 @@ from proof.chaos.faults import resources as resources
 from proof.chaos.world import World
 from shared.domain.control import HaltKind
 
+BY_THEMSELVES = frozenset({HaltKind.LIVENESS, HaltKind.STARTING, HaltKind.CLOCK})
 OPERATOR_S = 4.0
 """How long a person takes to look."""
 
@@ -92,8 +93,9 @@ class Chaos:
         while True:
             await asyncio.sleep(1.0)
             halts = self.world.halts
-            latched = [kind for kind in halts if kind is not HaltKind.LIVENESS]
-            if not latched or self._busy & {"operator", "redis", "execution"}:
+            latched = [kind for kind in halts if kind not in BY_THEMSELVES]
+            strategies = self.world.latched
+            if not (latched or strategies) or self._busy & {"operator", "redis", "execution"}:
                 since_s = None
                 continue
             since_s = since_s or time.monotonic()
@@ -101,7 +103,11 @@ class Chaos:
                 for kind in latched:
                     self.world.record.reach(f"{kind} halt: {' '.join(halts[kind].split()[:4])}")
                 self.world.tell("operator resumes", halts={str(kind): halts[kind] for kind in halts})
-                await self.world.operator_resume("looked at; in order")
+                for name, why in strategies.items():
+                    self.world.record.reach(f"strategy latched off: {why.partition(':')[0]}")
+                    await self.world.operator_arm(name)
+                if latched:
+                    await self.world.operator_resume("looked at; in order")
                 since_s = None
 
     async def _lane(self, deadline: float, chance: random.Random) -> None:

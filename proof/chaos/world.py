@@ -148,6 +148,12 @@ class World:
         return None
 
     @property
+    def latched(self) -> dict[str, str]:
+        """Strategies that execution has latched off, and why."""
+        found = self.watch.of_kind(topics.orders(ACCOUNT_ID), TradingStateChanged)
+        return dict(found[-1].latched) if found else {}
+
+    @property
     def halts(self) -> dict[HaltKind, str]:
         found = self.watch.of_kind(topics.orders(ACCOUNT_ID), TradingStateChanged)
         return dict(found[-1].halts) if found else {}
@@ -274,6 +280,18 @@ class World:
     async def operator_resume(self, reason: str) -> bool:
         return await self.command(
             Resume(kind=HaltKind.OPERATOR, reason=reason, issuer=ISSUER, ts_ns=time.time_ns())
+        )
+
+    async def operator_arm(self, strategy_id: str) -> bool:
+        now_ns = time.time_ns()
+        return await self.command(
+            Resume(
+                kind=HaltKind.OPERATOR,
+                reason="looked at",
+                issuer=ISSUER,
+                ts_ns=now_ns,
+                strategy_id=strategy_id,
+            )
         )
 
     async def operator_flatten(self, reason: str) -> bool:

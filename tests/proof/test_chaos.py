@@ -27,7 +27,8 @@ from services.execution.records import FillRecord, OrderRecord
 from services.simulator.orders import Fill as VenueFill
 from services.simulator.orders import Order as VenueOrder
 from shared.broker.projectx import enums
-from shared.domain.execution import OrderClaimed
+from shared.domain.control import TradingState
+from shared.domain.execution import OrderClaimed, TradingStateChanged
 from shared.domain.journal import InputsConsumed
 from shared.domain.order import OrderStatus, OrderType, Side, SubmitOrder
 from shared.wire import topics
@@ -185,7 +186,8 @@ def evidence() -> Iterator[Evidence]:
     world.watch.streams[key] = [seen(1, intent)]
     told = InputsConsumed(runs=[], intents=[TAG], asof_ns=NS)
     found.final[topics.journal(ACCOUNT_ID, "c1")] = [seen(1, told)]
-    found.steps = [(Step(1, NS + 1, kind_of(claimed), encode(claimed), claimed.cause), claimed)]
+    active = TradingStateChanged(state=TradingState.ACTIVE, halts={}, ts_ns=NS)
+    found.steps = [(step(1, active), active), (step(2, claimed), claimed)]
     found.orders = {TAG: order(OrderStatus.FILLED)}
     found.venue_orders = [venue_order(1)]
     found.fills = [
@@ -208,6 +210,10 @@ def evidence() -> Iterator[Evidence]:
 
 def seen(seq: int, message: msgspec.Struct) -> Seen:
     return Seen(f"{NS // 1_000_000}-{seq}".encode(), kind_of(message), encode(message), 0.0)
+
+
+def step(seq: int, message: msgspec.Struct) -> Step:
+    return Step(seq, NS + seq, kind_of(message), encode(message), "")
 
 
 def order(status: OrderStatus, **changes: object) -> OrderRecord:
@@ -275,9 +281,15 @@ def test_order_that_was_never_claimed_is_a_violation(evidence: Evidence) -> None
     assert broken(evidence) == {"I-3"}
 
 
+def test_claim_while_halted_is_a_violation(evidence: Evidence) -> None:
+    halted = TradingStateChanged(state=TradingState.REDUCING, halts={}, ts_ns=NS)
+    evidence.steps[0] = (step(1, halted), halted)
+    assert broken(evidence) == {"I-4"}
+
+
 def test_claim_after_the_expiry_is_a_violation(evidence: Evidence) -> None:
-    step, claimed = evidence.steps[0]
-    evidence.steps[0] = (step, msgspec.structs.replace(claimed, ts_ns=NS + 6_000_000_000))
+    step, claimed = evidence.steps[-1]
+    evidence.steps[-1] = (step, msgspec.structs.replace(claimed, ts_ns=NS + 6_000_000_000))
     assert broken(evidence) == {"I-4"}
 
 
@@ -313,12 +325,12 @@ def test_intent_that_the_journal_tells_and_the_stream_lacks_is_a_violation(evide
 
 
 def test_claim_right_after_a_loss_in_redis_is_a_violation(evidence: Evidence) -> None:
-    evidence.world.rebuilt_ns.append(NS)
+    evidence.world.rebuilt_ns.append(NS + 2)
     assert broken(evidence) == {"I-16"}
 
 
 def test_stream_that_differs_from_the_ledger_is_a_violation(evidence: Evidence) -> None:
-    _, claimed = evidence.steps[0]
+    _, claimed = evidence.steps[-1]
     changed = msgspec.structs.replace(claimed, order_qty=2)
-    evidence.final[topics.orders(ACCOUNT_ID)] = [seen(1, changed)]
+    evidence.final[topics.orders(ACCOUNT_ID)] = [seen(2, changed)]
     assert "I-13" in broken(evidence)

@@ -9,7 +9,15 @@ import msgspec
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.installation import POSITION_MAX
 from proof.record import Record
-from shared.domain.execution import IntentExpired, OrderClaimed, OrderDenied, OrderFilled, OrderUpdated
+from shared.domain.control import TradingState
+from shared.domain.execution import (
+    IntentExpired,
+    OrderClaimed,
+    OrderDenied,
+    OrderFilled,
+    OrderUpdated,
+    TradingStateChanged,
+)
 from shared.domain.order import OrderStatus
 
 PLACE = "/api/Order/place"
@@ -19,6 +27,7 @@ def check(evidence: Evidence, record: Record) -> None:
     _once(evidence, record)
     _one_end(evidence, record)
     _decided_before(evidence, record)
+    _nothing_while_halted(evidence, record)
     _never_denied_what_is_there(evidence, record)
     _life(evidence, record)
     _exposure(evidence, record)
@@ -102,6 +111,17 @@ def _decided_before(evidence: Evidence, record: Record) -> None:
             continue
         late = message.ts_ns >= intent.expires_at_ns
         record.check("I-4", not late, f"{message.client_order_id} was claimed after its expiry")
+
+
+def _nothing_while_halted(evidence: Evidence, record: Record) -> None:
+    """I-4: while trading is not active nothing is claimed that could add exposure."""
+    state = TradingState.HALTED
+    for step, message in evidence.said(TradingStateChanged, OrderClaimed):
+        if isinstance(message, TradingStateChanged):
+            state = message.state
+        elif not message.reduce_only:
+            words = f"{message.client_order_id} was claimed at step {step.seq} while trading was {state}"
+            record.check("I-4", state is TradingState.ACTIVE, words)
 
 
 def _never_denied_what_is_there(evidence: Evidence, record: Record) -> None:

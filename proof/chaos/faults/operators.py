@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 
-from proof.chaos.faults import action
+from proof.chaos.faults import ALONE, action
+from proof.chaos.installation import ROOT
 from proof.chaos.processes import until
 from proof.chaos.world import World
 from shared.domain.control import HaltKind, Resume, TradingState
 from shared.domain.execution import FlattenFinished
+from shared.runtime.config import halt_flag
 from shared.wire import topics
 from shared.wire.codec import encode, kind_of
 
@@ -52,6 +54,45 @@ async def flatten_in_trouble(world: World, chance: random.Random) -> None:
     await until(lambda: world.trading is TradingState.HALTED, within_s=10.0)
     await asyncio.sleep(2.0)
     await world.operator_resume("chaos: flatten is over")
+
+
+@action("F-27", ALONE, "operator", "redis", "execution", "standstill")
+async def panic_with_all_frozen(world: World, chance: random.Random) -> None:
+    """`julie panic` while every service and Redis stand still: only the credentials are needed."""
+    await world.in_order()
+    frozen = [one for name, one in world.processes.all.items() if name != "simulator"]
+    held = {contract: qty for contract, qty in world.venue_positions().items() if qty}
+    world.watch.disturb(60.0)
+    for one in frozen:
+        one.signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    world.tell("panic", held=held)
+    try:
+        getting_out = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "julie", "panic", "--yes", "--reason", "chaos",
+            cwd=ROOT, env=world.installation.environment(), stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await getting_out.communicate()
+        took_s = time.monotonic() - begun
+        left = {contract: qty for contract, qty in world.venue_positions().items() if qty}
+        world.tell("panic ended", code=getting_out.returncode, took_s=round(took_s, 2), left=left)
+        flat = getting_out.returncode == 0 and not left
+        words = f"panic ended with {getting_out.returncode}, left {left}: {said[-500:].decode()}"
+        # A panic that says that it could not calls for a person, which is the promise too.
+        record = world.record
+        record.check("I-26", flat or bool(getting_out.returncode), words)
+        record.inject("F-27")
+        if held and flat:
+            world.flat_s.append(took_s)
+            record.reach("panic: flat from a position, all else frozen")
+    finally:
+        for one in frozen:
+            one.signal(signal.SIGCONT)
+    await world.in_order()
+    halt_flag(world.installation.data).unlink(missing_ok=True)
+    await asyncio.sleep(2.0)
+    await world.operator_resume("chaos: panic is over")
 
 
 @action("F-30", "operator")
