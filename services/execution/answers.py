@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from services.execution import brackets, flatten, halts, intents, orders
+from services.execution import brackets, claims, flatten, halts, orders
 from services.execution.events import CancelAnswered, CloseAnswered, ModifyAnswered, PlaceAnswered
 from services.execution.records import OrderRecord
+from services.execution.state import NS_PER_S
 from services.execution.turn import Turn
 from shared.broker.port import Accepted, NotSent, Rejected, Unknown
 from shared.domain.order import OrderFact, OrderStatus
 
 ATTEMPTS_MAX = 2
+CHANGE_SHOWN_S = 2.0
+"""In which a report shows a change that was accepted; after that the order is looked at."""
 POSITION_BRACKETS = "Position Brackets"
 POSITION_BRACKETS_REMEDY = (
     "the account uses Position Brackets: with no position and no working order, switch to Auto OCO Brackets "
@@ -75,7 +78,7 @@ def _not_sent(turn: Turn, order: OrderRecord, reason: str) -> None:
     # Recorded before it is done: after a crash between the two the order counts as unknown.
     again = msgspec.structs.replace(order, attempts=order.attempts + 1)
     turn.state.put_order(again)
-    intents.post(turn, again)
+    claims.post(turn, again)
 
 
 def canceled(turn: Turn, answer: CancelAnswered) -> None:
@@ -91,20 +94,25 @@ def canceled(turn: Turn, answer: CancelAnswered) -> None:
         if state.orders[name].status.may_fill:
             # A refusal usually means that a fill was faster: the truth is one question away.
             soon = not isinstance(answer.outcome, Accepted)
-            orders.want_check(turn, answer.broker_order_id, delay_s=0.2 if soon else 1.0)
+            orders.want_check(turn, answer.broker_order_id, delay_s=0.5 if soon else 2.0, wanted=orders.OVER)
     flatten.answered(turn)
 
 
 def modified(turn: Turn, answer: ModifyAnswered) -> None:
     """A change was answered; the new values count when a report shows them."""
-    order = turn.state.orders[answer.client_order_id]
+    state = turn.state
+    order = state.orders[answer.client_order_id]
+    if order.broker_order_id is not None:
+        state.modifies_running.discard(order.broker_order_id)
     if isinstance(answer.outcome, Rejected | NotSent | Unknown):
         reason = f"change not confirmed: {answer.outcome.reason}"
         after = msgspec.structs.replace(order, reason=reason)
         orders.store(turn, order, after)
         turn.publish(orders.updated(after, turn))
-    if order.broker_order_id is not None and order.status.may_fill:
-        orders.want_check(turn, order.broker_order_id, delay_s=0.2)
+    check = state.checks.get(order.broker_order_id or 0)
+    if check is not None:
+        wait_s = CHANGE_SHOWN_S if isinstance(answer.outcome, Accepted) else 0.5
+        check.due_ns = turn.at.mono_ns + round(wait_s * NS_PER_S)
 
 
 def closed(turn: Turn, answer: CloseAnswered) -> None:

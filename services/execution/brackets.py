@@ -8,7 +8,7 @@ documented, so any of it is taken.
 from __future__ import annotations
 
 from services.execution import fills
-from services.execution.orders import cancel, report
+from services.execution.orders import report
 from services.execution.records import ENTRY, STOP_LOSS, TAKE_PROFIT, OrderRecord
 from services.execution.state import State
 from services.execution.turn import Turn
@@ -120,6 +120,7 @@ def _child(turn: Turn, seen: OrderReport) -> OrderRecord | None:
         venue_claimed_ns=entry.venue_claimed_ns,
         role=role,
         parent=entry.client_order_id,
+        native=True,
         limit_price=seen.limit_price,
         stop_price=seen.stop_price,
         reduce_only=True,
@@ -131,6 +132,7 @@ def _child(turn: Turn, seen: OrderReport) -> OrderRecord | None:
 def _other(turn: Turn, seen: OrderReport) -> None:
     """Keep what may turn out to be ours while something of ours is unanswered; else it is another's."""
     state = turn.state
+    state.checks.pop(seen.broker_order_id, None)
     if state.is_doubtful(seen.contract_id) and len(state.unmatched) < UNMATCHED_MAX:
         state.unmatched[seen.broker_order_id] = seen
         return
@@ -154,6 +156,7 @@ def _other(turn: Turn, seen: OrderReport) -> None:
         "external_order",
         f"broker order {seen.broker_order_id} on {seen.contract_id} is not ours; it counts in the position",
     )
+    fills.attribute_closes(turn)
 
 
 def judge_unmatched(turn: Turn) -> None:
@@ -162,17 +165,3 @@ def judge_unmatched(turn: Turn) -> None:
     for broker_order_id, seen in sorted(turn.state.unmatched.items()):
         if broker_order_id in turn.state.unmatched:
             see(turn, seen)
-
-
-def cancel_orphans(turn: Turn) -> None:
-    """Cancel protective orders that have nothing left to protect; one alone would open a new position."""
-    state = turn.state
-    due = [name for name, due_ns in state.orphans_due.items() if due_ns <= turn.at.mono_ns]
-    for name in due:
-        del state.orphans_due[name]
-        order = state.open.get(name)
-        if order is None or state.net_qty(order.strategy_id, order.contract_id):
-            continue
-        entry = state.orders[order.parent] if order.parent is not None else None
-        if entry is None or not entry.status.may_fill:
-            cancel(turn, order, "nothing left to protect")

@@ -6,8 +6,7 @@ from decimal import Decimal
 
 import msgspec
 
-from services.execution import exposure, orders
-from services.execution.events import Modify
+from services.execution import claims, exposure, orders
 from services.execution.orders import refuse
 from services.execution.records import OrderRecord
 from services.execution.turn import Turn
@@ -28,22 +27,17 @@ def modify(turn: Turn, intent: ModifyOrder) -> None:
     if refused is not None:
         refuse(turn, intent, refused)
         return
-    assert order.broker_order_id is not None, "a working order has the broker's id"
-    state.sent_ns.append(turn.at.mono_ns)
-    turn.do(
-        Modify(
-            client_order_id=order.client_order_id,
-            broker_order_id=order.broker_order_id,
-            order_qty=intent.order_qty,
-            limit_price=intent.limit_price,
-            stop_price=intent.stop_price,
-            trail_price=trail_price(turn, order, intent.trail_ticks),
-        )
+    orders.send_modify(
+        turn,
+        order,
+        order_qty=intent.order_qty,
+        limit_price=intent.limit_price,
+        stop_price=intent.stop_price,
+        trail_price=claims.trail_price(turn, order, intent.trail_ticks),
     )
     if intent.trail_ticks is not None:
         # The hub's rows do not tell a trail: what was asked for stands until a search says otherwise.
         orders.store(turn, order, msgspec.structs.replace(order, trail_ticks=intent.trail_ticks))
-    orders.want_check(turn, order.broker_order_id, delay_s=1.0)
 
 
 _MODIFIABLE = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.SUSPENDED)
@@ -56,6 +50,8 @@ def _refused(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | No
         return deny("trading_halted", halts=state.halt_reason())
     if order.status not in _MODIFIABLE or order.broker_order_id is None:
         return deny("not_working", status=order.status)
+    if order.broker_order_id in state.modifies_running:
+        return deny("change_unanswered", client_order_id=order.client_order_id)
     if (intent.order_qty, intent.limit_price, intent.stop_price, intent.trail_ticks) == (None,) * 4:
         return deny("nothing_to_change")
     wrong = _unfit(intent, order)
@@ -138,13 +134,3 @@ def other_month(market: MarketState | None, contract_id: str) -> Denied | None:
     if market is None or market.contract_id == contract_id:
         return None
     return deny("reference_missing", contract_id=contract_id, market_of=market.contract_id)
-
-
-def trail_price(turn: Turn, order: OrderRecord, trail_ticks: int | None) -> Decimal | None:
-    """Return the level that makes the broker trail at this distance: it measures from its last trade."""
-    if trail_ticks is None:
-        return None
-    market = turn.state.markets.get(order.symbol)
-    if market is None or market.last_px is None or market.contract_id != order.contract_id:
-        return None  # the broker refuses it then
-    return Decimal(str(market.last_px)) + order.side.sign * trail_ticks * order.tick_size

@@ -35,8 +35,8 @@ def claimed(turn: Turn, order: OrderRecord) -> None:
 
 def moved(turn: Turn, order: OrderRecord) -> None:
     """Note a new status: several rejections of the broker in a row latch the strategy off."""
-    if order.is_protective:
-        return
+    if order.parent is not None:
+        return  # sent by the broker or by execution itself
     if order.status in _TAKEN:
         _change(turn, order.strategy_id, rejects=0)
     elif order.status is OrderStatus.REJECTED:
@@ -89,7 +89,7 @@ def arm(turn: Turn, strategy_id: str) -> None:
 def remember(turn: Turn) -> None:
     """Count again what was sent before a restart: restarting is no way around limits."""
     state, at = turn.state, turn.at
-    sent = [order for order in state.orders.values() if order.attempts and order.parent is None]
+    sent = [order for order in state.orders.values() if order.attempts and not order.native]
     for order in sorted(sent, key=lambda one: one.ts_claimed_ns):
         since_ns = _conduct(state, order.strategy_id).armed_ns
         if order.role == EXIT:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import assert_never
 
-from services.execution import account, answers, conduct, halts, intents, resolver, trading
+from services.execution import account, answers, conduct, halts, intents, management, resolver, trading
 from services.execution.events import (
     CancelAnswered,
     CloseAnswered,
@@ -60,6 +60,7 @@ def decide(event: Event, state: State) -> list[Command]:
             trading.control(turn, event)
         case MarketRead():
             _market(turn, event.market)
+            management.follow(turn, event.market)
         case Tick():
             state.session = event.session
             halts.measure(turn, event.clock_offset_ms)

@@ -12,7 +12,7 @@ import msgspec
 
 from services.execution.orders import observe, want_check
 from services.execution.records import BEFORE, EXIT, EXTERNAL, FillRecord, OrderRecord
-from services.execution.state import NS_PER_S, State
+from services.execution.state import State
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
 from shared.domain.execution import OrderFilled
@@ -58,14 +58,9 @@ def adopt_early(turn: Turn, order: OrderRecord) -> None:
 
 
 def attribute_closes(turn: Turn) -> None:
-    """Give fills of a flatten's closes to the strategies, once no order of ours could claim them."""
+    """Give fills that closed strategies' positions to them, once no order of ours could claim the fills."""
     state = turn.state
-    waiting = [
-        fill
-        for fills in state.ownerless.values()
-        for fill in fills
-        if fill.contract_id in state.standing.closes and not state.is_doubtful(fill.contract_id)
-    ]
+    waiting = [fill for fills in state.ownerless.values() for fill in fills if _closes(state, fill)]
     for fill in waiting:
         if any(
             contract == fill.contract_id
@@ -75,6 +70,14 @@ def attribute_closes(turn: Turn) -> None:
         ):
             state.drop_fill(fill)
             _count_foreign(turn, fill)
+
+
+def _closes(state: State, fill: FillRecord) -> bool:
+    """Did a flatten of ours, or a person by hand, place this order? Then it closes what strategies hold."""
+    by_others = fill.broker_order_id in state.standing.externals
+    return (by_others or fill.contract_id in state.standing.closes) and not state.is_doubtful(
+        fill.contract_id
+    )
 
 
 def _record(state: State, fill: FillReport) -> FillRecord:
@@ -99,6 +102,7 @@ def _count_own(turn: Turn, order: OrderRecord, fill: FillRecord) -> None:
         client_order_id=order.client_order_id,
         strategy_id=order.strategy_id,
         multiplier=order.multiplier,
+        closes=order.parent or "",
     )
     realized = state.put_fill(own)
     cum_qty = order.cum_qty + own.qty
@@ -109,7 +113,6 @@ def _count_own(turn: Turn, order: OrderRecord, fill: FillRecord) -> None:
     publish(turn, own, order.role, cum_qty, leaves_qty, realized)
     fact = OrderFact.PARTLY_FILLED if leaves_qty else OrderFact.FULLY_FILLED
     observe(turn, order, fact, cum_qty=cum_qty, broker_cum_qty=max(cum_qty, order.broker_cum_qty))
-    settle(turn, own, at_once=order.role == EXIT)
 
 
 def publish(turn: Turn, fill: FillRecord, role: str, cum_qty: int, leaves_qty: int, realized: object) -> None:
@@ -141,25 +144,19 @@ def publish(turn: Turn, fill: FillRecord, role: str, cum_qty: int, leaves_qty: i
     )
 
 
-def settle(turn: Turn, fill: FillRecord, *, at_once: bool) -> None:
-    """Note when protective orders are left without a position; the broker's own OCO gets a moment first."""
-    state = turn.state
-    if state.net_qty(fill.strategy_id, fill.contract_id):
-        return
-    delay_s = 0.0 if at_once else state.rules.orphan_after_s
-    for order in state.open.values():
-        same = order.strategy_id == fill.strategy_id and order.contract_id == fill.contract_id
-        if same and order.is_protective:
-            due_ns = turn.at.mono_ns + round(delay_s * NS_PER_S)
-            state.orphans_due.setdefault(order.client_order_id, due_ns)
-
-
 def _count_foreign(turn: Turn, fill: FillRecord) -> None:
     """Count a fill of an order that is not ours, or not yet known to be."""
     state = turn.state
     rest = fill.qty
     part = 0
-    if fill.contract_id in state.standing.closes and not state.is_doubtful(fill.contract_id):
+    by = "external" if fill.broker_order_id in state.standing.externals else "flatten"
+    if _closes(state, fill):
+        if fill.broker_order_id in state.standing.externals:
+            theirs = state.net_qty(EXTERNAL, fill.contract_id)
+            own = min(rest, abs(theirs)) if theirs * fill.side.sign < 0 else 0
+            if own:  # what was opened by hand is what is closed by hand
+                state.put_fill(msgspec.structs.replace(fill, qty=own, fees=fill.fees * own / fill.qty))
+                rest, part = rest - own, 1
         for strategy_id in sorted({name for name, contract in state.books if contract == fill.contract_id}):
             net = state.net_qty(strategy_id, fill.contract_id)
             if strategy_id == EXTERNAL or net * fill.side.sign >= 0 or rest == 0:
@@ -171,11 +168,10 @@ def _count_foreign(turn: Turn, fill: FillRecord) -> None:
                 qty=qty,
                 fees=fill.fees * qty / fill.qty,
                 strategy_id=strategy_id,
-                client_order_id=f"flatten:{fill.broker_order_id}",
+                client_order_id=f"{by}:{fill.broker_order_id}",
             )
             realized = state.put_fill(share)
             publish(turn, share, EXIT, qty, 0, realized)
-            settle(turn, share, at_once=True)
             rest -= qty
             part += 1
     if not rest:

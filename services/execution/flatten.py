@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from services.execution import crossing
 from services.execution.events import CloseContract, Searched
 from services.execution.fills import attribute_closes
 from services.execution.orders import cancel, send_cancel, want_search
@@ -35,7 +36,7 @@ def begin(turn: Turn, reason: str, symbol: str | None) -> None:
     held = [
         contract_id
         for contract_id in sorted(contracts)
-        if _covered(state, contract_id)
+        if covered(state, contract_id)
         and (state.sync.positions.get(contract_id) or state.contract_qty(contract_id))
     ]
     working = {
@@ -47,7 +48,7 @@ def begin(turn: Turn, reason: str, symbol: str | None) -> None:
     working.update(
         {number: seen.contract_id for number, seen in state.unmatched.items() if seen.status.may_fill}
     )
-    _round(turn, {number for number, contract in working.items() if _covered(state, contract)}, held)
+    _round(turn, {number for number, contract in working.items() if covered(state, contract)}, held)
 
 
 def closed_by_guard(turn: Turn) -> None:
@@ -70,15 +71,15 @@ def searched(turn: Turn, look: Searched) -> None:
         return
     if state.flatten_due_ns is not None and look.started.mono_ns < state.flatten_due_ns:
         return  # it began before the last round had its effect
-    working = {one.broker_order_id for one in look.working if _covered(state, one.contract_id)}
+    working = {one.broker_order_id for one in look.working if covered(state, one.contract_id)}
     held = sorted(
-        one.contract_id for one in look.positions if one.net_qty and _covered(state, one.contract_id)
+        one.contract_id for one in look.positions if one.net_qty and covered(state, one.contract_id)
     )
     pending = [
         order.client_order_id
         for order in state.open.values()
         if order.status in (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN)
-        and _covered(state, order.contract_id)
+        and covered(state, order.contract_id)
     ]
     if not working and not held and not pending:
         _finish(turn, flatten, flat=True, reason=flatten.reason)
@@ -101,7 +102,8 @@ def answered(turn: Turn) -> None:
     want_search(turn, delay_s=LOOK_AFTER_S)
 
 
-def _covered(state: State, contract_id: str) -> bool:
+def covered(state: State, contract_id: str) -> bool:
+    """Does the flatten under way concern this contract?"""
     flatten = state.standing.flatten
     assert flatten is not None
     if flatten.symbol is None:
@@ -117,7 +119,7 @@ def _round(turn: Turn, working: set[int], held: list[str]) -> None:
     rounds = standing.flatten.rounds + 1
     standing.flatten = msgspec.structs.replace(standing.flatten, rounds=rounds)
     for order in list(state.open.values()):
-        if _covered(state, order.contract_id) and order.broker_order_id is None:
+        if covered(state, order.contract_id) and order.broker_order_id is None:
             cancel(turn, order, "flatten")  # as soon as the broker's id is known
     for broker_order_id in sorted(working - state.cancels_running):
         name = state.by_broker_id.get(broker_order_id)
@@ -139,6 +141,9 @@ def _round(turn: Turn, working: set[int], held: list[str]) -> None:
 
 
 def _finish(turn: Turn, flatten: FlattenRecord, *, flat: bool, reason: str) -> None:
+    if flat:
+        contracts = {contract_id for _, contract_id in turn.state.books}
+        crossing.want(turn, {one for one in contracts if covered(turn.state, one)})
     turn.state.change_standing().flatten = None
     turn.state.flatten_due_ns = None
     turn.publish(FlattenFinished(flat=flat, rounds=flatten.rounds, reason=reason, ts_ns=turn.at.now_ns))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from services.execution import changes, conduct, exposure, orders
-from services.execution.events import IntentRead, Place
+from services.execution import changes, claims, conduct, exposure, orders
+from services.execution.events import IntentRead
 from services.execution.orders import refuse
 from services.execution.records import ENTRY, EXIT, OrderRecord
 from services.execution.turn import Turn
-from shared.broker.port import OrderTicket
 from shared.domain.denials import Denied, deny
-from shared.domain.execution import IntentExpired, OrderClaimed
+from shared.domain.execution import IntentExpired
 from shared.domain.ids import CLIENT_ORDER_ID_CHARS_MAX
 from shared.domain.order import (
     Bracket,
@@ -95,57 +94,14 @@ def _claim(turn: Turn, intent: SubmitOrder, contract_id: str, bracket: Bracket |
         role=role,
         limit_price=intent.limit_price,
         stop_price=intent.stop_price,
+        plan=bracket.plan if bracket is not None else None,
         stop_loss_ticks=bracket.stop_loss_ticks if bracket is not None else None,
         take_profit_ticks=bracket.take_profit_ticks if bracket is not None else None,
         trail_ticks=intent.trail_ticks,
         reduce_only=role == EXIT,
         reason=intent.reason,
     )
-    state.put_order(order)
-    turn.publish(
-        OrderClaimed(
-            client_order_id=order.client_order_id,
-            strategy_id=order.strategy_id,
-            symbol=order.symbol,
-            contract_id=contract_id,
-            side=order.side,
-            order_qty=order.order_qty,
-            order_type=order.order_type,
-            cause=turn.cause,
-            ts_ns=at.now_ns,
-            limit_price=order.limit_price,
-            stop_price=order.stop_price,
-            stop_loss_ticks=order.stop_loss_ticks,
-            take_profit_ticks=order.take_profit_ticks,
-            trail_ticks=order.trail_ticks,
-            reduce_only=order.reduce_only,
-        )
-    )
-    state.recent.append((at.mono_ns, order))
-    conduct.claimed(turn, order)
-    post(turn, order)
-
-
-def post(turn: Turn, order: OrderRecord) -> None:
-    """Send an order; its claim, or the record of this attempt, is in the commit before."""
-    turn.state.sent_ns.append(turn.at.mono_ns)
-    bracket = None
-    if order.stop_loss_ticks is not None:
-        bracket = Bracket(stop_loss_ticks=order.stop_loss_ticks, take_profit_ticks=order.take_profit_ticks)
-    ticket = OrderTicket(
-        account_id=turn.state.rules.account_id,
-        client_order_id=order.client_order_id,
-        contract_id=order.contract_id,
-        side=order.side,
-        order_qty=order.order_qty,
-        order_type=order.order_type,
-        limit_price=order.limit_price,
-        stop_price=order.stop_price,
-        trail_price=changes.trail_price(turn, order, order.trail_ticks),
-        bracket=bracket,
-        expires_at_ns=order.expires_at_ns,
-    )
-    turn.do(Place(ticket=ticket))
+    claims.claim(turn, order)
 
 
 def _close(turn: Turn, intent: ClosePosition) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from services.execution import conduct
-from services.execution.events import Cancel
+from services.execution.events import Cancel, Modify
 from services.execution.records import OrderRecord
-from services.execution.state import NS_PER_S, Check, Doubt
+from services.execution.state import NS_PER_S, Check, Doubt, Wanted
 from services.execution.turn import Turn
 from shared.domain.denials import Denied
 from shared.domain.execution import OrderDenied, OrderUpdated
 from shared.domain.order import ImpossibleTransition, Intent, OrderFact, OrderStatus, next_status
 from shared.domain.report import OrderReport
 
+ANSWER_WAIT_S = 10.0
+"""A change that has no answer by then is looked at."""
+ANY = Wanted()
+OVER = Wanted(over=True)
 _VISIBLE = ("status", "order_qty", "broker_order_id", "limit_price", "stop_price", "trail_ticks")
 _BY_FILLS = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 
@@ -92,6 +97,8 @@ def observe(turn: Turn, order: OrderRecord, fact: OrderFact, **changes: Any) -> 
     """Apply a fact of the broker. What cannot be is an alarm and changes nothing: input is never asserted."""
     landed_late = order.status in (OrderStatus.ABSENT, OrderStatus.REJECTED)
     try:
+        if landed_late and next_status(order.status, fact) is not order.status:
+            changes["unwanted"] = True
         after = advance(turn, order, fact, **changes)
     except ImpossibleTransition as error:
         turn.alarm("impossible_report", f"{order.client_order_id}: {error}")
@@ -116,15 +123,19 @@ def report(turn: Turn, order: OrderRecord, seen: OrderReport) -> OrderRecord:
         if seen.trail_distance is not None:
             changes["trail_ticks"] = int(seen.trail_distance / order.tick_size)
     fact = FACTS.get(seen.status, OrderFact.FOUND)
+    older = 0 < seen.ts_event_ns < order.ts_broker_ns
+    if older and order.status is OrderStatus.REJECTED and not seen.cum_qty:
+        fact = OrderFact.REJECTED  # a word from before the refusal revives nothing
     if fact is OrderFact.FOUND and order.status is OrderStatus.SUSPENDED:
         fact = OrderFact.ACTIVATED
-    if fact is OrderFact.SUSPENDED and seen.ts_event_ns < order.ts_broker_ns:
+    if fact is OrderFact.SUSPENDED and older:
         fact = OrderFact.FOUND  # an old word about a child that works by now
     if fact is OrderFact.SUSPENDED and order.status in _BY_FILLS:
         fact = OrderFact.FOUND  # a working child does not fall asleep again
     after = observe(turn, order, fact, **changes)
     if after.missing_qty:
-        want_search(turn, delay_s=1.0)
+        want_fills(turn, delay_s=1.0)
+    heard(turn, after)
     return after
 
 
@@ -145,10 +156,31 @@ def want_search(turn: Turn, *, delay_s: float) -> None:
     turn.state.search_due_ns = due_ns if current is None else min(current, due_ns)
 
 
-def want_check(turn: Turn, broker_order_id: int, *, delay_s: float) -> None:
-    """Have a fresh look at one order after `delay_s`, whatever its report says meanwhile."""
+def want_fills(turn: Turn, *, delay_s: float) -> None:
+    """Search for fills that the broker speaks of, unless they are heard within `delay_s`."""
+    if turn.state.fills_due_ns is None:
+        turn.state.fills_due_ns = turn.at.mono_ns + round(delay_s * NS_PER_S)
+
+
+def want_check(turn: Turn, broker_order_id: int, *, delay_s: float, wanted: Wanted = ANY) -> None:
+    """Have a fresh look at one order, unless a report shows what is wanted within `delay_s`."""
     due_ns = turn.at.mono_ns + round(delay_s * NS_PER_S)
-    turn.state.checks[broker_order_id] = Check(due_ns=due_ns)
+    turn.state.checks[broker_order_id] = Check(due_ns=due_ns, wanted=wanted)
+
+
+def heard(turn: Turn, order: OrderRecord) -> None:
+    """A report has come: what it shows need not be asked for."""
+    number = order.broker_order_id
+    check = turn.state.checks.get(number) if number is not None else None
+    if check is None or number is None:
+        return
+    wanted = check.wanted
+    shown = all(
+        value is None or getattr(order, name) == value
+        for name, value in zip(wanted._fields[1:], wanted[1:], strict=True)
+    )
+    if not order.status.may_fill or (shown and not wanted.over):
+        del turn.state.checks[number]
 
 
 def cancel(turn: Turn, order: OrderRecord, reason: str) -> OrderRecord:
@@ -180,6 +212,34 @@ def refuse(turn: Turn, intent: Intent, why: Denied, *, blamed: str | None = None
     """Tell a strategy of a refusal, and hold it against the one to blame (None: the intent's strategy)."""
     turn.publish(denied(turn, intent, why))
     conduct.denied(turn, intent.strategy_id if blamed is None else blamed, why)
+
+
+def send_modify(
+    turn: Turn,
+    order: OrderRecord,
+    *,
+    order_qty: int | None = None,
+    limit_price: Decimal | None = None,
+    stop_price: Decimal | None = None,
+    trail_price: Decimal | None = None,
+) -> None:
+    """Send one change of a working order; what becomes of it is seen in the order's reports."""
+    state, number = turn.state, order.broker_order_id
+    assert number is not None and number not in state.modifies_running, order
+    state.modifies_running.add(number)
+    state.sent_ns.append(turn.at.mono_ns)
+    wanted = Wanted(order_qty=order_qty, limit_price=limit_price, stop_price=stop_price)
+    want_check(turn, number, delay_s=ANSWER_WAIT_S, wanted=wanted)
+    turn.do(
+        Modify(
+            client_order_id=order.client_order_id,
+            broker_order_id=number,
+            order_qty=order_qty,
+            limit_price=limit_price,
+            stop_price=stop_price,
+            trail_price=trail_price,
+        )
+    )
 
 
 def denied(turn: Turn, intent: Intent, why: Denied) -> OrderDenied:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from shared.domain.control import HaltKind
-from shared.domain.order import OrderStatus, OrderType, Side
+from shared.domain.order import OrderStatus, OrderType, Side, StopPlan
 
 ENTRY, EXIT, STOP_LOSS, TAKE_PROFIT = "entry", "exit", "stop_loss", "take_profit"
 PROTECTIVE = frozenset({STOP_LOSS, TAKE_PROFIT})
@@ -27,6 +27,11 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         attempts: POSTs that may have been made; a second one only after a proven failure to send.
         cancel_wanted: Cancel as soon as the broker's id is known.
         ts_broker_ns: The broker's time of the newest report; older ones change no price and no size.
+        parent: The entry that a protective order guards, or that an exit of ours ends.
+        native: The broker made it itself, with the entry; it cancels the other one of the pair.
+        plan: How the stop of this entry moves.
+        wanted_stop_price: Where the plan has last wanted this stop to be.
+        unwanted: It landed after it had been given up: cancel what works, close what filled.
         trail_ticks: As asked for; the broker tells it in searches only.
     """
 
@@ -52,6 +57,10 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     stop_loss_ticks: int | None = None
     take_profit_ticks: int | None = None
     trail_ticks: int | None = None
+    plan: StopPlan | None = None
+    native: bool = False
+    wanted_stop_price: Decimal | None = None
+    unwanted: bool = False
     reduce_only: bool = False
     cum_qty: int = 0
     broker_order_id: int | None = None
@@ -82,6 +91,7 @@ class FillRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         client_order_id: Empty while nobody knows whose it is, and for what others did.
+        closes: Entry whose contracts it closes first; empty: the oldest.
     """
 
     fill_id: int
@@ -96,6 +106,7 @@ class FillRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     part: int = 0
     client_order_id: str = ""
     strategy_id: str = EXTERNAL
+    closes: str = ""
 
     @property
     def signed_qty(self) -> int:
@@ -144,6 +155,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
         conduct: Strategy -> its conduct.
         exits_since_ns: Our clock when a halt for too many exits was lifted; earlier ones do not count.
         resumes: Resumes that were obeyed, with the time they carry, for as long as one is accepted.
+        crossing: Contracts whose books a finished flatten has still to end.
+        crosses: How many closings were booked between strategies; numbers the next one.
         acked_seq: Up to where the bus had acknowledged `orders:{acct}`.
     """
 
@@ -156,6 +169,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     closes: dict[str, int] = {}
     contracts: dict[str, ContractRecord] = {}
     mismatches: dict[str, int] = {}
+    crossing: list[str] = []
+    crosses: int = 0
     acked_seq: int = 0
     conduct: dict[str, Conduct] = {}
     exits_since_ns: int = 0

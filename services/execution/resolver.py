@@ -7,10 +7,10 @@ a late landing would have shown, and a position that is explained without the or
 
 from __future__ import annotations
 
-from services.execution import account, brackets, flatten, orders
+from services.execution import account, brackets, crossing, flatten, orders, protection
 from services.execution.events import OrderQueried, QueryOrder, Search, Searched
 from services.execution.records import OrderRecord
-from services.execution.state import NS_PER_S, Check, State
+from services.execution.state import NS_PER_S, Check, Look, State
 from services.execution.turn import Turn
 from shared.domain.order import OrderFact, OrderStatus
 
@@ -28,7 +28,7 @@ def recovered(turn: Turn) -> None:
         if order.status in (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN) and order.broker_order_id is None:
             orders.unknown(turn, order, "restarted before an answer was recorded")
         elif order.status is OrderStatus.PENDING_CANCEL and order.broker_order_id is not None:
-            orders.want_check(turn, order.broker_order_id, delay_s=0.0)
+            orders.want_check(turn, order.broker_order_id, delay_s=0.0, wanted=orders.OVER)
         elif order.missing_qty:
             orders.want_search(turn, delay_s=0.0)
     _remember_pace(turn)
@@ -45,7 +45,7 @@ def recovered(turn: Turn) -> None:
 def _remember_pace(turn: Turn) -> None:
     """Count what was sent in the minute before the restart, so that restarting is no way around limits."""
     state, at = turn.state, turn.at
-    sent = [order for order in state.orders.values() if order.attempts and order.parent is None]
+    sent = [order for order in state.orders.values() if order.attempts and not order.native]
     for order in sorted(sent, key=lambda one: one.ts_claimed_ns):
         age_ns = max(0, at.now_ns - order.ts_claimed_ns)
         if age_ns < 60 * NS_PER_S:
@@ -56,13 +56,18 @@ def _remember_pace(turn: Turn) -> None:
 def due(turn: Turn) -> None:
     """Ask what is due."""
     state = turn.state
-    brackets.cancel_orphans(turn)
+    protection.due(turn)
+    crossing.due(turn)
     for number, check in sorted(state.checks.items()):
         if check.due_ns <= turn.at.mono_ns:
             pause_s = CHECK_PAUSES_S[min(check.attempt, len(CHECK_PAUSES_S) - 1)]
             later_ns = turn.at.mono_ns + round(pause_s * NS_PER_S)
-            state.checks[number] = Check(due_ns=later_ns, attempt=check.attempt + 1)
+            state.checks[number] = Check(due_ns=later_ns, wanted=check.wanted, attempt=check.attempt + 1)
             turn.do(QueryOrder(broker_order_id=number))
+    if state.fills_due_ns is not None and state.fills_due_ns <= turn.at.mono_ns:
+        state.fills_due_ns = None
+        if any(order.missing_qty for order in state.open.values()):
+            orders.want_search(turn, delay_s=0.0)
     if (
         state.search_due_ns is not None
         and state.search_due_ns <= turn.at.mono_ns
@@ -70,7 +75,7 @@ def due(turn: Turn) -> None:
     ):
         state.search_due_ns = None
         state.search_running = True
-        working = state.standing.flatten is not None
+        working = state.standing.flatten is not None or bool(state.gaps)
         turn.do(Search(start_ns=_window_start(state, turn), working=working))
 
 
@@ -108,6 +113,7 @@ def searched(turn: Turn, look: Searched) -> None:
         for fill in look.fills:
             account.fill(turn, fill)
         at_broker = {one.contract_id: one.net_qty for one in look.positions}
+        state.look = Look(look.started.mono_ns, at_broker)
         for name in sorted(state.doubts):
             _not_found(turn, state.orders[name], look, at_broker)
         flatten.searched(turn, look)

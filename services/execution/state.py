@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,6 +43,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     flatten_rounds_max: int = 20
     cancels_max: int = 3
     orphan_after_s: float = 1.0
+    protect_after_s: float = 1.0
+    protect_within_s: float = 5.0
+    plan_pause_s: float = 1.0
     control_age_s_max: float = 60.0
     snapshot_age_s_max: float = 45.0
     clock_offset_ms_max: int = 2_000
@@ -65,12 +69,60 @@ class Doubt:
     good_searches: int = 0
 
 
+class Wanted(NamedTuple):
+    """What a report must show to make a look at the order needless; None: does not matter.
+
+    Attributes:
+        over: Nothing more may come of the order.
+    """
+
+    over: bool = False
+    order_qty: int | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+
 @dataclass(slots=True)
 class Check:
-    """A fresh look at one order that is due, again and again with growing pauses."""
+    """A fresh look at one order that is due, again and again with growing pauses.
+
+    Reports come first: one that shows what is wanted makes the question needless.
+    """
 
     due_ns: int
+    wanted: Wanted
     attempt: int = 0
+
+
+@dataclass(slots=True)
+class Gap:
+    """What protects an entry's position is not of its size.
+
+    Attributes:
+        looked_ns: When a fresh look was last asked for because of it.
+        acted_ns: When something was last done about it; what was looked at before proves nothing any more.
+    """
+
+    since_ns: int
+    looked_ns: int = 0
+    acted_ns: int = 0
+    alarmed: bool = False
+    given_up: bool = False
+
+
+class Look(NamedTuple):
+    """The newest search that succeeded."""
+
+    started_ns: int
+    positions: dict[str, int]
+
+
+@dataclass(slots=True)
+class Move:
+    """A stop on its way after the market. Attributes: best_price: the furthest that its plan has wanted."""
+
+    best_price: Decimal
+    sent_ns: int | None = None
 
 
 @dataclass(slots=True)
@@ -132,12 +184,17 @@ class State:
         self.checks: dict[int, Check] = {}
         self.cancels_sent: dict[int, int] = {}
         self.accepted_ns: dict[str, int] = {}
-        self.orphans_due: dict[str, int] = {}
+        self.gaps: dict[str, Gap] = {}
+        self.alone_since_ns: dict[str, int] = {}
+        self.moves: dict[str, Move] = {}
+        self.look: Look | None = None
         self.search_due_ns: int | None = None
+        self.fills_due_ns: int | None = None
         self.search_attempt = 0
         self.search_running = False
         self.searched = False
         self.cancels_running: set[int] = set()
+        self.modifies_running: set[int] = set()
         self.closes_running: set[str] = set()
         self.flatten_due_ns: int | None = None
         self.recovered = False

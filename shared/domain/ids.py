@@ -21,8 +21,24 @@ def client_order_id(*, env: str, account_id: int, strategy_id: str, cause: str, 
         cause: Stream entry, `stream@id`; recomputable from the journal.
         n: 0 for the first order of that cause.
     """
-    digest = hashlib.sha256(f"{account_id}|{strategy_id}|{cause}|{n}".encode()).digest()
-    code = base64.b32encode(digest).decode("ascii")[:20].lower()
+    code = _code(f"{account_id}|{strategy_id}|{cause}|{n}")
     room = CLIENT_ORDER_ID_CHARS_MAX - len(code) - 2
     short_env = env[:4]
     return f"{short_env}.{strategy_id[: room - len(short_env)]}.{code}"
+
+
+def dependent_order_id(parent: str, purpose: str) -> str:
+    """Return the id of an order that exists because of another: its protection, or its end.
+
+    Args:
+        parent: Id of the other order; the beginning of it stays readable.
+        purpose: What for, with a number where there may be several (`stop0`).
+    """
+    code = _code(f"{parent}|{purpose}")
+    begin = parent.rpartition(".")[0] or parent
+    return f"{begin[: CLIENT_ORDER_ID_CHARS_MAX - len(code) - 1]}.{code}"
+
+
+def _code(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return base64.b32encode(digest).decode("ascii")[:20].lower()

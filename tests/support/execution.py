@@ -21,6 +21,8 @@ from services.execution.events import (
     HeartbeatHeard,
     IntentRead,
     MarketRead,
+    Modify,
+    ModifyAnswered,
     Moment,
     OrderQueried,
     Place,
@@ -36,7 +38,7 @@ from services.execution.events import (
 from services.execution.ledger import Commit, Contents, Step
 from services.execution.records import FillRecord, OrderRecord, Standing
 from services.execution.state import NS_PER_S, Dirty, Rules, State
-from shared.broker.port import Accepted, OrderTicket, Outcome
+from shared.broker.port import Accepted, OrderTicket, Outcome, Rejected
 from shared.domain.control import Control, SessionHealth
 from shared.domain.market import FeedHealth, MarketState
 from shared.domain.order import Bracket, OrderStatus, OrderType, Side, SubmitOrder
@@ -396,6 +398,13 @@ class Desk:
             )
         return numbers
 
+    def fill_markets(self, numbers: list[int]) -> None:
+        """Fill the market orders among these, as a market does."""
+        for number in numbers:
+            if self.broker.orders[number].order_type is OrderType.MARKET:
+                self.report(self.broker.fill(number))
+                self.show(number)
+
     def opened(self, name: str = "o1", **changes: Any) -> int:
         """Buy and fill; return the entry's broker id, its children being the next two."""
         self.intent(make_submit(name, **changes))
@@ -428,7 +437,9 @@ class Desk:
                 )
         return count
 
-    def run(self, seconds: float, *, step_s: float = 0.5, failure: str | None = None) -> None:
+    def run(
+        self, seconds: float, *, step_s: float = 0.5, failure: str | None = None, places: bool = False
+    ) -> None:
         """Let time pass with everything answered truthfully (or every search failing)."""
         for _ in range(round(seconds / step_s)):
             self.pass_time(step_s)
@@ -437,6 +448,9 @@ class Desk:
             self.answer_searches(failure=failure)
             self.obey_cancels()
             self.obey_closes()
+            self.obey_modifies()
+            if places:
+                self.fill_markets(self.place_all())
             for query in self.take(QueryOrder):
                 seen = self.broker.orders.get(query.broker_order_id)
                 number = query.broker_order_id
@@ -457,6 +471,28 @@ class Desk:
                         self.broker.set(child, status=OrderStatus.CANCELED)
             self.feed(CancelAnswered(broker_order_id=number, outcome=Accepted(), at=self.at()))
         return numbers
+
+    def obey_modifies(self) -> list[Modify]:
+        """Change what works and show it, as the hub would."""
+        obeyed: list[Modify] = self.take(Modify)
+        for change in obeyed:
+            number = change.broker_order_id
+            changes = {
+                name: value
+                for name in ("order_qty", "limit_price", "stop_price")
+                if (value := getattr(change, name)) is not None
+            }
+            order = self.broker.orders[number]
+            works = order.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+            works = works and changes.get("order_qty", order.order_qty) > order.cum_qty
+            outcome: Outcome = Accepted() if works else Rejected(code=3, reason="Order is not open.")
+            if works:
+                self.broker.set(number, **changes)
+            name = change.client_order_id
+            self.feed(ModifyAnswered(client_order_id=name, outcome=outcome, at=self.at()))
+            if works:
+                self.order_reports(number)
+        return obeyed
 
     def obey_closes(self) -> list[str]:
         closed = []

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.execution.events import Place
+from services.execution.records import EXTERNAL
 from services.execution.state import NS_PER_S
 from shared.broker.port import Accepted, NotSent, Rejected, Unknown
 from shared.domain.execution import OrderClaimed
-from shared.domain.order import ClosePosition, OrderStatus, Side
+from shared.domain.order import ClosePosition, OrderStatus, OrderType, Side
 from tests.support.execution import MES, Desk, durable, make_rules, make_submit
 
 LIMIT = 6
 STRATEGIES = ("s1", "s2")
+WORKING = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 
 
 class Chaos(RuleBasedStateMachine):
@@ -80,9 +82,26 @@ class Chaos(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def fill(self, data: st.DataObject) -> None:
-        working = [n for n, o in self.desk.broker.orders.items() if o.status is OrderStatus.NEW]
+        working = [n for n, o in self.desk.broker.orders.items() if o.status in WORKING]
         if working:
-            self.desk.broker.fill(data.draw(st.sampled_from(sorted(working))), px="5001")
+            number = data.draw(st.sampled_from(sorted(working)))
+            order = self.desk.broker.orders[number]
+            self.desk.broker.fill(
+                number, data.draw(st.integers(1, order.order_qty - order.cum_qty)), px="5001"
+            )
+
+    @rule(data=st.data())
+    def child_is_lost(self, data: st.DataObject) -> None:
+        """The broker drops a stop or a target that it had made."""
+        broker = self.desk.broker
+        children = [n for n, o in broker.orders.items() if o.parent_order_id and o.status.may_fill]
+        if children:
+            broker.set(data.draw(st.sampled_from(sorted(children))), status=OrderStatus.CANCELED)
+
+    @rule(side=st.sampled_from(Side))
+    def by_hand(self, side: Side) -> None:
+        number = self.desk.broker.external(side=side)
+        self.desk.broker.fill(number, px="5001")
 
     @rule(data=st.data())
     def hub(self, data: st.DataObject) -> None:
@@ -124,8 +143,10 @@ class Chaos(RuleBasedStateMachine):
         desk = self.desk
         self.answer("request lost", False)
         desk.ready()
+        markets = [n for n, o in desk.broker.orders.items() if o.order_type is OrderType.MARKET]
+        desk.fill_markets([n for n in markets if desk.broker.orders[n].status in WORKING])
         for _ in range(3):
-            desk.run(80, step_s=2.0)
+            desk.run(80, step_s=2.0, places=True)
             desk.snapshot()
         state = desk.state
         assert not state.doubts
@@ -133,11 +154,22 @@ class Chaos(RuleBasedStateMachine):
             assert order.status not in (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN), order
             assert 0 <= order.cum_qty <= order.order_qty or order.status is OrderStatus.DENIED, order
         assert state.contract_qty(MES) == desk.broker.net_qty
-        assert sum(desk.net_qty(one) for one in STRATEGIES) == desk.broker.net_qty
+        assert sum(desk.net_qty(one) for one in (*STRATEGIES, EXTERNAL)) == desk.broker.net_qty
         assert not state.standing.halts, state.standing.halts
         at_broker = {number: order.status for number, order in desk.broker.orders.items()}
         for number, name in state.by_broker_id.items():
-            assert state.orders[name].status is at_broker[number], name
+            assert state.orders[name].status is at_broker[number], (
+                state.orders[name],
+                desk.broker.orders[number],
+            )
+        assert not state.gaps
+        for side in Side:
+            held = sum(max(0, -side.sign * desk.net_qty(one)) for one in STRATEGIES)
+            working = [one for one in desk.broker.working() if one.order_type is OrderType.STOP]
+            stops = sum(
+                one.order_qty - one.cum_qty for one in working if one.side is side and one.status in WORKING
+            )
+            assert stops == held, (side, stops, held)
         again = Desk(desk.rules, ledger=desk.ledger)
         assert durable(again.state) == durable(state)
 

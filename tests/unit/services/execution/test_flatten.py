@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from services.execution.events import Cancel, CloseContract
 from shared.domain.control import Flatten, TradingState
 from shared.domain.execution import FlattenFinished, FlattenProgressed, OrderFilled
 from shared.domain.order import OrderStatus, Side
-from tests.support.execution import Desk, make_rules, make_submit
+from tests.support.execution import MES, T0_NS, Desk, durable, make_rules, make_submit
 
 
 def flatten(desk: Desk, symbol: str | None = None) -> None:
@@ -58,10 +60,55 @@ def test_opposite_strategies_need_no_close() -> None:
     flatten(desk)
     desk.run(5)
     assert desk.messages(FlattenFinished)[-1].flat
-    assert (desk.net_qty("s1"), desk.net_qty("s2")) == (
-        1,
-        -1,
-    )  # what they hold against each other is no position at the broker
+    assert not desk.take(CloseContract)  # what they hold against each other is no position at the broker
+    assert (desk.net_qty("s1"), desk.net_qty("s2")) == (0, 0)
+    ends = [fill for fill in desk.messages(OrderFilled) if fill.fill_id < 0]
+    assert [(one.strategy_id, one.strategy_net_qty, one.role) for one in ends] == [
+        ("s1", 0, "exit"),
+        ("s2", 0, "exit"),
+    ]
+    assert {one.last_px for one in ends} == {Decimal(5000)}  # the market's last
+    booked = sum(fill.side.sign * -fill.last_px * fill.last_qty * 5 for fill in desk.broker.fills)
+    assert sum(one.realized_pnl for one in desk.messages(OrderFilled)) == booked
+    again = Desk(desk.rules, ledger=desk.ledger)
+    assert durable(again.state) == durable(desk.state)
+
+
+def test_books_end_when_the_close_is_heard_late() -> None:
+    desk = Desk()
+    desk.ready()
+    desk.opened("o0", qty=3)
+    desk.opened("o1", side=Side.SELL, strategy_id="s2")
+    flatten(desk)
+    desk.obey_cancels()
+    desk.obey_closes()
+    close = desk.broker.fills.pop()  # trades lag behind positions
+    positions = desk.broker.positions
+    desk.broker.positions = list  # type: ignore[method-assign,assignment]
+    desk.run(3)
+    assert desk.messages(FlattenFinished)[-1].flat
+    assert desk.net_qty("s1") == 3
+    desk.broker.positions = positions  # type: ignore[method-assign]
+    desk.broker.fills.append(close)
+    desk.report(close)
+    desk.run(3)
+    assert (desk.net_qty("s1"), desk.net_qty("s2")) == (0, 0)
+    assert desk.state.contract_qty(MES) == 0 == desk.broker.net_qty
+
+
+def test_flatten_uses_up_what_was_there_before_the_ledger() -> None:
+    desk = Desk()
+    desk.broker.fill(desk.broker.external(), at_ns=T0_NS - 10_000_000_000)
+    desk.ready()
+    desk.opened("o0", side=Side.SELL)
+    assert desk.state.standing.baselines == {MES: 1}
+    flatten(desk)
+    desk.run(5)
+    assert desk.net_qty() == 0
+    assert desk.state.standing.baselines == {MES: 0}
+    desk.snapshot()
+    desk.snapshot()
+    assert "position_mismatch" not in desk.alarm_names()
 
 
 def test_restart_in_the_middle_goes_on() -> None:

@@ -1,0 +1,82 @@
+"""After a flatten: what strategies still hold against each other ends in the books.
+
+The account is flat when one strategy is long what another is short, so there is nothing to close at the
+broker, yet a flatten ends everybody's position. Each book is closed at one price, the market's last, by a
+fill with a negative number (the broker's are positive) and without fees. Over all books quantity and money
+cancel out, so the account's result stays what the broker booked. What a baseline held against them is used
+up too.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from services.execution import fills
+from services.execution.books import Book
+from services.execution.records import EXIT, EXTERNAL, FillRecord
+from services.execution.state import State
+from services.execution.turn import Turn
+from shared.domain.order import Side
+
+
+def want(turn: Turn, contract_ids: set[str]) -> None:
+    """Have the books of these contracts ended as soon as all fills are known."""
+    standing = turn.state.change_standing()
+    standing.crossing = sorted({*standing.crossing, *contract_ids})
+
+
+def due(turn: Turn) -> None:
+    """End the books of flat contracts that a flatten has left; nothing must be on its way any more."""
+    state = turn.state
+    for contract_id in list(state.standing.crossing):
+        busy = any(order.contract_id == contract_id for order in state.open.values())
+        if busy or state.look is None or state.look.positions.get(contract_id, 0):
+            continue
+        if state.contract_qty(contract_id):
+            continue  # a fill is still to be heard, or `account` will halt over the difference
+        _cross(turn, contract_id)
+        standing = state.change_standing()
+        standing.crossing = [one for one in standing.crossing if one != contract_id]
+
+
+def _cross(turn: Turn, contract_id: str) -> None:
+    state = turn.state
+    open_books = {
+        owner: book
+        for (owner, contract), book in sorted(state.books.items())
+        if contract == contract_id and book.position.net_qty
+    }
+    if not open_books:
+        return
+    px = _price(state, contract_id, open_books)
+    standing = state.change_standing()
+    standing.crosses += 1
+    for part, (owner, book) in enumerate(open_books.items()):
+        net_qty = book.position.net_qty
+        closing = FillRecord(
+            fill_id=-standing.crosses,
+            part=part,
+            broker_order_id=0,
+            contract_id=contract_id,
+            side=Side.SELL if net_qty > 0 else Side.BUY,
+            qty=abs(net_qty),
+            px=px,
+            fees=Decimal(0),
+            multiplier=state.standing.contracts[contract_id].multiplier,
+            ts_event_ns=max(turn.at.venue_ns or turn.at.now_ns, book.newest_ns),
+            strategy_id=owner,
+            client_order_id=f"flatten:cross{standing.crosses}",
+        )
+        realized = state.put_fill(closing)
+        if owner != EXTERNAL:
+            fills.publish(turn, closing, EXIT, closing.qty, 0, realized)
+    held_before = -state.net_of_fills.get(contract_id, 0)
+    if standing.baselines.get(contract_id, 0) != held_before:
+        standing.baselines = {**standing.baselines, contract_id: held_before}
+
+
+def _price(state: State, contract_id: str, books: dict[str, Book]) -> Decimal:
+    market = state.markets.get(state.standing.contracts[contract_id].symbol)
+    if market is not None and market.contract_id == contract_id and market.last_px is not None:
+        return Decimal(str(market.last_px))
+    return next(iter(books.values())).position.avg_px

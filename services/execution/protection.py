@@ -1,0 +1,292 @@
+"""What protects each entry's position is of its size; where it is not, it is mended, else the position goes.
+
+The broker makes stop and target with the entry and is given a moment to size them, wake them and cancel one
+for the other. What still differs then is looked at afresh (orders, fills, position) and mended by one step at
+a time: a size is changed, a stop of our own takes the place of one that is missing, what guards nothing is
+canceled. A stop that cannot be had ends the position, and a person hears of it.
+
+Nothing is mended while our fills do not explain the broker's position: no difference is repaired by trading.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import NamedTuple
+
+from services.execution import claims, conduct, flatten, halts
+from services.execution.books import Lot
+from services.execution.orders import cancel, send_modify, want_search
+from services.execution.records import ENTRY, EXIT, EXTERNAL, STOP_LOSS, OrderRecord
+from services.execution.state import NS_PER_S, Gap, State
+from services.execution.turn import Turn
+from shared.domain.control import HaltKind
+from shared.domain.ids import dependent_order_id
+from shared.domain.order import OrderStatus, OrderType, Side
+
+EXITS_MAX = 3
+"""Of one entry, sent by execution itself; after that a person has to look."""
+EXPIRES_S = 5.0
+
+_WORKING = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+_UNSETTLED = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN, OrderStatus.PENDING_CANCEL)
+
+
+class Held(NamedTuple):
+    """One order's open part of a strategy's position."""
+
+    name: str
+    strategy_id: str
+    contract_id: str
+    side: Side
+    lot: Lot
+
+
+def due(turn: Turn) -> None:
+    """Compare what protects with what is held."""
+    state = turn.state
+    if not (state.recovered and state.searched):
+        return
+    held = _held(state)
+    legs: dict[str, list[OrderRecord]] = {}
+    for order in state.open.values():
+        if order.is_protective and order.parent is not None:
+            legs.setdefault(order.parent, []).append(order)
+    for order in list(state.open.values()):
+        if order.unwanted and order.status in _WORKING and not _flattened(state, order.contract_id):
+            cancel(turn, order, "landed after it had been given up")
+    for name in sorted(legs.keys() - held.keys()):
+        if not _flattened(state, state.orders[name].contract_id):
+            _alone(turn, state.orders[name], legs[name])
+    for name in state.gaps.keys() - held.keys():
+        del state.gaps[name]
+    for name in state.alone_since_ns.keys() - state.open.keys():
+        del state.alone_since_ns[name]
+    for name, one in sorted(held.items()):
+        if _flattened(state, one.contract_id) or _is_guarded(state, one, legs.get(name, [])):
+            state.gaps.pop(name, None)
+        else:
+            _mend(turn, one, legs.get(name, []))
+
+
+def _flattened(state: State, contract_id: str) -> bool:
+    """Is a flatten at this contract, or has its end still to be booked?"""
+    under_way = state.standing.flatten is not None and flatten.covered(state, contract_id)
+    return under_way or contract_id in state.standing.crossing
+
+
+def _held(state: State) -> dict[str, Held]:
+    held = {}
+    for (strategy_id, contract_id), book in state.books.items():
+        if strategy_id == EXTERNAL:
+            continue
+        side = Side.BUY if book.position.net_qty > 0 else Side.SELL
+        for name, lot in book.lots.items():
+            held[name] = Held(name, strategy_id, contract_id, side, lot)
+    return held
+
+
+def _alone(turn: Turn, entry: OrderRecord, legs: list[OrderRecord]) -> None:
+    """Cancel protective orders that have nothing left to protect; one alone would open a new position."""
+    state = turn.state
+    if entry.status.may_fill or entry.missing_qty:
+        return
+    for leg in legs:
+        if leg.status in _UNSETTLED or leg.cancel_wanted:
+            continue
+        # The broker cancels its own pair, and what waited for an entry that never filled; ours it does not.
+        family = [state.orders[name] for name in state.children.get(entry.client_order_id, ())]
+        by_broker = leg.native and (not entry.cum_qty or any(one.native and one.cum_qty for one in family))
+        since_ns = state.alone_since_ns.setdefault(leg.client_order_id, turn.at.mono_ns)
+        if not by_broker or turn.at.mono_ns - since_ns >= state.rules.orphan_after_s * NS_PER_S:
+            del state.alone_since_ns[leg.client_order_id]
+            cancel(turn, leg, "nothing left to protect")
+
+
+def _is_guarded(state: State, held: Held, legs: list[OrderRecord]) -> bool:
+    order = state.orders.get(held.name)
+    if order is None or order.role != ENTRY or order.unwanted:
+        return False
+    if order.stop_loss_ticks is None:
+        return True  # it was allowed to go without
+    return _guard(legs) == held.lot.qty and _beyond(legs, held.lot.qty) is None
+
+
+def _guard(legs: list[OrderRecord]) -> int:
+    return sum(one.leaves_qty for one in legs if one.role == STOP_LOSS and one.status in _WORKING)
+
+
+def _beyond(legs: list[OrderRecord], qty: int) -> OrderRecord | None:
+    """Return a target that would close more than there is."""
+    targets = (one for one in legs if one.role != STOP_LOSS and one.status in _WORKING)
+    return next((one for one in targets if one.leaves_qty > qty), None)
+
+
+def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
+    """Take the next step toward a protection of the right size, when all before it has had its time."""
+    state, rules = turn.state, turn.state.rules
+    gap = state.gaps.setdefault(held.name, Gap(since_ns=turn.at.mono_ns))
+    age_ns = turn.at.mono_ns - gap.since_ns
+    guard = _guard(legs)
+    if age_ns >= rules.protect_within_s * NS_PER_S and guard < held.lot.qty and not gap.alarmed:
+        gap.alarmed = True
+        text = f"{held.name}: {guard} of {held.lot.qty} contracts have a stop after {age_ns / NS_PER_S:.0f} s"
+        turn.alarm("unprotected", text)
+    changing = any(one.broker_order_id in state.modifies_running for one in legs)
+    if changing or any(one.status in _UNSETTLED for one in legs) or _unheard(state, held):
+        return
+    if age_ns < rules.protect_within_s * NS_PER_S and _exits(state, held):
+        return  # a market order is about to explain the difference
+    if turn.at.mono_ns - max(gap.since_ns, gap.acted_ns) < rules.protect_after_s * NS_PER_S:
+        return
+    # The hub's word on the position is enough to change a size; to replace an order it is not.
+    told = state.sync.in_sync and state.sync.positions.get(held.contract_id, 0)
+    if not (guard and told == state.contract_qty(held.contract_id)):
+        if not _looked(turn, gap):
+            return
+        assert state.look is not None
+        if state.look.positions.get(held.contract_id, 0) != state.contract_qty(held.contract_id):
+            return  # `account` says so; trading would not make it better
+    gap.acted_ns = turn.at.mono_ns
+    order = state.orders.get(held.name)
+    if order is None or order.role != ENTRY:
+        _leave(turn, held, gap, "no entry of the strategy explains this position")
+    elif order.unwanted:
+        _leave(turn, held, gap, "its entry landed after it had been given up")
+    else:
+        _fit(turn, held, gap, order, legs)
+
+
+def _unheard(state: State, held: Held) -> bool:
+    """Does the broker speak of fills in this contract that we have not seen?"""
+    return any(one.missing_qty for one in state.open.values() if one.contract_id == held.contract_id)
+
+
+def _exits(state: State, held: Held) -> bool:
+    """Is a market order at work that ends this strategy's position, in part or whole?"""
+    return any(
+        one.role == EXIT and one.order_type is OrderType.MARKET and one.leaves_qty
+        for one in state.open.values()
+        if one.strategy_id == held.strategy_id and one.contract_id == held.contract_id
+    )
+
+
+def _looked(turn: Turn, gap: Gap) -> bool:
+    """Has the broker been looked at since the last change? If not, have it done."""
+    state = turn.state
+    before_ns = max(gap.since_ns, gap.acted_ns)
+    if state.look is not None and state.look.started_ns > before_ns:
+        return True
+    if turn.at.mono_ns - gap.looked_ns >= NS_PER_S or gap.looked_ns < before_ns:
+        gap.looked_ns = turn.at.mono_ns
+        want_search(turn, delay_s=0.0)
+    return False
+
+
+def _fit(turn: Turn, held: Held, gap: Gap, entry: OrderRecord, legs: list[OrderRecord]) -> None:
+    stops = [one for one in legs if one.role == STOP_LOSS and one.status in _WORKING]
+    guard, wanted = _guard(legs), held.lot.qty
+    target = _beyond(legs, wanted)
+    if guard == 0:
+        _place_stop(turn, held, gap, entry, wanted)
+    elif guard < wanted:
+        _resize(turn, stops[0], stops[0].leaves_qty + wanted - guard)
+    elif guard > wanted:
+        last = stops[-1]  # ours come after the broker's: they go first
+        left = last.leaves_qty - (guard - wanted)
+        if left > 0:
+            _resize(turn, last, left)
+        else:
+            cancel(turn, last, "more stops than position")
+    elif target is not None:
+        _resize(turn, target, wanted)
+
+
+def _resize(turn: Turn, order: OrderRecord, leaves_qty: int) -> None:
+    send_modify(turn, order, order_qty=order.cum_qty + leaves_qty)
+
+
+def _place_stop(turn: Turn, held: Held, gap: Gap, entry: OrderRecord, qty: int) -> None:
+    """Put a stop of our own where none works; the claim makes it as unique as any order."""
+    state = turn.state
+    family = [state.orders[name] for name in state.children.get(entry.client_order_id, ())]
+    own = [one for one in family if one.role == STOP_LOSS and not one.native]
+    given_up = (OrderStatus.REJECTED, OrderStatus.ABSENT, OrderStatus.EXPIRED)
+    price = stop_price(held, entry, family)
+    if any(one.status in given_up for one in own) or _through(state, held, price):
+        _leave(turn, held, gap, "no stop could be placed")
+        return
+    turn.alarm("own_stop", f"{entry.client_order_id}: no stop works at the broker; placing one at {price}")
+    name = dependent_order_id(entry.client_order_id, f"stop{len(own)}")
+    _claim(turn, held, name, qty, STOP_LOSS, price, "replaces the stop that is missing at the broker")
+
+
+def stop_price(held: Held, entry: OrderRecord, family: list[OrderRecord]) -> Decimal:
+    """Return where the entry's stop belongs: at its distance, or where it had been moved to."""
+    assert entry.stop_loss_ticks is not None
+    exact = held.lot.px - held.side.sign * entry.stop_loss_ticks * entry.tick_size
+    rounding = ROUND_CEILING if held.side is Side.BUY else ROUND_FLOOR
+    prices = [(exact / entry.tick_size).to_integral_value(rounding) * entry.tick_size]
+    prices += [one.stop_price for one in family if one.role == STOP_LOSS and one.stop_price is not None]
+    return max(prices) if held.side is Side.BUY else min(prices)
+
+
+def _through(state: State, held: Held, price: Decimal) -> bool:
+    """Has the market passed the stop already? The broker would refuse it."""
+    contract = state.standing.contracts[held.contract_id]
+    market = state.markets.get(contract.symbol)
+    if market is None or market.contract_id != held.contract_id:
+        return False
+    touch = market.bid_px if held.side is Side.BUY else market.ask_px
+    return touch is not None and (Decimal(str(touch)) - price) * held.side.sign <= 0
+
+
+def _leave(turn: Turn, held: Held, gap: Gap, why: str) -> None:
+    """End a position that cannot be protected, or that nobody wanted, by an order of our own."""
+    state = turn.state
+    if _exits(state, held):
+        return  # two would turn the position
+    family = [state.orders[name] for name in state.children.get(held.name, ())]
+    sent = sum(1 for one in family if one.role == EXIT)
+    if sent >= EXITS_MAX:
+        text = f"{held.name}: {held.lot.qty} contracts left after {sent} exits: {why}; close them by hand"
+        if not gap.given_up:
+            gap.given_up = True
+            turn.alarm("exit_failed", text)
+            halts.halt(turn, HaltKind.INVARIANT, text)
+        return
+    most = state.rules.limits.exits_per_min_max
+    if conduct.exits_last_min(turn.at.mono_ns, state, held.contract_id) >= most:
+        halts.halt(turn, HaltKind.RUNAWAY, f"{most} exits in {held.contract_id} within a minute; {why}")
+        return
+    turn.alarm("position_left", f"{held.name}: {why}; closing {held.lot.qty}")
+    name = dependent_order_id(held.name, f"exit{sent}")
+    _claim(turn, held, name, held.lot.qty, EXIT, None, why)
+
+
+def _claim(
+    turn: Turn, held: Held, name: str, qty: int, role: str, price: Decimal | None, reason: str
+) -> None:
+    state, at = turn.state, turn.at
+    contract = state.standing.contracts[held.contract_id]
+    entry = state.orders.get(held.name)
+    order = OrderRecord(
+        client_order_id=name,
+        strategy_id=held.strategy_id,
+        symbol=contract.symbol,
+        contract_id=held.contract_id,
+        side=held.side.opposite,
+        order_qty=qty,
+        order_type=OrderType.STOP if price is not None else OrderType.MARKET,
+        cause=entry.cause if entry is not None else turn.cause,
+        tick_size=contract.tick_size,
+        multiplier=contract.multiplier,
+        ts_claimed_ns=at.now_ns,
+        expires_at_ns=at.now_ns + round(EXPIRES_S * NS_PER_S),
+        venue_claimed_ns=at.venue_ns,
+        role=role,
+        parent=held.name,
+        stop_price=price,
+        reduce_only=True,
+        reason=reason,
+    )
+    claims.claim(turn, order)
