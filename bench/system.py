@@ -25,7 +25,7 @@ from tests.support.stack import ROOT, free_port
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
-ALL = ("simulator", "heartbeat", "feed", "broker_sync", "execution", "strategy", "recorder")
+ALL = ("simulator", "heartbeat", "feed", "broker_sync", "execution", "guard", "strategy", "recorder")
 
 
 class Running:

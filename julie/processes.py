@@ -41,6 +41,11 @@ PROCESSES = (
         name="execution",
         promise="the only sender of orders: each is written to disk before it is sent, and sent once",
     ),
+    Process(
+        name="guard",
+        promise="keeps the prop firm's rules (daily loss, maximum loss, contracts, flat by the close): "
+        "halts, and closes everything by itself when execution does not",
+    ),
     Process(name="recorder", promise="archives every stream to Parquet; trims only what is archived"),
     Process(
         name="strategy",

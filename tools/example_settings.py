@@ -19,6 +19,7 @@ WIDTH = 108
 
 EXAMPLE: dict[str, dict[str, Any]] = {
     "julie": {"market_clock": "venue", "market_speed": 10.0},
+    "guard": {"accounts": [{"id": 1001, "profile": "topstep_50k"}]},
     "strategy": {
         "instances": [
             {

@@ -37,7 +37,7 @@ class HeartbeatSection(Section):
         False, description="End the session at the broker when stopped; other processes lose it too."
     )
     vital: tuple[str, ...] = Field(
-        ("feed", "broker_sync", "execution"),
+        ("feed", "broker_sync", "execution", "guard"),
         description="Processes without which no new exposure is taken.",
     )
     judge_interval_s: float = Field(0.25, ge=0.01, le=1, description="How often everyone is judged.")

@@ -14,7 +14,7 @@ from shared.broker.projectx.adapter import ProjectX, ProjectXSettings
 from shared.broker.projectx.endpoints import ORDER_PLACE
 from shared.domain.instrument import Instrument
 from shared.runtime import marks
-from shared.runtime.limiter import SharedLimiter
+from shared.runtime.limiter import LOCAL_SHARE, SharedLimiter
 from shared.runtime.service import Context
 from shared.runtime.session import SessionWatch
 
@@ -22,6 +22,8 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 ORDER_SPARES = 2
 """Requests that execution may send without asking the shared budget first: an entry and an exit."""
+GUARD_SHARE = 80
+"""Requests a minute that guard may send while Redis is away: everybody else has far fewer then."""
 
 
 @asynccontextmanager
@@ -66,12 +68,30 @@ async def order_ports(
 
 
 @asynccontextmanager
+async def guard_ports(
+    context: Context[ConfigT], watch: SessionWatch
+) -> AsyncIterator[tuple[OrderPort, AccountPort, MarketPort]]:
+    """Yield the ports of guard: to close everything, and to see account and prices, also without Redis."""
+    async with _adapter(context, watch.token, local_share=GUARD_SHARE) as adapter:
+        yield adapter.orders(), adapter.account(), adapter.market()
+
+
+@asynccontextmanager
 async def _adapter(
-    context: Context[ConfigT], token: Callable[[], str | None], *, spares: int = 0
+    context: Context[ConfigT],
+    token: Callable[[], str | None],
+    *,
+    spares: int = 0,
+    local_share: int = LOCAL_SHARE,
 ) -> AsyncIterator[ProjectX]:
     broker = context.broker
     limiter = SharedLimiter(
-        bus=context.bus, clock=context.clock, broker=broker, process=context.process, spares=spares
+        bus=context.bus,
+        clock=context.clock,
+        broker=broker,
+        process=context.process,
+        spares=spares,
+        local_share=local_share,
     )
     adapter = ProjectX(
         settings=ProjectXSettings(api_url=broker.rest_url, hub_url=broker.hub_url, live=broker.live_data),

@@ -34,6 +34,7 @@ SECTIONS = (
     "broker_sync",
     "strategy",
     "execution",
+    "guard",
     "recorder",
     "simulator",
 )

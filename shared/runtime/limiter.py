@@ -25,6 +25,8 @@ SPARE_KEPT_S = 20.0
 
 LOCAL_SHARE = 10
 """Requests per window and process while Redis is away."""
+AWAY_BELIEVED_S = 3.0
+"""After Redis gave no answer it is not asked for so long: each question costs a request two seconds."""
 
 
 class SharedLimiter:
@@ -34,7 +36,14 @@ class SharedLimiter:
     """
 
     def __init__(
-        self, *, bus: Bus, clock: Clock, broker: BrokerSection, process: str, spares: int = 0
+        self,
+        *,
+        bus: Bus,
+        clock: Clock,
+        broker: BrokerSection,
+        process: str,
+        spares: int = 0,
+        local_share: int = LOCAL_SHARE,
     ) -> None:
         self._bus = bus
         self._clock = clock
@@ -47,10 +56,11 @@ class SharedLimiter:
         self._local = LocalLimiter(
             clock=clock,
             sleep=clock.sleep,
-            general_max=LOCAL_SHARE,
+            general_max=local_share,
             history_max=LOCAL_SHARE,
-            urgent_reserve=LOCAL_SHARE // 2,
+            urgent_reserve=local_share // 2,
         )
+        self._away_until_ns = 0
 
     async def keep_spares(self) -> None:
         """Keep the wanted number of places at hand until cancelled."""
@@ -92,6 +102,9 @@ class SharedLimiter:
             return
 
     async def _ask(self, kind: LimitKind, urgent: bool) -> float:
+        if self._clock.monotonic_ns() < self._away_until_ns:
+            await self._local.acquire(kind, urgent)
+            return 0.0
         history = kind == "history"
         most = self._broker.history_requests_max_per_30s if history else self._broker.requests_max_per_60s
         try:
@@ -103,9 +116,12 @@ class SharedLimiter:
                 urgent=urgent,
                 member=f"{self._process}.{next(self._numbers)}",
             )
-        except (BusAway, BusRefused):
-            await self._local.acquire(kind, urgent)
-            return 0.0
+        except BusAway:
+            self._away_until_ns = self._clock.monotonic_ns() + round(AWAY_BELIEVED_S * NS_PER_S)
+        except BusRefused:
+            pass
+        await self._local.acquire(kind, urgent)
+        return 0.0
 
     def _name(self, kind: LimitKind) -> str:
         return f"{self._broker.user_name}.{kind}"

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 log = logging.getLogger(__name__)
 """How long things took: `--log-cli-level=INFO` shows it."""
 
-PROCESSES = ("simulator", "heartbeat", "feed", "broker_sync", "execution", "strategy", "recorder")
+PROCESSES = ("simulator", "heartbeat", "feed", "broker_sync", "execution", "guard", "strategy", "recorder")
 SERVICES = {"secrets", "redis", *PROCESSES}
 INSTANCES = tuple(f"breakout-{n}" for n in range(6))
 MOVED_WITHIN_S = 10.0

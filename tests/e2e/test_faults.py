@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180 * TIME_FACTOR)]
 
 # -- settings -----------------------------------------------------------------------------------------
 
-SERVICES = ("heartbeat", "feed", "broker_sync", "execution", "recorder", "strategy", "simulator")
+SERVICES = ("heartbeat", "feed", "broker_sync", "execution", "guard", "recorder", "strategy", "simulator")
 WRONG = {
     "JULIE_JULIE__ENV": "far-too-long",
     "JULIE_JULIE__SYMBOLS": '["mes"]',

@@ -46,7 +46,7 @@ FATES = frozenset(
 
 SYMBOLS = ("MES", "MNQ")
 INSTANCES = ("breakout-mes", "breakout-mnq")
-SERVICES = ("simulator", "heartbeat", "feed", "broker_sync", "execution", "recorder", "strategy")
+SERVICES = ("simulator", "heartbeat", "feed", "broker_sync", "execution", "guard", "recorder", "strategy")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300 * TIME_FACTOR)]
 
@@ -118,6 +118,7 @@ def started() -> Iterator[Started]:
         ("feed", "bars of MES, MNQ"),
         ("broker_sync", "reconciles with the broker every 30 s"),
         ("execution", "written to disk before it is sent"),
+        ("guard", "closes everything by itself when execution does not"),
         ("recorder", "trims only what is archived"),
         ("strategy", "in a process of its own"),
     ],

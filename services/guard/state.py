@@ -1,0 +1,169 @@
+"""All that guard knows of its account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import IntEnum
+
+import msgspec
+
+from services.guard.events import Moment
+from services.guard.hours import Hours
+from services.guard.record import Record
+from services.guard.rules import Rules
+from shared.domain.flat import MakingFlat
+from shared.domain.market import MarketState
+from shared.domain.report import FillReport, OrderReport, PositionReport, SyncHealth
+
+NS_PER_S = 1_000_000_000
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Durations in seconds; the settings say what each is for."""
+
+    look_interval_s: float = 15.0
+    near_interval_s: float = 5.0
+    near_share: Decimal = Decimal("0.25")
+    truth_age_s_max: float = 45.0
+    price_age_s_max: float = 10.0
+    blind_s: float = 60.0
+    blind_flattens: bool = True
+    wedge_s: float = 3.0
+    silent_s: float = 2.0
+    shrink_s: float = 5.0
+    resume_after_s: float = 2.0
+    history_days: int = 30
+
+
+class Level(IntEnum):
+    """What guard demands, from nothing to everything closed."""
+
+    CLEAR = 0
+    HALT = 1
+    FLAT = 2
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: reason: stays the same while nothing changes; said to execution."""
+
+    level: Level
+    reason: str = ""
+
+
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What no fill of the window changes, and so must not move from look to look.
+
+    Attributes:
+        carried: contract -> position that the window's fills do not explain.
+    """
+
+    fills_from_ns: int | None
+    carried: dict[str, int]
+    balance_before: Decimal
+
+
+@dataclass(slots=True, kw_only=True)
+class Truth:
+    """The account as the last look showed it, and what was pushed since.
+
+    Attributes:
+        base_qty: contract -> position in the look.
+        fills: fill_id -> fill of the trading day, by looks and pushes.
+        later: Ids of fills that were pushed after the look: its balance does not have them yet.
+        realized: (day, number of fills) -> the day's realized result.
+    """
+
+    looked: Moment
+    balance: Decimal
+    can_trade: bool
+    base_qty: dict[str, int]
+    positions: dict[str, PositionReport]
+    fills: dict[int, FillReport] = field(default_factory=dict)
+    later: set[int] = field(default_factory=set)
+    realized: tuple[tuple[int, int], Decimal] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Price:
+    """From the broker's history; used where the feed has none."""
+
+    px: Decimal
+    multiplier: Decimal
+    symbol: str
+    mono_ns: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Enforcing:
+    """The account is being made flat.
+
+    Attributes:
+        since: When it began.
+        acked: Execution has shown that it obeys.
+        gave_up: It has said that it could not make the account flat.
+        acted: Guard has sent something.
+        own_why: Guard closes by itself, because of this; empty: it watches execution do it.
+        exposure: Contracts and orders at the last look that had less of them than the one before.
+        ts_*: See `record.Breach`.
+    """
+
+    reason: str
+    since: Moment
+    acked: bool = False
+    gave_up: bool = False
+    acted: bool = False
+    own_why: str = ""
+    making: MakingFlat = field(default_factory=MakingFlat)
+    look_due_ns: int = 0
+    looking: bool = False
+    exposure: tuple[int, int] | None = None
+    shrunk_ns: int = 0
+    ts_halt_ns: int = 0
+    ts_cancel_ns: int = 0
+    ts_flat_ns: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """Attributes:
+    record: None until the first look, when nothing was recorded before.
+    record_lost: Why an earlier record cannot be used; empty when it can, or when there was none.
+    record_failure: Why the present one cannot be written; None when it can.
+    fingerprint: Of the look that `truth` is of; `fingerprint_seen` of the newest.
+    look_failure: Why the newest look told nothing; empty when it did.
+    refusal: Why a person's re-arm was refused last.
+    said: The newest demand that was said on the stream; None: nothing yet.
+    calm_ns: Since when the demand is lower than what was said.
+    flat_seen: Flat was seen since the account has had to be flat.
+    """
+
+    account_id: int
+    rules: Rules
+    hours: Hours
+    limits: Limits
+    since: str
+    began_ns: int
+    record: Record | None = None
+    record_lost: str = ""
+    record_failure: str | None = None
+    truth: Truth | None = None
+    fingerprint: Fingerprint | None = None
+    fingerprint_seen: Fingerprint | None = None
+    looking: bool = False
+    look_asked_ns: int | None = None
+    look_failure: str = "it has not been read yet"
+    sync: SyncHealth = SyncHealth.UNKNOWN
+    working: dict[int, OrderReport] = field(default_factory=dict)
+    marks: dict[str, MarketState] = field(default_factory=dict)
+    prices: dict[str, Price] = field(default_factory=dict)
+    price_asked_ns: dict[str, int] = field(default_factory=dict)
+    execution_ns: int | None = None
+    bus_away: bool = False
+    blind_since_ns: int | None = None
+    demand: Demand = field(default_factory=lambda: Demand(level=Level.CLEAR))
+    said: Demand | None = None
+    calm_ns: int | None = None
+    enforcing: Enforcing | None = None
+    flat_seen: bool = False
+    refusal: str = ""

@@ -1,0 +1,72 @@
+"""The record's file: replaced whole, written through to the disk, never guessed at when it is unreadable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from services.guard.record import Record
+
+
+class RecordUnreadable(Exception):
+    """There is a record, and it cannot be used. It was put aside for a person to look at."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return (
+            f"guard's record {self.path} could not be read ({self.why}): whether a rule was broken before is "
+            "not known; look at the account, then re-arm"
+        )
+
+
+class RecordFile:
+    """One account's record on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self, *, account_id: int, since: str) -> Record | None:
+        """Return the record; None when there is none, or it is of before a reset that the settings name.
+
+        Raises:
+            RecordUnreadable: If it is damaged or of another account.
+        """
+        try:
+            value = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RecordUnreadable(self.path, str(error)) from None
+        try:
+            record = msgspec.json.decode(value, type=Record)
+        except msgspec.MsgspecError as error:
+            aside = self.path.with_suffix(".unreadable")
+            self.path.replace(aside)
+            raise RecordUnreadable(aside, str(error)) from None
+        if record.account_id != account_id:
+            raise RecordUnreadable(self.path, f"it is of account {record.account_id}")
+        return record if record.since == since else None
+
+    def write(self, record: Record) -> None:
+        """Replace the file so that a crash at any point leaves the old one or the new one.
+
+        Raises:
+            OSError: If the disk does not take it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".new")
+        with beside.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

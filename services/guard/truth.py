@@ -1,0 +1,279 @@
+"""What the account is: looks at the broker, pushes in between, and the end-of-day balances. Pure.
+
+A look is three questions (fills, account, positions), and a fill may fall between two of them. Money counted
+twice in such a moment would be a breach that never was. Two figures must not move from look to look: the
+position that the window's fills do not explain, and the balance before them. A look in which they moved
+counts only when the next one says the same.
+
+Pushes make the picture fast, and are believed while they fit together: a position that changed by exactly its
+fills. While they do not, nothing is judged on them and the broker is asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import msgspec
+
+from services.guard.events import Command, Keep, Looked, Moment, Note
+from services.guard.hours import Day, day_at, day_of, next_day
+from services.guard.record import Breach, Record, Rule
+from services.guard.rules import Figures, contracts_of
+from services.guard.state import NS_PER_S, Fingerprint, State, Truth
+from shared.domain.market import FeedHealth
+from shared.domain.position import Position, unrealized_pnl
+from shared.domain.report import (
+    AccountReport,
+    FillReport,
+    OrderReport,
+    PositionReport,
+    Report,
+    SyncState,
+)
+
+ZERO = Decimal(0)
+
+
+def looked(state: State, event: Looked) -> list[Command]:
+    """Take one look in, if it fits."""
+    state.looking = False
+    if event.at.market_ns is None:
+        state.look_failure = "nothing has told the market's time yet"
+        return []
+    fills = {fill.fill_id: fill for fill in event.fills if not fill.voided}
+    print_now = _fingerprint(event, fills.values())
+    expected = state.fingerprint
+    if expected is not None and expected.fills_from_ns != print_now.fills_from_ns:
+        expected = None
+    if print_now not in (expected, state.fingerprint_seen):
+        state.fingerprint_seen = print_now
+        state.look_failure = "two looks at the account did not agree yet"
+        return []
+    state.fingerprint = state.fingerprint_seen = print_now
+    state.look_failure = ""
+    before = state.truth
+    pushed = {} if before is None else {n: before.fills[n] for n in before.later if n not in fills}
+    newer = {n: f for n, f in pushed.items() if f.ts_recv_ns >= event.started.now_ns}
+    positions = {p.contract_id: p for p in event.positions if p.net_qty}
+    state.truth = Truth(
+        looked=event.started,
+        balance=event.account.balance,
+        can_trade=event.account.can_trade,
+        base_qty={name: p.net_qty for name, p in positions.items()},
+        positions=positions,
+        fills={**fills, **newer},
+        later=set(newer),
+    )
+    if before is not None:
+        recent = (p for p in before.positions.values() if p.ts_recv_ns >= event.started.now_ns)
+        state.truth.positions.update({p.contract_id: p for p in recent})
+    if event.working is not None:
+        state.working = {o.broker_order_id: o for o in event.working if o.status.may_fill}
+    return _roll(state, event.at.market_ns)
+
+
+def reported(state: State, report: Report) -> None:
+    """Take a push in; one that the last look has overtaken changes nothing."""
+    truth = state.truth
+    match report:
+        case SyncState(health=health):
+            state.sync = health
+        case FillReport() if truth is not None:
+            if report.voided:
+                state.look_asked_ns = None
+            elif report.fill_id not in truth.fills and report.ts_recv_ns >= truth.looked.now_ns:
+                truth.fills[report.fill_id] = report
+                truth.later.add(report.fill_id)
+        case PositionReport() if truth is not None and report.ts_recv_ns >= truth.looked.now_ns:
+            truth.positions[report.contract_id] = report
+        case OrderReport():
+            if not report.status.may_fill:
+                state.working.pop(report.broker_order_id, None)
+            elif truth is None or report.ts_recv_ns >= truth.looked.now_ns:
+                state.working[report.broker_order_id] = report
+        case AccountReport(can_trade=can_trade) if truth is not None:
+            truth.can_trade = can_trade
+        case _:
+            pass
+
+
+def fills_from_ns(state: State) -> int | None:
+    """Return from when fills are wanted: the newest day whose end is not recorded; None: from far back."""
+    return day_of(_date(state.record), state.hours).start_ns if state.record is not None else None
+
+
+def is_settled(state: State) -> bool:
+    """Do the pushes since the last look explain each other?"""
+    truth = state.truth
+    if truth is None:
+        return False
+    if not truth.later and all(
+        p.net_qty == truth.base_qty.get(name, 0) for name, p in truth.positions.items()
+    ):
+        return True
+    expected = dict(truth.base_qty)
+    for number in truth.later:
+        fill = truth.fills[number]
+        expected[fill.contract_id] = expected.get(fill.contract_id, 0) + fill.side.sign * fill.last_qty
+    held = {name: p.net_qty for name, p in truth.positions.items()}
+    return all(expected.get(name, 0) == held.get(name, 0) for name in expected.keys() | held.keys())
+
+
+def is_fresh(state: State, at: Moment) -> bool:
+    truth = state.truth
+    return truth is not None and at.mono_ns - truth.looked.mono_ns <= _ns(state.limits.truth_age_s_max)
+
+
+def held(state: State) -> list[PositionReport]:
+    """Return open positions as far as they are known."""
+    return [] if state.truth is None else [p for _, p in sorted(state.truth.positions.items()) if p.net_qty]
+
+
+def figures(state: State, at: Moment) -> Figures | None:
+    """Return the account's figures now; None before the first look."""
+    truth = state.truth
+    if truth is None or at.market_ns is None:
+        return None
+    pnls = [open_pnl(state, position, at) for position in held(state)]
+    known = [pnl for pnl in pnls if isinstance(pnl, Decimal)]
+    return Figures(
+        balance=truth.balance + net_of(truth.fills[number] for number in truth.later),
+        open_pnl=sum(known, ZERO) if len(known) == len(pnls) else None,
+        day_realized=_realized(truth, day_at(at.market_ns, state.hours)),
+        contracts=contracts_of((symbol_of(state, p.contract_id), p.net_qty) for p in held(state)),
+    )
+
+
+def open_pnl(state: State, position: PositionReport, at: Moment) -> Decimal | str:
+    """Return what closing now would realize, gross of fees, or why that is unknown."""
+    age_max_ns = _ns(state.limits.price_age_s_max)
+    mark = state.marks.get(position.contract_id)
+    own = Position(net_qty=position.net_qty, avg_px=position.avg_px)
+    why = "no price of this contract was heard"
+    if mark is not None:
+        px = mark.bid_px if position.net_qty > 0 else mark.ask_px
+        closed = mark.health is FeedHealth.CLOSED  # nothing trades: the last price stands
+        if closed and px is None:
+            px = mark.last_px
+        if px is None or mark.crossed:
+            why = "there is no price to close at"
+        elif not closed and mark.health is not FeedHealth.LIVE:
+            why = f"the feed is {mark.health}"
+        elif not closed and at.now_ns - mark.ts_asof_ns > age_max_ns:
+            why = "the price is too old"
+        else:
+            multiplier = Decimal(mark.tick_value) / Decimal(mark.tick_size)
+            return unrealized_pnl(own, mark_px=Decimal(str(px)), multiplier=multiplier)
+    price = state.prices.get(position.contract_id)
+    if price is not None and at.mono_ns - price.mono_ns <= age_max_ns:
+        return unrealized_pnl(own, mark_px=price.px, multiplier=price.multiplier)
+    return why
+
+
+def symbol_of(state: State, contract_id: str) -> str | None:
+    if contract_id in state.marks:
+        return state.marks[contract_id].symbol
+    price = state.prices.get(contract_id)
+    return price.symbol if price is not None else None
+
+
+def _realized(truth: Truth, day: Day) -> Decimal:
+    """Return the day's realized result; added up again only when a fill came: prices come far more often."""
+    key = (day.start_ns, len(truth.fills))
+    if truth.realized is None or truth.realized[0] != key:
+        total = net_of(f for f in truth.fills.values() if f.ts_event_ns >= day.start_ns)
+        truth.realized = (key, total)
+    return truth.realized[1]
+
+
+def net_of(fills: Iterable[FillReport]) -> Decimal:
+    """Return what fills added to the balance: realized P&L without fees."""
+    return sum(((fill.realized_pnl or ZERO) - fill.fees for fill in fills), ZERO)
+
+
+# -- ends of days -------------------------------------------------------------------
+
+
+def _fingerprint(event: Looked, fills: Iterable[FillReport]) -> Fingerprint:
+    fills = list(fills)
+    carried = {p.contract_id: p.net_qty for p in event.positions if p.net_qty}
+    for fill in fills:
+        qty = carried.get(fill.contract_id, 0) - fill.side.sign * fill.last_qty
+        carried[fill.contract_id] = qty
+    return Fingerprint(
+        fills_from_ns=event.fills_from_ns,
+        carried={name: qty for name, qty in sorted(carried.items()) if qty},
+        balance_before=event.account.balance - net_of(fills),
+    )
+
+
+def _roll(state: State, market_ns: int) -> list[Command]:
+    """Bring the record up to the present day: each end of day that has passed moves the high-water mark."""
+    truth = state.truth
+    assert truth is not None
+    commands: list[Command] = []
+    record = state.record
+    if record is None:
+        record = _first(state, truth, market_ns)
+    day = day_of(_date(record), state.hours)
+    while market_ns >= day.end_ns:
+        balance = truth.balance - net_of(f for f in truth.fills.values() if f.ts_event_ns >= day.end_ns)
+        following = next_day(day, state.hours)
+        record = msgspec.structs.replace(
+            record,
+            day=following.trading_date.isoformat(),
+            eod_balance=balance,
+            high_balance=max(record.high_balance, balance),
+        )
+        text = f"{day.trading_date}: balance {balance:.2f}, highest {record.high_balance:.2f}"
+        commands.append(Note(name="end_of_day", text=text))
+        day = following
+    if record != state.record:
+        state.record = record
+        commands.append(Keep(record=record))
+    return commands
+
+
+def _first(state: State, truth: Truth, market_ns: int) -> Record:
+    """Begin a record with what the broker's fills tell of earlier days."""
+    today = day_at(market_ns, state.hours)
+    first = min([f.ts_event_ns for f in truth.fills.values()], default=market_ns)
+    day = min(today, day_at(first, state.hours), key=_start)
+    if state.since:
+        chosen = day_at(_noon_ns(state.since), state.hours)
+        day = max(day, chosen, key=_start)
+        day = min(day, today, key=_start)
+    before = truth.balance - net_of(f for f in truth.fills.values() if f.ts_event_ns >= day.start_ns)
+    start = state.rules.start_balance if state.rules.start_balance is not None else before
+    # What held trading before this process was is not known: an unreadable record latches.
+    latch = None
+    if state.record_lost:
+        latch = Breach(rule=Rule.RECORD, reason=state.record_lost, ts_breach_ns=truth.looked.now_ns)
+    return Record(
+        account_id=state.account_id,
+        since=state.since,
+        day=day.trading_date.isoformat(),
+        start_balance=start,
+        eod_balance=before,
+        high_balance=max(start, before),
+        latch=latch,
+        last=latch,
+    )
+
+
+def _start(day: Day) -> int:
+    return day.start_ns
+
+
+def _noon_ns(iso: str) -> int:
+    return round(datetime.fromisoformat(f"{iso}T12:00:00").replace(tzinfo=UTC).timestamp()) * NS_PER_S
+
+
+def _date(record: Record) -> date:
+    return date.fromisoformat(record.day)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * NS_PER_S)

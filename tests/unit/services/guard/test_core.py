@@ -1,0 +1,561 @@
+"""What guard demands: rules, closing hours, what is unknown, latch and re-arm, and days that turn."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from services.guard.events import AskLook, AskPrice, Priced, RecordUnwritten, Reported
+from services.guard.record import Record, Rule
+from services.guard.rules import Rules, Scale
+from services.guard.state import Demand, Level
+from shared.domain.market import FeedHealth
+from shared.domain.report import SyncHealth
+from tests.support.guard_desk import MES, GuardDesk, changed, make_hours
+
+D = Decimal
+NO_HOURS = make_hours(flat_by=None)
+BY_CONTRACTS = Rules(profile="c", start_balance=D(50_000), scaling=(Scale(profit=D(0), contracts=D("0.2")),))
+
+
+def latch(desk: GuardDesk) -> Rule | None:
+    record = desk.state.record
+    return record.latch.rule if record is not None and record.latch is not None else None
+
+
+# -- starting ---------------------------------------------------------------------------
+
+
+def test_it_halts_until_two_looks_agree_and_then_resumes() -> None:
+    desk = GuardDesk()
+    desk.run(0.1)
+    assert desk.reason == "the account has not been read yet"
+    desk.run(5)
+    assert desk.words == ["halt", "resume"]
+    assert desk.state.demand.level is Level.CLEAR
+
+
+def test_without_rules_it_demands_nothing_and_still_shows_the_account() -> None:
+    desk = GuardDesk("none", hours=NO_HOURS, balance=1).started()
+    desk.rest = False
+    desk.run(300, step_s=1)
+    assert desk.words == ["resume"]
+    assert latch(desk) is None
+
+
+def test_the_market_time_has_to_be_known() -> None:
+    desk = GuardDesk()
+    market_ns, desk.market_ns = desk.market_ns, None
+    desk.run(10)
+    assert desk.reason == "nothing has told the market's time yet"
+    desk.market_ns = market_ns
+    desk.run(5)
+    assert desk.words[-1] == "resume"
+
+
+# -- breaches -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ticks", "expected"),
+    [(-79, None), (-80, Rule.DAILY_LOSS), (-81, Rule.DAILY_LOSS), (80, None)],
+)
+def test_the_market_moves_against_a_position_up_to_the_daily_loss(ticks: int, expected: Rule | None) -> None:
+    """10 MES: 12.50 a tick; 1,000 less the fees of 3.70 are just above 79 ticks."""
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.px += ticks * D("0.25")
+    desk.run(0.2)
+    assert latch(desk) is expected
+    assert (desk.flattens() == 1) is (expected is not None)
+
+
+def test_a_breach_is_written_down_halts_and_flattens_at_once() -> None:
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.px -= 25
+    desk.quote()
+    assert desk.words[-2:] == ["halt", "flatten"]
+    assert desk.record_on_disk is not None
+    assert desk.record_on_disk.latch is not None
+    assert desk.record_on_disk.latch.ts_breach_ns == desk.now_ns
+    assert desk.reason.startswith("daily loss: -1253.70 (realized -3.70, open -1250.00)")
+    assert desk.note_names().count("breach") == 1
+
+
+def test_the_maximum_loss_by_realized_losses_of_several_days() -> None:
+    desk = GuardDesk(changed(GuardDesk().rules, daily_loss=None), balance=48_100).started()
+    desk.trade(10)
+    desk.px -= 8
+    desk.run(0.2)
+    assert latch(desk) is Rule.MAX_LOSS
+
+
+def test_too_many_contracts() -> None:
+    desk = GuardDesk(BY_CONTRACTS).started()
+    desk.trade(2)
+    desk.run(1)
+    assert latch(desk) is None
+    desk.trade(1)
+    desk.run(1)
+    assert latch(desk) is Rule.CONTRACTS
+    assert desk.flattens() == 1
+
+
+def test_gains_and_fees_count() -> None:
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.px += 5
+    desk.trade(-10)  # + 250 - 7.40
+    desk.trade(10)
+    desk.px -= D("24.75")  # - 1237.50 - 3.70
+    desk.run(0.2)
+    assert latch(desk) is None
+    desk.px -= D("0.25")
+    desk.run(0.2)
+    assert latch(desk) is Rule.DAILY_LOSS
+
+
+# -- pictures that do not fit together ------------------------------------------------------
+
+
+def test_a_fill_without_its_position_is_no_breach_it_halts_and_looks_again() -> None:
+    """The push of the fill comes first: the loss would be counted twice, realized and open."""
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.run(1)
+    desk.px -= 12  # - 600
+    desk.run(1)
+    assert latch(desk) is None
+    desk.pushes = False
+    desk.trade(-10)
+    desk.feed(Reported(report=desk.broker.fills[-1], at=desk.at()))
+    assert latch(desk) is None
+    assert desk.reason == "fills and positions do not fit together yet, and a limit may be reached"
+    desk.run(5)
+    assert latch(desk) is None
+    assert desk.words[-1] == "resume"
+
+
+def test_a_look_that_missed_a_fill_between_its_questions_counts_only_when_repeated() -> None:
+    desk = GuardDesk().started()
+    desk.pushes = False
+    desk.trade(10)
+    desk.run(20)
+    desk.px -= 12
+    desk.trade(-10)
+    assert desk.state.fingerprint is not None
+    desk.asked.append(AskLook(fills_from_ns=desk.state.fingerprint.fills_from_ns, working=False))
+    # The balance is of after the close, the fills are of before it: 600 of loss in no fill.
+    desk.feed(desk.look(fills=desk.broker.fills[:-1]))
+    assert desk.state.truth is not None
+    assert desk.state.truth.balance == D("49996.30"), "the look does not count"
+    desk.run(2)
+    assert desk.state.truth.balance == D(50_000) - 600 - D("7.40")
+
+
+def test_money_that_no_fill_explains_is_believed_when_it_stays() -> None:
+    desk = GuardDesk().started()
+    desk.broker.balance += 500
+    desk.run(15)
+    desk.run(2)
+    assert desk.state.truth is not None
+    assert desk.state.truth.balance == 50_500
+
+
+# -- what is not known ------------------------------------------------------------------------
+
+
+def test_an_account_that_is_not_read_halts_until_it_is() -> None:
+    desk = GuardDesk().started()
+    desk.rest = False
+    desk.run(40)
+    assert desk.state.demand.level is Level.CLEAR
+    desk.run(20)
+    assert desk.reason == "the account was not read for 45 s"
+    desk.rest = True
+    desk.run(8)
+    assert desk.words == ["halt", "resume", "halt", "resume"]
+
+
+def test_a_position_without_a_price_halts_and_the_broker_is_asked_for_one() -> None:
+    desk = GuardDesk().started()
+    desk.trade(1)
+    desk.quotes = False
+    desk.run(10.5)
+    assert desk.reason == f"no price of {MES}, of which a position is open"
+    asked = [one for one in desk.feed_ticks(10) if isinstance(one, AskPrice)]
+    assert len(asked) == 2, "every 5 s"
+    desk.feed(Priced(contract_id=MES, symbol="MES", px=D(5_000), multiplier=D(5), at=desk.at()))
+    desk.run(3)
+    assert desk.words[-1] == "resume"
+    assert desk.state.demand.level is Level.CLEAR
+
+
+def test_a_price_of_the_brokers_history_breaks_a_rule_like_any_other() -> None:
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.quotes = False
+    desk.run(11)
+    desk.feed(Priced(contract_id=MES, symbol="MES", px=D(4_975), multiplier=D(5), at=desk.at()))
+    assert latch(desk) is Rule.DAILY_LOSS
+
+
+def test_flat_needs_no_price() -> None:
+    desk = GuardDesk().started()
+    desk.quotes = False
+    desk.run(60)
+    assert desk.words == ["halt", "resume"]
+
+
+@pytest.mark.parametrize("health", [FeedHealth.STALE, FeedHealth.DISCONNECTED, FeedHealth.UNKNOWN])
+def test_a_price_of_a_feed_that_is_not_live_is_no_price(health: FeedHealth) -> None:
+    desk = GuardDesk().started()
+    desk.trade(1)
+    desk.quotes = False
+    desk.quote(health=health)
+    assert desk.state.demand.level is Level.HALT
+
+
+def test_crossed_or_one_sided_prices_are_no_price() -> None:
+    for changes in ({"crossed": True}, {"bid_px": None}):
+        desk = GuardDesk().started()
+        desk.trade(1)
+        desk.quotes = False
+        desk.quote(**changes)
+        assert desk.state.demand.level is Level.HALT, changes
+
+
+def test_in_a_closed_market_the_last_price_stands() -> None:
+    desk = GuardDesk(hours=NO_HOURS).started()
+    desk.trade(1)
+    desk.quotes = False
+    desk.quote(health=FeedHealth.CLOSED)
+    desk.run(30)
+    assert desk.state.demand.level is Level.CLEAR
+
+
+@pytest.mark.parametrize(("flattens", "expected"), [(True, Level.FLAT), (False, Level.HALT)])
+def test_blind_for_long_with_a_position(flattens: bool, expected: Level) -> None:
+    desk = GuardDesk(blind_flattens=flattens).started()
+    desk.trade(1)
+    desk.quotes = False
+    desk.run(68)
+    assert desk.state.demand.level is Level.HALT
+    desk.run(2.5)
+    assert desk.state.demand.level is expected
+    assert desk.flattens() == (1 if flattens else 0)
+    assert latch(desk) is None, "nothing was broken"
+
+
+def test_after_closing_blindly_it_goes_on_by_itself() -> None:
+    desk = GuardDesk().started()
+    desk.trade(1)
+    desk.quotes = False
+    desk.run(70)
+    desk.execution_obeys()
+    desk.run(10)
+    assert desk.broker.net_qty == 0
+    assert desk.words[-1] == "resume"
+
+
+def test_a_record_that_cannot_be_written_halts() -> None:
+    desk = GuardDesk().started()
+    desk.feed(RecordUnwritten(reason="disk full", at=desk.at()))
+    assert desk.reason == "the record of guard cannot be written"
+    desk.feed(RecordUnwritten(reason=None, at=desk.at()))
+    desk.run(3)
+    assert desk.words[-1] == "resume"
+
+
+def test_a_halt_ends_only_when_its_reason_has_been_gone_for_a_while() -> None:
+    desk = GuardDesk().started()
+    desk.feed(RecordUnwritten(reason="disk full", at=desk.at()))
+    desk.feed(RecordUnwritten(reason=None, at=desk.at()))
+    desk.run(1.9)
+    assert desk.words[-1] == "halt"
+    desk.run(0.3)
+    assert desk.words[-1] == "resume"
+
+
+# -- how often it looks ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "least", "most"),
+    [("calm", 4, 4), ("near", 12, 13), ("bus_away", 12, 13), ("out_of_sync", 12, 13)],
+)
+def test_looks_a_minute(what: str, least: int, most: int) -> None:
+    """About three requests each; the credential has 190 a minute for everybody."""
+    desk = GuardDesk().started()
+    if what == "near":
+        desk.trade(10)
+        desk.px -= 16
+    elif what == "bus_away":
+        desk.bus_away = True
+    elif what == "out_of_sync":
+        desk.sync(SyncHealth.STALE)
+    desk.run(20)
+    count = desk.looks
+    desk.run(60)
+    assert least <= desk.looks - count <= most
+
+
+# -- latch and re-arm ------------------------------------------------------------------------------
+
+
+def breached() -> GuardDesk:
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.px -= 25
+    desk.run(0.2)
+    desk.execution_obeys()
+    desk.run(5)
+    assert desk.broker.net_qty == 0
+    assert desk.state.flat_seen
+    return desk
+
+
+def test_a_latch_stays_when_flat_and_over_a_restart() -> None:
+    desk = breached()
+    desk.run(600, step_s=1)
+    assert desk.words[-1] == "flatten"
+    desk.restart()
+    desk.said.clear()
+    desk.run(30)
+    assert latch(desk) is Rule.DAILY_LOSS
+    assert desk.words == ["halt", "flatten"], "it is said again, and seen flat again"
+    assert desk.state.flat_seen
+
+
+def test_a_re_arm_in_breach_is_refused_with_the_figures() -> None:
+    desk = breached()
+    desk.re_arm()
+    assert latch(desk) is Rule.DAILY_LOSS
+    assert "re-arm refused: still broken, daily loss: -1257.40" in desk.reason
+    assert "re_arm_refused" in desk.note_names()
+
+
+def test_a_re_arm_before_the_broker_showed_flat_is_refused() -> None:
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.px -= 25
+    desk.run(0.2)
+    desk.re_arm()
+    assert "re-arm refused: the broker has not shown the account flat twice" in desk.reason
+
+
+def test_the_next_trading_day_a_re_arm_ends_it_and_only_a_re_arm() -> None:
+    desk = breached()
+    desk.jump_market("2026-03-04 17:00:01")
+    desk.run(60)
+    assert latch(desk) is Rule.DAILY_LOSS
+    desk.re_arm()
+    assert latch(desk) is None
+    desk.run(3)
+    assert desk.words[-1] == "resume"
+    assert desk.record_on_disk is not None
+    assert desk.record_on_disk.latch is None
+    assert desk.record_on_disk.last is not None, "it is remembered"
+
+
+def test_a_broken_maximum_loss_cannot_be_re_armed_on_another_day() -> None:
+    desk = GuardDesk(balance=47_000).started()
+    desk.run(3)
+    desk.jump_market("2026-03-05 10:00")
+    desk.run(40)
+    desk.re_arm()
+    assert latch(desk) is Rule.MAX_LOSS
+    assert "at or below the floor 48000.00" in desk.reason
+
+
+def test_a_re_arm_without_a_latch_changes_nothing() -> None:
+    desk = GuardDesk().started()
+    before = list(desk.said)
+    desk.re_arm()
+    assert desk.said == before
+
+
+def test_a_re_arm_while_blind_is_refused() -> None:
+    desk = breached()
+    desk.rest = False
+    desk.run(60)
+    desk.re_arm()
+    assert "re-arm refused: the account was not read for 45 s" in desk.reason
+
+
+def test_what_appears_while_latched_is_closed_too() -> None:
+    desk = breached()
+    desk.trade(1)
+    desk.run(0.2)
+    assert desk.flattens() == 2
+
+
+def test_an_order_that_appears_while_latched_is_cancelled_too() -> None:
+    desk = breached()
+    desk.broker.order(77)
+    desk.run(16)
+    assert desk.flattens() == 2, "the next look shows it"
+
+
+def test_an_unreadable_record_latches() -> None:
+    desk = GuardDesk()
+    desk.state.record_lost = "guard's record could not be read"
+    desk.run(8)
+    assert latch(desk) is Rule.RECORD
+    assert desk.reason == "guard's record could not be read"
+    desk.re_arm()
+    assert latch(desk) is None
+
+
+# -- closing hours -----------------------------------------------------------------------------------
+
+
+def test_flat_by_15_10_and_again_from_17_00() -> None:
+    desk = GuardDesk(at="2026-03-04 15:07").started()
+    desk.trade(1)
+    desk.jump_market("2026-03-04 15:07:59")
+    desk.run(0.9)
+    assert desk.words[-1] == "resume"
+    desk.run(0.3)
+    assert desk.reason == "flat by Wed 15:10 CST: no new exposure"
+    desk.jump_market("2026-03-04 15:09:29")
+    desk.run(0.9)
+    assert desk.flattens() == 0
+    desk.run(0.3)
+    assert desk.flattens() == 1
+    assert desk.reason == "flat by Wed 15:10 CST: closed until Wed 17:00 CST"
+    desk.execution_obeys()
+    desk.run(10)
+    assert desk.broker.net_qty == 0
+    assert latch(desk) is None
+    desk.jump_market("2026-03-04 16:59:50")
+    desk.run(5)
+    assert desk.words[-1] == "flatten"
+    desk.jump_market("2026-03-04 17:00:00")
+    desk.run(3)
+    assert desk.words[-1] == "resume"
+
+
+def test_a_weekend_is_closed_until_sunday_evening() -> None:
+    desk = GuardDesk(at="2026-03-06 15:09:00").started()
+    desk.jump_market("2026-03-06 15:09:31")
+    desk.run(1)
+    assert desk.reason == "flat by Fri 15:10 CST: closed until Sun 17:00 CDT"
+    desk.jump_market("2026-03-07 12:00")
+    desk.run(1)
+    assert desk.state.demand == Demand(level=Level.FLAT, reason="closed for the weekend")
+    desk.jump_market("2026-03-08 17:00:01")
+    desk.run(5)
+    assert desk.words[-1] == "resume"
+
+
+def test_a_new_position_in_closed_hours_is_closed() -> None:
+    desk = GuardDesk(at="2026-03-04 15:30").started()
+    desk.run(5)
+    before = desk.flattens()
+    desk.trade(1)
+    desk.run(0.2)
+    assert desk.flattens() == before + 1
+
+
+def test_a_breach_in_closing_hours_latches_beyond_them() -> None:
+    desk = GuardDesk(at="2026-03-04 15:09:40")
+    desk.broker.trade(10, D(5_000), ts_ns=desk.market_ns or 0, now_ns=desk.now_ns)
+    desk.px -= 25
+    desk.run(5)
+    assert latch(desk) is Rule.DAILY_LOSS
+
+
+# -- ends of days -----------------------------------------------------------------------------------
+
+
+def test_the_floor_rises_at_the_end_of_the_day_and_never_inside_it() -> None:
+    desk = GuardDesk(at="2026-03-02 10:00").started()
+    record = desk.state.record
+    assert record is not None
+    assert record.high_balance == 50_000
+    for day, gain, expected in (("03", 900, 50_900), ("04", -400, 50_900), ("05", 700, 51_200)):
+        desk.broker.balance += gain
+        desk.run(20)
+        record = desk.state.record
+        assert record is not None
+        before = record.high_balance
+        desk.run(20)
+        assert desk.state.record == record, f"nothing moves before the end of the day, {before}"
+        desk.jump_market(f"2026-03-{day} 10:00")
+        desk.run(30)
+        record = desk.state.record
+        assert record is not None
+        assert (record.day, record.high_balance) == (f"2026-03-{day}", expected)
+
+
+def test_days_that_guard_did_not_see_are_found_from_the_fills() -> None:
+    desk = GuardDesk(at="2026-03-02 10:00").started()
+    desk.pushes = False
+    for day, at, px in (("02", "11:00", 100), ("03", "11:00", 40), ("04", "11:00", -60)):
+        desk.jump_market(f"2026-03-{day} {at}")
+        desk.trade(1, 5_000)
+        desk.trade(-1, 5_000 + px)
+    desk.jump_market("2026-03-06 09:00")
+    desk.restart()
+    desk.run(5)
+    record = desk.state.record
+    assert record is not None
+    assert record.day == "2026-03-06"
+    assert record.high_balance == D(50_000) + 500 + 200 - 4 * D("0.37"), "the end of 3 March"
+    assert record.eod_balance == D(50_000) + 500 + 200 - 300 - 6 * D("0.37")
+
+
+def test_a_first_start_finds_earlier_days_too() -> None:
+    desk = GuardDesk(at="2026-03-02 11:00")
+    desk.pushes = False
+    desk.trade(1, 5_000)
+    desk.trade(-1, 5_300)
+    desk.jump_market("2026-03-03 10:00")
+    desk.trade(1, 5_000)
+    desk.trade(-1, 4_900)
+    desk.run(5)
+    record = desk.state.record
+    assert record is not None
+    assert record.high_balance == D(51_500) - D("0.74")
+    assert record.start_balance == 50_000
+
+
+def test_a_reset_of_the_account_counts_from_its_date() -> None:
+    desk = GuardDesk(at="2026-03-02 11:00", since="2026-03-04")
+    desk.pushes = False
+    desk.trade(1, 5_000)
+    desk.trade(-1, 5_300)
+    desk.jump_market("2026-03-04 10:00")
+    desk.broker.balance = D(50_000)
+    desk.run(5)
+    record = desk.state.record
+    assert record is not None
+    assert (record.day, record.high_balance, record.since) == ("2026-03-04", 50_000, "2026-03-04")
+
+
+def test_the_daily_loss_begins_anew_at_17_00() -> None:
+    desk = GuardDesk(at="2026-03-04 14:00").started()
+    desk.trade(10)
+    desk.px -= 18
+    desk.trade(-10)
+    desk.jump_market("2026-03-04 17:00:30")
+    desk.run(20)
+    desk.trade(10)
+    desk.px -= 10
+    desk.run(1)
+    assert latch(desk) is None
+    desk.px -= 10
+    desk.run(1)
+    assert latch(desk) is Rule.DAILY_LOSS
+
+
+def test_a_record_of_before_is_taken_up() -> None:
+    known = Record(
+        account_id=1001, since="", day="2026-03-04", start_balance=D(50_000), eod_balance=D(51_000),
+        high_balance=D(51_500),
+    )  # fmt: skip
+    desk = GuardDesk(balance=49_500, record=known).started()
+    assert latch(desk) is Rule.MAX_LOSS, "the floor is 49,500"
