@@ -1,0 +1,426 @@
+"""The checkers: each compares what was promised with the broker's truth, the bus and the disk, after every event.
+
+They never ask what the code believes. A check that does not hold names the seed, the virtual time and the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from proof.record import Record
+from proof.simulation.loop import NS_PER_S
+from proof.simulation.machine import Incarnation
+from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
+from proof.simulation.swarm import POSITION_MAX, QUARANTINE_S
+from proof.simulation.wire import PLACE, Post
+from services.execution.ledger import Commit
+from services.execution.records import BEFORE, OrderRecord
+from services.simulator.orders import Order
+from services.simulator.state import Command, FillBooked
+from shared.broker.projectx.payloads import PlaceOrderRequest
+from shared.domain.control import HaltKind
+from shared.domain.execution import FlattenFinished, OrderClaimed
+from shared.domain.order import (
+    TRANSITIONS,
+    ClosePosition,
+    Intent,
+    OrderStatus,
+    SubmitOrder,
+)
+from shared.wire.codec import decode
+
+if TYPE_CHECKING:
+    from proof.simulation.world import World
+
+PROTECTED_WITHIN_S = 5.0
+GIVEN_UP = frozenset({OrderStatus.ABSENT, OrderStatus.REJECTED})
+LANDING_MARGIN_S = 0.5
+STALE_MARGIN_S = 0.75
+_place = msgspec.json.Decoder(PlaceOrderRequest)
+
+
+def _reachable() -> dict[OrderStatus, frozenset[OrderStatus]]:
+    """Return where any number of facts may lead: one commit may hold several."""
+    table = {status: {status} for status in OrderStatus}
+    for _ in OrderStatus:
+        for (status, _fact), following in TRANSITIONS.items():
+            for ends in table.values():
+                if status in ends:
+                    ends.add(following)
+    return {status: frozenset(ends) for status, ends in table.items()}
+
+
+REACHABLE = _reachable()
+
+
+@dataclass(slots=True)
+class Wish:
+    """One intent that the bus acknowledged."""
+
+    intent: Intent
+    at_ns: int
+
+
+@dataclass(slots=True)
+class Sent:
+    """One order that left for the broker.
+
+    Attributes:
+        posts: When, true time.
+        arrives: May still come to the broker.
+    """
+
+    tag: str
+    buys: bool
+    qty: int
+    posts: list[int] = field(default_factory=list)
+    arrives: bool = True
+    late: bool = False
+
+
+class Judge:
+    """See the module."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.record = Record(machine="simulation", command="", build="", started="")
+        self.wishes: dict[str, Wish] = {}
+        self.claims: dict[str, tuple[OrderClaimed, int]] = {}
+        self.sent: dict[str, Sent] = {}
+        self.halted_ns: int | None = None
+        self.lost_ns: int | None = None
+        self.naked_ns: int | None = None
+        self.alarms: list[tuple[int, str, str]] = []
+        self.external_net = 0
+        self.blocked_until_ns = 0
+        self.data_lost = False
+
+    def check(self, invariant: str, holds: bool, say: Callable[[], str]) -> None:
+        record = self.record
+        record.checks[invariant] = record.checks.get(invariant, 0) + 1
+        if not holds:
+            world = self.world
+            text = f"seed {world.plan.seed}, at {world.loop.now_s:.3f} s: {say()}"
+            record.violations[invariant] = record.violations.get(invariant, 0) + 1
+            if len(record.texts) < 20:
+                record.texts.append(f"{invariant}: {text}")
+            world.trace("violation", invariant, text)
+
+    def reach(self, state: str) -> None:
+        reached = self.record.reached
+        reached[state] = reached.get(state, 0) + 1
+
+    # -- the bus ----------------------------------------------------------------
+
+    def wished(self, intent: Intent) -> None:
+        """Take note of an intent that the bus has."""
+        if isinstance(intent, SubmitOrder | ClosePosition):
+            known = self.wishes.get(intent.client_order_id)
+            self.check("I-13", known is None or known.intent == intent, lambda: f"{intent} differs")
+            self.wishes.setdefault(intent.client_order_id, Wish(intent, self.world.clock.true_ns()))
+
+    # -- the disk ---------------------------------------------------------------
+
+    def committed(self, batch: Commit, incarnation: Incarnation) -> None:
+        """Look at a commit before it is on the disk."""
+        orders = self.world.disk.orders
+        if self.world.tracing:
+            for step in batch.steps:
+                self.world.trace("step", step.seq, step.value.decode())
+        for step in batch.steps:
+            if step.kind == b"order_claimed":
+                message = decode(step.kind, step.value)
+                assert isinstance(message, OrderClaimed)
+                self._claimed(message)
+        for name, after in batch.orders.items():
+            self._moved(name, orders.get(name), after)
+        if batch.standing is not None and HaltKind.INVARIANT in batch.standing.halts:
+            if self.lost_ns is not None:
+                self.reach("rollback detected")
+            self.lost_ns = None
+
+    def _claimed(self, claim: OrderClaimed) -> None:
+        world, name = self.world, claim.client_order_id
+        now_ns = world.clock.true_ns()
+        self.check("I-1", name not in self.claims, lambda: f"{name} is claimed again")
+        self.check("I-3", name in self.wishes, lambda: f"{name} is claimed and nobody asked for it")
+        self.claims.setdefault(name, (claim, now_ns))
+        if claim.reduce_only:
+            return
+        frozen = [
+            one.client_order_id
+            for one in world.disk.orders.values()
+            if one.status is OrderStatus.UNKNOWN and one.contract_id == claim.contract_id
+        ]
+        self.check("I-4", not frozen, lambda: f"{name} goes into a contract frozen by {frozen}")
+        halts = world.disk.standing_now().halts
+        self.check("I-4", not halts, lambda: f"{name} is claimed while halted: {halts}")
+        age_s = (now_ns - world.market_ns()) / NS_PER_S
+        fresh = age_s <= REFERENCE_AGE_S + STALE_MARGIN_S
+        self.check("I-4", fresh, lambda: f"{name} is claimed on a market of {age_s:.2f} s ago")
+        lost_ns = self.lost_ns
+        self.check("I-16", lost_ns is None, lambda: f"{name} is claimed after Redis lost entries at {lost_ns}")
+
+    def _moved(self, name: str, before: OrderRecord | None, after: OrderRecord) -> None:
+        was = before.status if before is not None else OrderStatus.PENDING_NEW
+        if before is not None or after.status not in (OrderStatus.DENIED, OrderStatus.EXPIRED):
+            self.check(
+                "I-7", after.status in REACHABLE[was], lambda: f"{name} moves from {was} to {after.status}"
+            )
+        least = before.cum_qty if before is not None else 0
+        counted = after.cum_qty >= least and (after.cum_qty <= after.order_qty or after.is_protective)
+        self.check("I-7", counted, lambda: f"{name}: filled {least}, then {after.cum_qty} of {after.order_qty}")
+        if after.status is was:
+            return
+        if after.status is OrderStatus.UNKNOWN:
+            self.reach("unknown")
+        if was is OrderStatus.ABSENT:
+            self.reach("late landing adopted after it was given up")
+        elif was is OrderStatus.UNKNOWN and after.status not in GIVEN_UP:
+            self.reach("unknown, then found")
+        if after.status in GIVEN_UP:
+            self._given_up(name, after)
+
+    def _given_up(self, name: str, after: OrderRecord) -> None:
+        """Nothing that the broker shows may be given up, nor anything whose quarantine is not over."""
+        world = self.world
+        self.reach(f"given up: {after.status}")
+        now_ns = world.clock.true_ns()
+        visible_ns = now_ns - round((world.plan.search_lag_s + LANDING_MARGIN_S) * NS_PER_S)
+        held = [one for one in world.venue.landed.get(name, ()) if not one.refused and one.at_ns <= visible_ns]
+        self.check("I-5", not held, lambda: f"{name} is given up as {after.status}: the broker has {held}")
+
+    # -- the wire ---------------------------------------------------------------
+
+    def posted(self, post: Post) -> None:
+        """Look at a mutation that leaves for the broker."""
+        self.world.trace("post", post.path, post.body.decode())
+        if post.path != PLACE:
+            if post.path == "/api/Order/cancel":
+                self.reach("cancel sent")
+            return
+        world = self.world
+        body = _place.decode(post.body)
+        tag = body.custom_tag or ""
+        sent = self.sent.get(tag)
+        if sent is None:
+            sent = self.sent[tag] = Sent(tag, body.side == 0, body.size)
+        sent.posts.append(post.at_ns)
+        sent.arrives = post.arrives
+        self.check("I-1", len(sent.posts) == 1, lambda: f"{tag} is sent {len(sent.posts)} times: {sent.posts}")
+        wish, claim = self.wishes.get(tag), self.claims.get(tag)
+        self.check("I-1", wish is not None, lambda: f"{tag} is sent and is no intent's")
+        self.check("I-3", claim is not None, lambda: f"{tag} is sent without a claim")
+        if wish is None or claim is None:
+            return
+        self.reach("order sent")
+        expires_ns = wish.intent.expires_at_ns if not _is_change(wish.intent) else 0  # type: ignore[union-attr]
+        now_ns = world.clock.now_ns()
+        self.check(
+            "I-4", now_ns < expires_ns, lambda: f"{tag} is sent {(now_ns - expires_ns) / 1e9:.3f} s too late"
+        )
+        if not claim[0].reduce_only:
+            self._obeys(tag, post.at_ns)
+            bracketed = body.stop_loss_bracket is not None
+            self.check("I-6", bracketed, lambda: f"{tag} is sent without its stop")
+        self.within_limit(f"{tag} is sent")
+
+    def _obeys(self, tag: str, at_ns: int) -> None:
+        halted_ns = self.halted_ns
+        if halted_ns is None:
+            self.check("I-26", True, str)
+            return
+        since_s = (at_ns - halted_ns) / NS_PER_S
+        bound_s = HALT_WITHIN_S
+        if self.blocked_until_ns > halted_ns:
+            bound_s += INTENT_TTL_S  # it could not hear: what it had claimed before goes out until it expires
+        self.check("I-26", since_s <= bound_s, lambda: f"{tag} is sent {since_s:.2f} s after a halt")
+
+    # -- the broker -------------------------------------------------------------
+
+    def happened(self, command: Command) -> None:
+        """Look at what became true at the broker."""
+        self.world.trace("venue", command)
+        if isinstance(command, FillBooked):
+            fill = command.fill
+            if fill.order_id in self.world.venue.externals:
+                self.external_net += fill.size if fill.side == 0 else -fill.size
+            self.within_limit(f"fill {fill.id} is booked")
+
+    def arrived(self, body: bytes) -> None:
+        """An order has come to the broker's door, whatever became of it there."""
+        sent = self.sent.get(_place.decode(body).custom_tag or "")
+        if sent is not None:
+            sent.arrives = False
+
+    def landed(self, tag: str) -> None:
+        """An order of ours has come to the broker."""
+        venue, sent = self.world.venue, self.sent.get(tag)
+        there = [one for one in venue.landed[tag] if not one.refused]
+        self.check("I-1", len(there) <= 1, lambda: f"{tag} is {len(there)} orders at the broker")
+        if sent is None:
+            return
+        sent.arrives = False
+        now_ns = self.world.clock.true_ns()
+        after_s = (now_ns - sent.posts[-1]) / NS_PER_S
+        record = self.world.disk.orders.get(tag)
+        if after_s > QUARANTINE_S - LANDING_MARGIN_S - self.world.plan.search_lag_s:
+            sent.late = True
+            return
+        if not there or record is None:
+            return
+        early = record.status in GIVEN_UP
+        self.check("I-5", not early, lambda: f"{tag} landed after {after_s:.2f} s and is {record.status} already")
+
+    def own_net(self) -> int:
+        return self.world.venue.net_qty - self.external_net
+
+    def within_limit(self, why: str) -> None:
+        """Position, working and unknown together, by the broker's books and what is under way."""
+        if any(sent.late for sent in self.sent.values()):
+            return  # landed after its quarantine: the declared rest of the risk
+        buys = sells = 0
+        venue = self.world.venue
+        for sent in self.sent.values():
+            qty = sent.qty if sent.arrives and sent.tag not in venue.landed else 0
+            for one in venue.landed.get(sent.tag, ()):
+                order = venue.state.orders.get(one.order_id)
+                qty += _leaves(order)
+            buys += qty if sent.buys else 0
+            sells += 0 if sent.buys else qty
+        net = self.own_net()
+        worst = max(net + buys, sells - net)
+        self.check(
+            "I-10",
+            worst <= POSITION_MAX,
+            lambda: f"when {why}: position {net:+d}, may still buy {buys} and sell {sells}, limit {POSITION_MAX}",
+        )
+
+    # -- time -------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Look at what must not last."""
+        world = self.world
+        now_ns = world.clock.true_ns()
+        net = self.own_net() if not world.venue.externals else 0
+        naked = abs(net) > world.venue.protection()
+        if not naked:
+            self.naked_ns = None
+        elif self.naked_ns is None:
+            self.naked_ns = now_ns
+        since_ns = self.naked_ns
+        if since_ns is None:
+            self.check("I-6", True, str)
+            return
+        naked_s = (now_ns - since_ns) / NS_PER_S
+        answered = world.disk.standing_now().flatten is not None or any(
+            at_ns >= since_ns for at_ns, _, _ in self.alarms
+        )
+        self.check(
+            "I-6",
+            naked_s <= PROTECTED_WITHIN_S or answered,
+            lambda: f"{net:+d} contracts, stops for {world.venue.protection()}, for {naked_s:.1f} s",
+        )
+
+    # -- rest -------------------------------------------------------------------
+
+    def unsettled(self) -> str:
+        """Return what is not at rest yet, empty when all is."""
+        world = self.world
+        orders = world.disk.orders
+        waiting = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN, OrderStatus.PENDING_CANCEL)
+        for order in orders.values():
+            if order.status in waiting or order.missing_qty:
+                return f"{order.client_order_id} is {order.status}, {order.missing_qty} fills are missing"
+        for name in self.wishes:
+            if name not in orders and name not in world.forgotten:
+                return f"intent {name} has no answer"
+        ours = self.ledger_net()
+        if ours != world.venue.net_qty:
+            return f"the ledger holds {ours:+d}, the broker {world.venue.net_qty:+d}"
+        if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.sent.items()):
+            return "orders are under way"
+        return ""
+
+    def ledger_net(self) -> int:
+        disk, contract_id = self.world.disk, self.world.venue.contract.id
+        standing = disk.standing_now()
+        fills = [
+            one for one in disk.fills.values() if one.contract_id == contract_id and one.strategy_id != BEFORE
+        ]
+        return standing.baselines.get(contract_id, 0) + sum(one.signed_qty for one in fills)
+
+    def at_rest(self, left: str) -> None:
+        """Faults are over and the time to settle as well: all must be known and equal."""
+        world = self.world
+        self.check("I-2", not left, lambda: f"not at rest in {world.settle_s:g} s after the faults: {left}")
+        if left:
+            return
+        venue, disk = world.venue, world.disk
+        self.check("I-8", self.ledger_net() == venue.net_qty, lambda: "positions differ")
+        theirs = {one.id: (one.size if one.side == 0 else -one.size) for one in venue.state.fills}
+        ours: dict[int, int] = {}
+        for fill in disk.fills.values():
+            ours[fill.fill_id] = ours.get(fill.fill_id, 0) + fill.signed_qty
+        self.check("I-8", ours == theirs, lambda: f"fills differ: {_difference(ours, theirs)}")
+        for tag, landed in venue.landed.items():
+            for one in landed:
+                order, record = venue.state.orders[one.order_id], disk.orders.get(tag)
+                same = record is not None and (one.refused or record.cum_qty == order.fill_volume)
+                self.check("I-8", same, lambda o=order, r=record: f"{r} at rest, the broker has {o}")  # type: ignore[misc]
+        fees = sum(one.fees for one in disk.fills.values())
+        self.check("I-8", fees == sum(one.fees for one in venue.state.fills), lambda: "fees differ")
+        self._views(disk.fills.values())
+
+    def _views(self, fills: Any) -> None:
+        """A strategy's own view of its position is what the ledger has for it."""
+        books: dict[str, int] = {}
+        for fill in fills:
+            books[fill.strategy_id] = books.get(fill.strategy_id, 0) + fill.signed_qty
+        for strategy_id, position in self.world.strategy_positions():
+            held = books.get(strategy_id, 0)
+            self.check(
+                "I-8", position == held, lambda s=strategy_id, p=position, h=held: f"{s} sees {p:+d}, holds {h:+d}"  # type: ignore[misc]
+            )
+
+    def halts_at_rest(self, halts: dict[HaltKind, str]) -> None:
+        """Trading goes on again unless something that a person must look at has latched a halt."""
+        expected = {HaltKind.OPERATOR} if self.halted_ns is not None else set()
+        if self.data_lost or self.world.plan.disk or any(word == "halt-reducing" for _, word in self.world.plan.commands):
+            expected.add(HaltKind.INVARIANT)
+        wrong = {kind: why for kind, why in halts.items() if kind not in expected}
+        self.check("I-2", not wrong, lambda: f"halted at rest for no reason that was given: {wrong}")
+        for kind in halts:
+            self.reach(f"latched at rest: {kind}")
+
+    def ended_flat(self, finished: FlattenFinished | None, took_s: float) -> None:
+        """The last flatten must end flat, with nothing left that works."""
+        venue = self.world.venue
+        done = finished is not None and finished.flat
+        self.check("I-26", done, lambda: f"not flat {took_s:.1f} s after the flatten: {finished}")
+        if not done:
+            return
+        working = [one.id for one in venue.working()]
+        text = f"flat is said: position {venue.net_qty:+d}, working {working}"
+        self.check("I-26", venue.net_qty == 0 and not working, lambda: text)
+        left = [n for n, o in self.world.disk.orders.items() if not o.status.is_terminal]
+        self.check("I-2", not left, lambda: f"without an end after the flatten: {left}")
+
+
+def _is_change(intent: Intent) -> bool:
+    return not isinstance(intent, SubmitOrder | ClosePosition)
+
+
+def _leaves(order: Order | None) -> int:
+    return order.leaves if order is not None and int(order.status) in (1, 6, 7) else 0
+
+
+def _difference(ours: dict[int, int], theirs: dict[int, int]) -> str:
+    missing = {k: v for k, v in theirs.items() if ours.get(k) != v}
+    extra = {k: v for k, v in ours.items() if theirs.get(k) != v}
+    return f"the broker has {missing}, we have {extra}"
+

@@ -1,0 +1,195 @@
+"""The real services as processes of a world: the same `run` as in production, with the world's ports under it.
+
+`services.*.__main__.run` builds its ports from modules that name an adapter. In a process of the simulator those
+names lead here once, and from here to the world and the incarnation that is running.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import services.broker_sync.__main__ as broker_sync_main
+import services.execution.__main__ as execution_main
+import shared.broker.projectx.adapter as adapter
+from proof.simulation import scaled
+from proof.simulation.bridge import await_, run_blocking
+from proof.simulation.disk import SimLedger
+from proof.simulation.loop import EPOCH_NS, NS_PER_S, OWNER, SimClock, quiet
+from proof.simulation.machine import Incarnation
+from proof.simulation.wire import SimAccountLink, SimHttp
+from proof.simulation.workload import loaded
+from services.strategy.process import BlockingBus, WorkerSpec
+from services.strategy.progress import SEQS, SEQS_MAX
+from services.strategy.worker import Worker
+from shared.broker.projectx.client import ProjectXAccount
+from shared.runtime.beat import BeatBoard
+from shared.runtime.logs import Log
+from shared.runtime.service import Context, _with_beats
+from shared.wire import topics
+
+if TYPE_CHECKING:
+    from proof.simulation.world import World
+
+BUILD = "sim"
+
+
+def running() -> tuple[World, Incarnation]:
+    """Return the world and the process in whose context we are."""
+    incarnation = cast(Incarnation, OWNER.get())
+    assert incarnation is not None, "outside of any process"
+    return incarnation.process.machine.world, incarnation
+
+
+def _ledger(path: Path, *, account_id: int) -> SimLedger:
+    world, incarnation = running()
+    return SimLedger(world.disk, incarnation)
+
+
+def _http(**_: Any) -> SimHttp:
+    world, incarnation = running()
+    return SimHttp(incarnation, world.network)
+
+
+def _account_link(_port: ProjectXAccount, account_ids: object) -> SimAccountLink:
+    world, incarnation = running()
+    return SimAccountLink(incarnation, world.network)
+
+
+def install() -> None:
+    """Lead the names of production to the simulation; once for each process of the simulator."""
+    execution_main.SqliteLedger = _ledger  # type: ignore[assignment,misc]
+    adapter.Http = _http  # type: ignore[assignment,misc]
+    ProjectXAccount.account_link = _account_link  # type: ignore[assignment,method-assign]
+    scaled.scale_constants()
+    quiet()
+
+
+class ProcessClock:
+    """The machine's clock as one process reads it; of a dead one nothing reads any more."""
+
+    def __init__(self, clock: SimClock, incarnation: Incarnation) -> None:
+        self._incarnation = incarnation
+        self.monotonic_ns = clock.monotonic_ns
+        self.sleep = clock.sleep
+        self.now_ns = clock.now_ns
+
+
+class SimLog:
+    """Keeps the names of alarms; prints only what is asked for."""
+
+    def __init__(self, world: World, process: str) -> None:
+        self._world = world
+        self._process = process
+
+    def _say(self, level: str, event: str, fields: dict[str, object]) -> None:
+        if self._world.tracing:
+            self._world.trace(level, self._process, event, fields)
+
+    def debug(self, event: str, **fields: object) -> None: ...
+
+    def info(self, event: str, **fields: object) -> None:
+        self._say("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self._say("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        world = self._world
+        world.judge.alarms.append((world.clock.true_ns(), self._process, event))
+        world.judge.reach(f"alarm {event}")
+        self._say("error", event, fields)
+
+    exception = error
+
+
+def context(world: World, incarnation: Incarnation, config: Any) -> Context[Any]:
+    """Return what `serve` gives a shell."""
+    clock = ProcessClock(world.clock, incarnation)
+    bus = world.bus(incarnation, clock)
+    name = incarnation.name
+    beat = BeatBoard(
+        process=name, clock=clock, bus=bus, interval_s=scaled.julie().beat_interval_s,
+        pid=1000 * len(name) + incarnation.number, host="sim", build=BUILD,
+    )  # fmt: skip
+    return Context(
+        process=name,
+        config=config,
+        julie=scaled.julie(),
+        broker=scaled.broker(),
+        settings_hash="sim",
+        clock=clock,
+        rng=random.Random(world.rng.random()),
+        bus=bus,
+        beat=beat,
+        log=cast(Log, SimLog(world, name)),
+    )
+
+
+def execution(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    world = incarnation.process.machine.world
+    return _with_beats(context(world, incarnation, scaled.execution()), execution_main.run)
+
+
+def broker_sync(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    world = incarnation.process.machine.world
+    return _with_beats(context(world, incarnation, scaled.broker_sync()), broker_sync_main.run)
+
+
+# -- workers ----------------------------------------------------------------------
+
+
+class Page:
+    """A worker's progress page without shared memory."""
+
+    def __init__(self) -> None:
+        self.words = [0] * (SEQS + SEQS_MAX)
+        self.reason = ""
+
+    def say(self, reason: str) -> None:
+        self.reason = reason
+
+
+async def worker(incarnation: Incarnation) -> None:
+    """Hold a lease and run one strategy instance until it ends; the host in small."""
+    world = incarnation.process.machine.world
+    plan = world.plan
+    strategy_id = incarnation.name
+    clock = ProcessClock(world.clock, incarnation)
+    async_bus = world.bus(incarnation, clock)
+    key = topics.lease(scaled.julie().account_id, strategy_id)
+    holder = f"host-{incarnation.number}"
+    while True:
+        try:
+            lease = await async_bus.lease(key, holder, 1.0)
+        except (ConnectionError, RuntimeError):
+            lease = ""
+        if not isinstance(lease, str):
+            break
+        await clock.sleep(0.3)
+    number = int(strategy_id[-1])
+    until_ns = EPOCH_NS + round((plan.faults_s - 1) * NS_PER_S)
+    chosen = loaded(strategy_id, plan.seed * 10 + number, plan.pace, plan.style, until_ns)
+    spec = WorkerSpec(
+        strategy_id=strategy_id,
+        strategy_class="proof.simulation.workload:Scripted",
+        symbols=scaled.julie().symbols,
+        settings={},
+        env="sim",
+        account_id=scaled.julie().account_id,
+        lease=(lease.key, lease.holder, lease.epoch),
+        redis={},
+        build=BUILD,
+        intent_ttl_s=scaled.INTENT_TTL_S,
+        max_input_age_s=scaled.INTENT_TTL_S,
+        warmup_s=2.0,
+        commit_interval_ms=1000,
+    )
+    bus = world.blocking_bus(incarnation, clock, spec.commit_interval_ms)
+    one = Worker(
+        spec, chosen, bus=cast(BlockingBus, bus), page=cast(Any, Page()), log=cast(Log, SimLog(world, strategy_id)),
+        now_ns=clock.now_ns, sleep=lambda seconds: await_(clock.sleep(seconds)), stop_asked=lambda: False,
+    )  # fmt: skip
+    await run_blocking(one.run)

@@ -1,0 +1,79 @@
+"""The settings and time constants of the simulated installation: the house in small, so that a life takes half a minute.
+
+Quarantine, search pauses and polling are scaled with the faults (`swarm.SCALE`); what people were promised (5 s
+to protection, 1 s to a halt) is not.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import services.broker_sync.shell as broker_sync_shell
+import services.execution.fence as execution_fence
+import services.execution.resolver as resolver
+import shared.runtime.session as runtime_session
+from proof.simulation.swarm import ORDER_QTY_MAX, POSITION_MAX, QUARANTINE_S
+from proof.simulation.venue import ACCOUNT_ID, SYMBOL
+from services.broker_sync.config import BrokerSyncSection
+from services.execution.config import ExecutionConfig, RiskSection
+from shared.runtime.config import BrokerSection, JulieSection
+
+INTENT_TTL_S = 2.0
+REFERENCE_AGE_S = 2.0
+HALT_WITHIN_S = 1.0
+
+
+def scale_constants() -> None:
+    """Set the module constants that are no settings; once for each process of the simulator."""
+    broker_sync_shell.TICK_S = 0.5
+    broker_sync_shell.QUOTE_POLL_S = 5.0
+    runtime_session.POLL_S = 2.0
+    resolver.SEARCH_PAUSES_S = (0.5, 1.0, 1.5, 2.0)
+    resolver.CHECK_PAUSES_S = (0.5, 1.0, 2.0)
+    execution_fence.CHECK_S = 0.5
+
+
+@cache
+def julie() -> JulieSection:
+    return JulieSection(symbols=(SYMBOL,), account_id=ACCOUNT_ID, beat_interval_s=5.0)
+
+
+@cache
+def broker() -> BrokerSection:
+    return BrokerSection(requests_max_per_60s=170)
+
+
+@cache
+def execution() -> ExecutionConfig:
+    risk = RiskSection.model_validate(
+        {
+            "position_max": POSITION_MAX,
+            "order_qty_max": ORDER_QTY_MAX,
+            "reference_age_ms_max": round(REFERENCE_AGE_S * 1000),
+            "daily_loss_max": 100_000,
+        }
+    )
+    return ExecutionConfig.model_validate(
+        {
+            "risk": risk,
+            "quarantine_s": QUARANTINE_S,
+            "tick_ms": 250,
+            "read_block_ms": 1000,
+            "discover_s": 2.0,
+            "stop_wait_s": 1.0,
+        }
+    )
+
+
+@cache
+def broker_sync() -> BrokerSyncSection:
+    return BrokerSyncSection.model_validate(
+        {
+            "reconcile_interval_s": 6.0,
+            "reconcile_spacing_s": 2.0,
+            "gather_within_s": 5.0,
+            "push_trusted_s": 1.0,
+            "retry_max_s": 2.0,
+            "view_interval_s": 5.0,
+        }
+    )

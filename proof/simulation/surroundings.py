@@ -1,0 +1,152 @@
+"""What the order path needs around it in a small world: a feed, a session and a heartbeat that just work.
+
+They speak to the Redis model directly, without a client. A world with the whole house has the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from proof.simulation.loop import NS_PER_S, SimClock
+from proof.simulation.venue import SYMBOL, SimVenue
+from shared.domain.control import Beat, SessionHealth, SessionState
+from shared.domain.market import ContractResolved, FeedHealth, FeedState, MarketState, Quote
+from shared.runtime.session import STATE_FIELD
+from shared.wire import topics
+from shared.wire.codec import encode, kind_of
+
+Redis = Callable[[Sequence[Any]], Any]
+"""Runs one command at the server; None when it is away or refuses."""
+
+TURN_S = 0.5
+DAY_NS = 86_400 * NS_PER_S
+
+
+class Writer:
+    """Appends to one stream as `julie_append` wants it, however often the server forgets us."""
+
+    def __init__(self, redis: Redis, clock: SimClock, stream: str) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._stream = stream
+        self._epoch = 0
+        self._seq = 0
+
+    def append(self, *messages: msgspec.Struct) -> bool:
+        """Return whether the server took them; what it did not take is lost."""
+        for _ in range(2):
+            if not self._epoch and not self._open():
+                return False
+            args: list[Any] = [
+                "FCALL", "julie_append", 2, self._stream, topics.head(self._stream), self._epoch,
+                self._seq + 1, self._clock.now_ns() // 1_000_000, 0,
+            ]  # fmt: skip
+            for message in messages:
+                args += [kind_of(message), encode(message)]
+            if self._redis(args) is not None:
+                self._seq += len(messages)
+                return True
+            self._epoch = 0
+        return False
+
+    def _open(self) -> bool:
+        reply = self._redis(["FCALL", "julie_open", 1, topics.head(self._stream)])
+        if reply is None:
+            return False
+        self._epoch, self._seq = reply
+        return True
+
+
+class Surroundings:
+    """See the module. Attributes: silent: the feed says nothing."""
+
+    def __init__(self, redis: Redis, clock: SimClock, venue: SimVenue, rng: random.Random) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._venue = venue
+        self._rng = rng
+        self._md = Writer(redis, clock, topics.md(SYMBOL))
+        self._operator = Writer(redis, clock, topics.CONTROL_OPERATOR)
+        self._bid = 20_000
+        self._beats = 0
+        self._told = False
+        self.silent = False
+        self.heard_ns = 0
+        self.token = venue.issue()
+
+    def operator(self, message: msgspec.Struct) -> bool:
+        return self._operator.append(message)
+
+    async def run(self) -> None:
+        turn = 0
+        while True:
+            if turn % 2 == 0:
+                self._beat()
+            if turn % 4 == 0:
+                self._keep_session()
+            self._market(turn)
+            turn += 1
+            await asyncio.sleep(TURN_S)
+
+    def _market(self, turn: int) -> None:
+        rng, venue = self._rng, self._venue
+        self._bid += rng.choice((-4, -2, -1, -1, 0, 0, 1, 1, 2, 4))
+        if venue.state.session_open:
+            venue.touch(self._bid, rng.randint(1, 4))
+            if rng.random() < 0.3:
+                venue.trade(self._bid + rng.randrange(2), rng.randint(1, 3))
+        if self.silent:
+            return
+        now_ns, true_ns = self._clock.now_ns(), self._clock.true_ns()
+        contract = venue.contract
+        bid, ask = self._bid * 0.25, (self._bid + 1) * 0.25
+        health = FeedHealth.LIVE if venue.state.session_open else FeedHealth.CLOSED
+        state = MarketState(
+            symbol=SYMBOL, contract_id=contract.id, health=health, bid_px=bid, ask_px=ask, last_px=bid,
+            crossed=False, tick_size="0.25", tick_value="1.25", ts_event_ns=true_ns, ts_asof_ns=now_ns,
+        )  # fmt: skip
+        value = encode(state)
+        if self._redis(["SET", topics.quote(SYMBOL), value]) is not None:
+            self._redis(["PUBLISH", topics.quotes(SYMBOL), value])
+            self.heard_ns = true_ns
+        if turn % 2:
+            return
+        messages: list[msgspec.Struct] = []
+        if not self._told or turn % 8 == 0:
+            messages.append(
+                ContractResolved(
+                    symbol=SYMBOL, contract_id=contract.id, contract_name=contract.name, tick_size="0.25",
+                    tick_value="1.25", roll_at_ns=true_ns + DAY_NS, ts_recv_ns=now_ns,
+                )
+            )  # fmt: skip
+            messages.append(
+                FeedState(
+                    symbol=SYMBOL, health=health, reason="", contract_id=contract.id, ts_recv_ns=now_ns
+                )
+            )
+        messages.append(
+            Quote(symbol=SYMBOL, ts_event_ns=true_ns, ts_recv_ns=now_ns, bid_px=bid, ask_px=ask)
+        )
+        self._told = self._md.append(*messages)
+
+    def _beat(self) -> None:
+        self._beats += 1
+        now_ns = self._clock.now_ns()
+        beat = Beat(
+            process="heartbeat", pid=1, host="sim", build="sim", started_at_ns=1, ts_ns=now_ns, seq=self._beats
+        )
+        self._redis(["PUBLISH", topics.BEATS, encode(beat)])
+
+    def _keep_session(self) -> None:
+        now_ns = self._clock.now_ns()
+        state = SessionState(
+            health=SessionHealth.ACTIVE, token_version=1, token_expires_at_ns=now_ns + DAY_NS,
+            ts_validated_ns=now_ns, reason="", ts_ns=now_ns,
+        )  # fmt: skip
+        self._redis(["SET", topics.SESSION_TOKEN, self.token.encode()])
+        self._redis(["HSET", topics.SESSION_STATE, STATE_FIELD, encode(state)])

@@ -1,0 +1,274 @@
+"""What one seed is: which faults are on, how strong, and when. Mixtures find what averages hide.
+
+Each seed first draws which kinds of fault it has at all; some have none. Times are scaled: quarantine is 8 s
+instead of 120 s, and what lands late or lags is scaled with it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+QUARANTINE_S = 8.0
+SCALE = QUARANTINE_S / 120.0
+LANDING_S_MAX = 200 * SCALE
+SEARCH_LAG_S_MAX = 30 * SCALE
+POSITION_MAX = 4
+ORDER_QTY_MAX = 3
+
+
+@dataclass(slots=True)
+class Wire:
+    """Chances per request of what happens to it on its way to the broker and back."""
+
+    not_sent: float = 0.0
+    request_lost: float = 0.0
+    reply_lost: float = 0.0
+    late: float = 0.0
+    wrong_status: float = 0.0
+    pending_code: float = 0.0
+    garbage: float = 0.0
+    refused: float = 0.0
+    query_failed: float = 0.0
+    latency_s: float = 0.02
+
+
+@dataclass(slots=True)
+class Hub:
+    duplicated: float = 0.0
+    dropped: float = 0.0
+    reordered: bool = False
+    delay_s: float = 0.01
+    falls: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Kill:
+    """Attributes: point: where it strikes (empty: at the next call of any port)."""
+
+    at_s: float
+    process: str
+    point: str = ""
+    when: str = "before"
+    skip: int = 0
+
+
+@dataclass(slots=True)
+class Stop:
+    """Attributes: twin: the supervisor takes it for dead and starts another beside it."""
+
+    at_s: float
+    process: str
+    for_s: float
+    twin: bool = False
+
+
+@dataclass(slots=True)
+class Outage:
+    """Attributes: kind: `killed`, `frozen`, `emptied`, `rolled_back`, `misconf` or `oom`."""
+
+    at_s: float
+    for_s: float
+    kind: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that is drawn before a world begins."""
+
+    seed: int
+    faults_s: float = 22.0
+    kinds: tuple[str, ...] = ()
+    whole_house: bool = False
+    workers: int = 1
+    wire: Wire = field(default_factory=Wire)
+    hub: Hub = field(default_factory=Hub)
+    search_lag_s: float = 0.0
+    tags: str = "enforced"
+    kills: list[Kill] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
+    bus_lost: float = 0.0
+    bus_latency_s: float = 0.0005
+    jumps: list[tuple[float, float]] = field(default_factory=list)
+    externals: list[float] = field(default_factory=list)
+    closed: list[tuple[float, float]] = field(default_factory=list)
+    storms: list[tuple[float, float]] = field(default_factory=list)
+    partitions: list[tuple[float, float]] = field(default_factory=list)
+    disk: list[tuple[float, float]] = field(default_factory=list)
+    commands: list[tuple[float, str]] = field(default_factory=list)
+    silences: list[tuple[float, float]] = field(default_factory=list)
+    pace: float = 0.35
+    style: str = "mixed"
+
+
+ORDER_POINTS = (
+    ("execution", "ledger commit", "before"),
+    ("execution", "ledger commit", "after"),
+    ("execution", "http /api/Order/place", "before"),
+    ("execution", "http /api/Order/place", "sent"),
+    ("execution", "http /api/Order/place", "after"),
+    ("execution", "http /api/Order/cancel", "sent"),
+    ("execution", "http /api/Position/closeContract", "sent"),
+    ("execution", "http /api/Order/search", "after"),
+    ("execution", "bus julie_append", "before"),
+    ("execution", "bus julie_append", "after"),
+    ("execution", "bus XREAD", "after"),
+    ("execution", "", "before"),
+    ("broker_sync", "bus julie_append", "before"),
+    ("broker_sync", "bus julie_append", "after"),
+    ("broker_sync", "http /api/Position/searchOpen", "after"),
+    ("broker_sync", "", "before"),
+    ("worker", "bus julie_step", "before"),
+    ("worker", "bus julie_step", "after"),
+    ("worker", "", "before"),
+)
+WIRE_KINDS = (
+    "not_sent", "request_lost", "reply_lost", "late", "wrong_status", "pending_code", "garbage", "refused",
+)  # fmt: skip
+
+
+def draw(seed: int) -> Plan:
+    """Return the plan of one seed; the same seed gives the same plan."""
+    rng = random.Random(f"plan {seed}")
+    plan = Plan(seed=seed)
+    plan.workers = 1 + (rng.random() < 0.4)
+    plan.pace = rng.choice((0.15, 0.35, 0.6))
+    plan.style = rng.choice(("mixed", "mixed", "mixed", "flipper", "runaway", "patient"))
+    plan.commands = _commands(rng)
+    plan.whole_house = rng.random() < 0.08
+    if rng.random() < 0.06:
+        return plan  # no faults at all
+    kinds = [kind for kind in _DRAWS if rng.random() < 0.28]
+    for kind in kinds:
+        _DRAWS[kind](plan, rng)
+    plan.kinds = tuple(kinds)
+    return plan
+
+
+def _commands(rng: random.Random) -> list[tuple[float, str]]:
+    """Draw what the operator says; what he halted he resumes, sometimes."""
+    if rng.random() > 0.35:
+        return []
+    at_s, said = rng.uniform(4, 18), rng.choice(("halt", "halt", "flatten", "flatten", "halt-reducing"))
+    commands = [(at_s, said)]
+    if rng.random() < 0.5:
+        commands.append((at_s + rng.uniform(1, 8), "resume"))
+    return commands
+
+
+def _span(rng: random.Random, plan: Plan, longest_s: float) -> tuple[float, float]:
+    begin_s = rng.uniform(2, plan.faults_s - 1)
+    return begin_s, rng.uniform(0.3, longest_s)
+
+
+def _wire(plan: Plan, rng: random.Random) -> None:
+    for name in WIRE_KINDS:
+        if rng.random() < 0.35:
+            setattr(plan.wire, name, rng.choice((0.05, 0.15, 0.4)))
+
+
+def _late(plan: Plan, rng: random.Random) -> None:
+    plan.wire.late = rng.choice((0.2, 0.5))
+    plan.wire.reply_lost = max(plan.wire.reply_lost, rng.choice((0.1, 0.3)))
+
+
+def _queries(plan: Plan, rng: random.Random) -> None:
+    plan.wire.query_failed = rng.choice((0.05, 0.2, 0.5))
+
+
+def _lag(plan: Plan, rng: random.Random) -> None:
+    plan.search_lag_s = rng.uniform(0.1, SEARCH_LAG_S_MAX)
+
+
+def _hub(plan: Plan, rng: random.Random) -> None:
+    hub = plan.hub
+    hub.duplicated = rng.choice((0.0, 0.1, 0.5))
+    hub.dropped = rng.choice((0.0, 0.1, 0.5))
+    hub.reordered = rng.random() < 0.5
+    hub.delay_s = rng.choice((0.01, 0.2, 1.0))
+    for _ in range(rng.randint(0, 2)):
+        hub.falls.append(_span(rng, plan, 5))
+
+
+def _kills(plan: Plan, rng: random.Random) -> None:
+    for _ in range(rng.choice((1, 2, 4, 8))):
+        process, point, when = rng.choice(ORDER_POINTS)
+        skip = rng.choice((0, 0, 0, 1, 3)) if point else rng.randint(0, 40)
+        plan.kills.append(Kill(rng.uniform(0.5, plan.faults_s), process, point, when, skip))
+    if rng.random() < 0.15:  # all at once
+        at_s = rng.uniform(3, plan.faults_s)
+        plan.kills += [Kill(at_s, one, "now") for one in ("execution", "broker_sync", "worker")]
+
+
+def _stops(plan: Plan, rng: random.Random) -> None:
+    for _ in range(rng.randint(1, 3)):
+        process = rng.choice(("execution", "broker_sync", "worker"))
+        at_s, for_s = _span(rng, plan, 9)
+        plan.stops.append(Stop(at_s, process, for_s, rng.random() < 0.4))
+
+
+def _outages(plan: Plan, rng: random.Random) -> None:
+    for _ in range(rng.randint(1, 2)):
+        kind = rng.choice(("killed", "killed", "frozen", "emptied", "rolled_back", "misconf", "oom"))
+        plan.outages.append(Outage(*_span(rng, plan, 4), kind))
+
+
+def _bus(plan: Plan, rng: random.Random) -> None:
+    plan.bus_lost = rng.choice((0.002, 0.01, 0.03))
+    plan.bus_latency_s = rng.choice((0.0005, 0.005, 0.05))
+
+
+def _jumps(plan: Plan, rng: random.Random) -> None:
+    for _ in range(rng.randint(1, 2)):
+        plan.jumps.append((rng.uniform(2, plan.faults_s), rng.choice((-3600.0, -5.0, 5.0, 60.0, 3600.0))))
+
+
+def _externals(plan: Plan, rng: random.Random) -> None:
+    plan.externals = sorted(rng.uniform(2, plan.faults_s) for _ in range(rng.randint(1, 3)))
+
+
+def _closed(plan: Plan, rng: random.Random) -> None:
+    plan.closed.append(_span(rng, plan, 5))
+
+
+def _storms(plan: Plan, rng: random.Random) -> None:
+    plan.storms.append(_span(rng, plan, 6))
+
+
+def _partitions(plan: Plan, rng: random.Random) -> None:
+    plan.partitions.append(_span(rng, plan, 6))
+
+
+def _disk(plan: Plan, rng: random.Random) -> None:
+    plan.disk.append(_span(rng, plan, 3))
+
+
+def _tags(plan: Plan, rng: random.Random) -> None:
+    plan.tags = rng.choice(("ignored", "window"))
+
+
+def _silences(plan: Plan, rng: random.Random) -> None:
+    plan.silences.append(_span(rng, plan, 9))
+
+
+_DRAWS = {
+    "wire": _wire,
+    "late": _late,
+    "queries": _queries,
+    "lag": _lag,
+    "hub": _hub,
+    "kills": _kills,
+    "kills again": _kills,
+    "stops": _stops,
+    "outages": _outages,
+    "bus": _bus,
+    "jumps": _jumps,
+    "externals": _externals,
+    "closed": _closed,
+    "storms": _storms,
+    "partitions": _partitions,
+    "disk": _disk,
+    "tags": _tags,
+    "silences": _silences,
+}

@@ -1,0 +1,275 @@
+"""The broker that owns the truth: the venue's own core and endpoints, on virtual time, without a socket.
+
+What happens to a request on its way is `wire.py`'s; here it has arrived. Everything that was ever true is
+kept, so that checkers can ask, and so that searches can be answered from a moment ago.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from proof.simulation.loop import NS_PER_S
+from proof.simulation.swarm import Plan
+from services.simulator import core, rows
+from services.simulator.config import SimulatorConfig
+from services.simulator.contracts import active_contract
+from services.simulator.endpoints import Endpoints, Malformed
+from services.simulator.orders import Account, Fill, Order
+from services.simulator.placing import PlaceOrder
+from services.simulator.state import (
+    AccountUpdated,
+    Command,
+    FillBooked,
+    OrderUpdated,
+    PositionUpdated,
+    Reply,
+    Rules,
+    State,
+)
+from shared.broker.projectx.enums import OrderSide, OrderStatus, OrderType
+
+ACCOUNT_ID = 1001
+SYMBOL = "MES"
+WINDOW_S = 60.0
+REQUESTS_MAX = 200
+TAG_WINDOW_S = 4.0
+SEARCHES = frozenset(
+    {"/api/Order/search", "/api/Trade/search", "/api/Order/v2/query", "/api/Order/searchOpen"}
+)
+_CONFIG = SimulatorConfig()
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+@dataclass(slots=True)
+class Landed:
+    """One order of ours as the venue has it.
+
+    Attributes:
+        tag: What it was sent with, kept also where the venue forgets it.
+    """
+
+    tag: str
+    order_id: int
+    at_ns: int
+    refused: bool
+
+
+@dataclass(slots=True)
+class Pushed:
+    """One event of the user hub."""
+
+    target: str
+    body: bytes
+    at_ns: int
+
+
+@dataclass(slots=True)
+class _Past:
+    at_ns: list[int] = field(default_factory=list)
+    order: list[Order] = field(default_factory=list)
+
+
+class _View:
+    """What `Endpoints` needs of a venue."""
+
+    def __init__(self, state: State, venue: SimVenue) -> None:
+        self.state = state
+        self.now_ns = venue.now_ns
+        self.submit = venue.submit
+
+    def minute_bars(self, contract_id: str, start_ns: int) -> Sequence[Any]:
+        return []
+
+    def second_bars(self, contract_id: str) -> Sequence[Any]:
+        return []
+
+
+class SimVenue:
+    """See the module."""
+
+    def __init__(self, plan: Plan, now_ns: Callable[[], int]) -> None:
+        self.now_ns = now_ns
+        self.plan = plan
+        rules = Rules(fees={SYMBOL: Decimal("0.37")})
+        self.state = State(rules=rules, next_order_id=1000)
+        self.state.accounts[ACCOUNT_ID] = Account(
+            id=ACCOUNT_ID, name="SIM", balance=Decimal(50_000)
+        )
+        self.contract = active_contract(SYMBOL, now_ns())
+        self.state.contracts[self.contract.id] = self.contract
+        self.landed: dict[str, list[Landed]] = {}
+        self.tag_of: dict[int, str] = {}
+        self.hears: Callable[[Pushed], None] = lambda pushed: None
+        self.watch: Callable[[Command], None] = lambda command: None
+        self.came: Callable[[str], None] = lambda tag: None
+        self.tokens: set[str] = set()
+        self.storm = False
+        self.lag_s = plan.search_lag_s
+        self.externals: set[int] = set()
+        self._past: dict[int, _Past] = {}
+        self._tag_ns: dict[str, int] = {}
+        self._requests: deque[int] = deque()
+        self._issued = 0
+        self._decoders = {
+            path: msgspec.json.Decoder(kind)
+            for path, kind, _ in Endpoints(_View(self.state, self), _CONFIG).table()  # type: ignore[arg-type]
+        }
+        self._present = self._answers(self.state)
+
+    def _answers(self, state: State) -> dict[str, Callable[[Any], rows.Row]]:
+        endpoints = Endpoints(_View(state, self), _CONFIG)  # type: ignore[arg-type]
+        return {path: answer for path, _, answer in endpoints.table()}
+
+    # -- requests ---------------------------------------------------------------
+
+    def answer(self, path: str, body: bytes, token: str | None) -> tuple[int, bytes]:
+        """Do what a request asks for; return status and body."""
+        if path == "/api/Auth/loginKey":
+            return 200, _encode({"success": True, "errorCode": 0, "token": self.issue()})
+        if self._over_budget():
+            return 429, b""
+        if token not in self.tokens:
+            return 401, b""
+        if path == "/api/Auth/validate":
+            return 200, _encode({"success": True, "errorCode": 0, "newToken": None})
+        answers = self._present
+        if self.lag_s and path in SEARCHES:
+            answers = self._answers(self._lagged())
+        try:
+            return 200, rows.encode(answers[path](self._decoders[path].decode(body)))
+        except (msgspec.MsgspecError, Malformed):
+            return 400, b"{}"
+
+    def issue(self) -> str:
+        self._issued += 1
+        token = f"token-{self._issued}"
+        self.tokens.add(token)
+        return token
+
+    def _over_budget(self) -> bool:
+        if self.storm:
+            return True
+        now_ns, requests = self.now_ns(), self._requests
+        while requests and requests[0] <= now_ns - round(WINDOW_S * NS_PER_S):
+            requests.popleft()
+        if len(requests) >= REQUESTS_MAX:
+            return True
+        requests.append(now_ns)
+        return False
+
+    def submit(self, event: core.Request) -> Reply:
+        tag = event.custom_tag if isinstance(event, PlaceOrder) else None
+        if tag:
+            self._forgive(tag)
+        commands = core.decide(event, self.state)
+        reply = commands[-1]
+        assert isinstance(reply, Reply)
+        if tag and reply.order_id is not None:
+            self.tag_of[reply.order_id] = tag
+            one = Landed(tag, reply.order_id, self.now_ns(), reply.code != 0)
+            self.landed.setdefault(tag, []).append(one)
+            self.came(tag)
+        self._tell(commands)
+        return reply
+
+    def _forgive(self, tag: str) -> None:
+        """Forget that a tag was used, where this broker does not enforce it, or only for a while."""
+        used_ns = self._tag_ns.get(tag)
+        self._tag_ns[tag] = self.now_ns()
+        lasting = self.plan.tags == "window" and used_ns is not None
+        young = lasting and self.now_ns() - (used_ns or 0) < TAG_WINDOW_S * NS_PER_S
+        if self.plan.tags != "enforced" and not young:
+            self.state.tags.setdefault(ACCOUNT_ID, set()).discard(tag)
+
+    # -- the market and other people --------------------------------------------
+
+    def touch(self, bid: int, qty: int) -> None:
+        """Take a new touch, a tick wide."""
+        self._tell(core.touch(self.state, self.contract.id, bid, qty, bid + 1, qty, self.now_ns()))
+
+    def trade(self, price: int, qty: int) -> None:
+        self._tell(core.trade(self.state, self.contract.id, price, qty, None, self.now_ns()))
+
+    def open_session(self, is_open: bool) -> None:
+        core.decide(core.SessionChanged(self.now_ns(), is_open), self.state)
+
+    def external(self, rng: random.Random) -> int | None:
+        """Somebody trades on the account by hand."""
+        reply = self.submit(
+            PlaceOrder(
+                now_ns=self.now_ns(), account_id=ACCOUNT_ID, contract_id=self.contract.id,
+                type=int(OrderType.MARKET), side=rng.randrange(2), size=1,
+            )
+        )  # fmt: skip
+        if reply.order_id is not None:
+            self.externals.add(reply.order_id)
+        return reply.order_id if reply.code == 0 else None
+
+    # -- what is told -----------------------------------------------------------
+
+    def _tell(self, commands: list[Command]) -> None:
+        now_ns = self.now_ns()
+        for command in commands:
+            self.watch(command)
+            match command:
+                case OrderUpdated(order=order):
+                    past = self._past.setdefault(order.id, _Past())
+                    past.at_ns.append(now_ns)
+                    past.order.append(order)
+                    self._push("GatewayUserOrder", rows.hub_order_row(self.state, order), now_ns)
+                case FillBooked(fill=fill):
+                    self._push("GatewayUserTrade", rows.fill_row(self.state, fill), now_ns)
+                case PositionUpdated(position=position):
+                    self._push("GatewayUserPosition", rows.position_row(self.state, position), now_ns)
+                case AccountUpdated(account=account):
+                    self._push("GatewayUserAccount", rows.account_row(account), now_ns)
+
+    def _push(self, target: str, row: rows.Row, now_ns: int) -> None:
+        self.hears(Pushed(target, _encode([row]), now_ns))
+
+    def _lagged(self) -> State:
+        """Return the orders and fills as they were a moment ago; positions are never late."""
+        then_ns = self.now_ns() - round(self.lag_s * NS_PER_S)
+        orders: dict[int, Order] = {}
+        for order_id, past in self._past.items():
+            at = bisect_right(past.at_ns, then_ns)
+            if at:
+                orders[order_id] = past.order[at - 1]
+        return msgspec.structs.replace(
+            self.state, orders=orders, fills=[one for one in self.state.fills if one.created_ns <= then_ns]
+        )
+
+    # -- what checkers ask ------------------------------------------------------
+
+    @property
+    def net_qty(self) -> int:
+        held = self.state.positions.get((ACCOUNT_ID, self.contract.id))
+        return held.net_qty if held is not None else 0
+
+    def working(self) -> list[Order]:
+        return [
+            one
+            for one in self.state.orders.values()
+            if one.status in (OrderStatus.OPEN, OrderStatus.PENDING, OrderStatus.SUSPENDED)
+        ]
+
+    def fills_of(self, order_id: int) -> list[Fill]:
+        return [one for one in self.state.fills if one.order_id == order_id]
+
+    def protection(self) -> int:
+        """Return contracts of stops that work against the present position."""
+        net = self.net_qty
+        side = OrderSide.ASK if net > 0 else OrderSide.BID
+        return sum(
+            one.leaves
+            for one in self.state.working.get(self.contract.id, ())
+            if one.type in (OrderType.STOP, OrderType.TRAILING_STOP) and one.side is side
+        )

@@ -1,0 +1,218 @@
+"""One world: the processes, Redis, the broker and the faults of one seed, from start to rest.
+
+First safety: faults are on, every checker looks at every event. Then liveness: faults are off, everything is
+started again, and within bounds all must be known, equal and flat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from proof.simulation import faults, processes, swarm
+from proof.simulation.disk import Disk
+from proof.simulation.judge import Judge
+from proof.simulation.loop import NS_PER_S, SimClock, SimLoop, run
+from proof.simulation.machine import Incarnation, Machine
+from proof.simulation.surroundings import Surroundings
+from proof.simulation.swarm import Plan
+from proof.simulation.venue import ACCOUNT_ID, SYMBOL, SimVenue
+from proof.simulation.wire import Network
+from services.strategy.core import DeskState
+from shared.domain.control import Flatten, HaltKind, Resume
+from shared.domain.execution import FlattenFinished
+from shared.domain.journal import StrategySnapshot
+from shared.domain.order import ClosePosition, SubmitOrder
+from shared.wire import topics
+from shared.wire.codec import decode
+
+SETTLE_S = 30.0
+FLAT_S = 30.0
+LOOK_S = 0.25
+EVENTS_KEPT = 50
+INTENT_KINDS = frozenset({b"submit_order", b"close_position"})
+
+
+class World:
+    """See the module."""
+
+    settle_s = SETTLE_S
+
+    def __init__(self, plan: Plan, *, tracing: bool = False, log: bool = False) -> None:
+        self.plan = plan
+        self.tracing = tracing or log
+        self._log = log
+        self.events: deque[str] = deque(maxlen=EVENTS_KEPT)
+        self._digest = hashlib.blake2b(digest_size=12)
+        self.rng = random.Random(f"world {plan.seed}")
+        self.loop = SimLoop()
+        self.clock = SimClock(self.loop)
+        self.judge = Judge(self)
+        self.machine = Machine(
+            self.loop, world=self, restart_delay_s=lambda: self.rng.uniform(0.2, 1.5), trace=self.trace,
+            reach=self.judge.reach, failed=self._failed,
+        )  # fmt: skip
+        self.venue = SimVenue(plan, self.clock.true_ns)
+        self.network = Network(
+            machine=self.machine, venue=self.venue, clock=self.clock, wire=plan.wire,
+            rng=random.Random(self.rng.random()), reach=self.judge.reach, sent=self.judge.posted, arrived=self.judge.arrived,
+        )  # fmt: skip
+        self.venue.watch = self.judge.happened
+        self.venue.came = self.judge.landed
+        self.disk = Disk()
+        self.disk.watch = self.judge.committed
+        self.redis = faults.Redis(self)
+        self.surroundings = Surroundings(
+            self.redis.do, self.clock, self.venue, random.Random(self.rng.random())
+        )
+        self.forgotten: set[str] = set()
+        self._seen: dict[bytes, tuple[object, int]] = {}
+
+    # -- the trace --------------------------------------------------------------
+
+    def trace(self, *what: object) -> None:
+        """Note one event; it is text only when somebody wants to see it."""
+        if not self.tracing:
+            return
+        line = f"{self.loop.now_s:9.4f} " + " ".join(str(word) for word in what)
+        self._digest.update(line.encode())
+        self.events.append(line)
+        if self._log:
+            print(line)
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    # -- what processes get -----------------------------------------------------
+
+    def bus(self, incarnation: Incarnation, clock: Any) -> Any:
+        return self.redis.bus(incarnation, clock)
+
+    def blocking_bus(self, incarnation: Incarnation, clock: Any, block_ms: int) -> Any:
+        return self.redis.blocking_bus(incarnation, clock, block_ms)
+
+    def block(self, for_s: float) -> None:
+        """Note that execution cannot hear an operator until then."""
+        until_ns = self.clock.true_ns() + round((for_s + 1.0) * NS_PER_S)
+        self.judge.blocked_until_ns = max(self.judge.blocked_until_ns, until_ns)
+
+    def market_ns(self) -> int:
+        return self.surroundings.heard_ns
+
+    # -- life -------------------------------------------------------------------
+
+    def play(self) -> None:
+        """Run it from start to rest."""
+        try:
+            run(self.loop, self._play)
+        finally:
+            self.machine.closed = True
+
+    async def _play(self) -> None:
+        machine, plan = self.machine, self.plan
+        machine.spawn(self.surroundings.run(), None)
+        machine.add("broker_sync", processes.broker_sync)
+        machine.add("execution", processes.execution)
+        for number in range(1, plan.workers + 1):
+            machine.add(f"s{number}", processes.worker)
+        for process in machine.processes.values():
+            machine.later(self.rng.random() * 0.3, process.start)
+        faults.schedule(self)
+        look = machine.spawn(self._look(), None)
+        await asyncio.sleep(plan.faults_s)
+        faults.heal(self)
+        left = await self._settled(SETTLE_S)
+        self.judge.at_rest(left)
+        if not left:
+            await self._end_flat()
+        look.cancel()
+
+    async def _look(self) -> None:
+        while True:
+            self.judge.tick()
+            await asyncio.sleep(LOOK_S)
+
+    async def _settled(self, within_s: float) -> str:
+        """Wait until nothing is open; return what still is when the time is over."""
+        end_s = self.loop.now_s + within_s
+        left = "nothing was looked at"
+        quiet = 0
+        while self.loop.now_s < end_s:
+            await asyncio.sleep(1.0)
+            left = self.judge.unsettled()
+            quiet = 0 if left else quiet + 1
+            if quiet >= 3:
+                return ""
+        return left
+
+    async def _end_flat(self) -> None:
+        """The last word of the operator: everything may trade again, and everything becomes flat."""
+        judge, surroundings, now_ns = self.judge, self.surroundings, self.clock.now_ns()
+        halts = self.disk.standing_now().halts
+        judge.halts_at_rest(halts)
+        surroundings.operator(Resume(kind=HaltKind.OPERATOR, reason="end", issuer="sim", ts_ns=now_ns))
+        surroundings.operator(Flatten(reason="end", issuer="sim", ts_ns=now_ns))
+        begun_s = self.loop.now_s
+        first = self.disk.steps[-1].seq if self.disk.steps else 0
+        finished: FlattenFinished | None = None
+        while self.loop.now_s < begun_s + FLAT_S and finished is None:
+            await asyncio.sleep(0.5)
+            for step in self.disk.steps[-20:]:
+                if step.seq > first and step.kind == b"flatten_finished":
+                    message = decode(step.kind, step.value)
+                    assert isinstance(message, FlattenFinished)
+                    finished = message
+        judge.ended_flat(finished, self.loop.now_s - begun_s)
+
+    def _failed(self, incarnation: Incarnation, error: BaseException) -> None:
+        faults.judge_end(self, incarnation, error)
+
+    # -- what is on the bus -----------------------------------------------------
+
+    def stream(self, key: bytes) -> Any:
+        return self.redis.server.store.keys.get(key)
+
+    def scan_intents(self) -> None:
+        """Show the judge every intent that has come to the bus since the last look."""
+        for number in range(1, self.plan.workers + 1):
+            key = topics.intents(ACCOUNT_ID, f"s{number}").encode()
+            stream = self.stream(key)
+            if stream is None:
+                continue
+            known, count = self._seen.get(key, (None, 0))
+            if known is not stream:
+                count = 0
+            if count == stream.added:
+                continue
+            for row in stream.rows[count - stream.added :]:
+                kind, value = row[1]
+                if kind in INTENT_KINDS:
+                    message = decode(kind, value)
+                    assert isinstance(message, SubmitOrder | ClosePosition)
+                    self.judge.wished(message)
+            self._seen[key] = (stream, stream.added)
+
+    def strategy_positions(self) -> Iterator[tuple[str, int]]:
+        """Yield each strategy's own view of its position, as its snapshot has it."""
+        for number in range(1, self.plan.workers + 1):
+            name = f"s{number}"
+            value = self.stream(topics.state(ACCOUNT_ID, name).encode())
+            if isinstance(value, bytes):
+                snapshot = msgspec.json.decode(value, type=StrategySnapshot)
+                state = msgspec.json.decode(snapshot.framework, type=DeskState)
+                yield name, state.markets[SYMBOL].position
+
+
+def play(seed: int, *, tracing: bool = False, log: bool = False) -> World:
+    """Run the world of one seed."""
+    world = World(swarm.draw(seed), tracing=tracing, log=log)
+    world.play()
+    return world
+
