@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -342,6 +342,10 @@ class Judge:
         ours = self.ledger_net()
         if ours != world.venue.net_qty:
             return f"the ledger holds {ours:+d}, the broker {world.venue.net_qty:+d}"
+        books = self._books()
+        for strategy_id, position in world.strategy_positions():
+            if position != books.get(strategy_id, 0):
+                return f"{strategy_id} sees {position:+d}, holds {books.get(strategy_id, 0):+d}"
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.sent.items()):
             return "orders are under way"
         return ""
@@ -374,18 +378,13 @@ class Judge:
                 self.check("I-8", same, lambda o=order, r=record: f"{r} at rest, the broker has {o}")  # type: ignore[misc]
         fees = sum(one.fees for one in disk.fills.values())
         self.check("I-8", fees == sum(one.fees for one in venue.state.fills), lambda: "fees differ")
-        self._views(disk.fills.values())
 
-    def _views(self, fills: Any) -> None:
-        """A strategy's own view of its position is what the ledger has for it."""
+    def _books(self) -> dict[str, int]:
+        """Return each strategy's position as the ledger's fills make it."""
         books: dict[str, int] = {}
-        for fill in fills:
+        for fill in self.world.disk.fills.values():
             books[fill.strategy_id] = books.get(fill.strategy_id, 0) + fill.signed_qty
-        for strategy_id, position in self.world.strategy_positions():
-            held = books.get(strategy_id, 0)
-            self.check(
-                "I-8", position == held, lambda s=strategy_id, p=position, h=held: f"{s} sees {p:+d}, holds {h:+d}"  # type: ignore[misc]
-            )
+        return books
 
     def halts_at_rest(self, halts: dict[HaltKind, str]) -> None:
         """Trading goes on again unless something that a person must look at has latched a halt."""

@@ -11,9 +11,12 @@ from functools import cache
 import services.broker_sync.shell as broker_sync_shell
 import services.execution.fence as execution_fence
 import services.execution.resolver as resolver
+import shared.broker.limiter as broker_limiter
+import shared.broker.projectx.gateway as gateway
+import shared.runtime.limiter as runtime_limiter
 import shared.runtime.session as runtime_session
 from proof.simulation.swarm import ORDER_QTY_MAX, POSITION_MAX, QUARANTINE_S
-from proof.simulation.venue import ACCOUNT_ID, SYMBOL
+from proof.simulation.venue import ACCOUNT_ID, REQUESTS_MAX, SYMBOL, WINDOW_S
 from services.broker_sync.config import BrokerSyncSection
 from services.execution.config import ExecutionConfig, RiskSection
 from shared.runtime.config import BrokerSection, JulieSection
@@ -31,6 +34,9 @@ def scale_constants() -> None:
     resolver.SEARCH_PAUSES_S = (0.5, 1.0, 1.5, 2.0)
     resolver.CHECK_PAUSES_S = (0.5, 1.0, 2.0)
     execution_fence.CHECK_S = 0.5
+    broker_limiter.GENERAL_WINDOW_S = runtime_limiter.GENERAL_WINDOW_S = WINDOW_S  # type: ignore[misc]
+    gateway.WINDOW_S["general"] = WINDOW_S
+    runtime_limiter.SPARE_KEPT_S = WINDOW_S / 3
 
 
 @cache
@@ -40,7 +46,7 @@ def julie() -> JulieSection:
 
 @cache
 def broker() -> BrokerSection:
-    return BrokerSection(requests_max_per_60s=170)
+    return BrokerSection(requests_max_per_60s=REQUESTS_MAX - 4, requests_reserved=10)
 
 
 @cache

@@ -38,8 +38,9 @@ from shared.broker.projectx.enums import OrderSide, OrderStatus, OrderType
 
 ACCOUNT_ID = 1001
 SYMBOL = "MES"
-WINDOW_S = 60.0
-REQUESTS_MAX = 200
+WINDOW_S = 10.0
+REQUESTS_MAX = 50
+"""The broker's budget, scaled: a window of 10 s instead of 60 s."""
 TAG_WINDOW_S = 4.0
 SEARCHES = frozenset(
     {"/api/Order/search", "/api/Trade/search", "/api/Order/v2/query", "/api/Order/searchOpen"}
@@ -203,14 +204,13 @@ class SimVenue:
 
     def external(self, rng: random.Random) -> int | None:
         """Somebody trades on the account by hand."""
+        self.externals.add(self.state.next_order_id)
         reply = self.submit(
             PlaceOrder(
                 now_ns=self.now_ns(), account_id=ACCOUNT_ID, contract_id=self.contract.id,
                 type=int(OrderType.MARKET), side=rng.randrange(2), size=1,
             )
         )  # fmt: skip
-        if reply.order_id is not None:
-            self.externals.add(reply.order_id)
         return reply.order_id if reply.code == 0 else None
 
     # -- what is told -----------------------------------------------------------
