@@ -132,7 +132,7 @@ class Redis:
         if not server.up:
             self._start(None)
         self.lost = 0.0
-        self.latency_s = 0.0005
+        self.latency_s = 0.0
         self.cut.clear()
 
 
@@ -283,7 +283,7 @@ def heal(world: World) -> None:
 
 
 def judge_end(world: World, incarnation: Incarnation, error: BaseException) -> None:
-    """A program may end because it is fenced, or its disk or Redis fails; everything else is a bug of ours."""
+    """A program may end because it is fenced, or its disk or Redis fails; all else is a bug of ours."""
     for one in _leaves(error):
         world.judge.reach(f"{incarnation.process.name.rstrip('0123456789')} ended: {type(one).__name__}")
         if isinstance(one, Fenced):

@@ -1,6 +1,7 @@
-"""The checkers: each compares what was promised with the broker's truth, the bus and the disk, after every event.
+"""The checkers: each compares a promise with the broker's truth, the bus and the disk, after every event.
 
-They never ask what the code believes. A check that does not hold names the seed, the virtual time and the facts.
+They never ask what the code believes. A check that does not hold names the seed, the virtual time and the
+facts.
 """
 
 from __future__ import annotations
@@ -163,7 +164,9 @@ class Judge:
         fresh = age_s <= REFERENCE_AGE_S + STALE_MARGIN_S
         self.check("I-4", fresh, lambda: f"{name} is claimed on a market of {age_s:.2f} s ago")
         lost_ns = self.lost_ns
-        self.check("I-16", lost_ns is None, lambda: f"{name} is claimed after Redis lost entries at {lost_ns}")
+        self.check(
+            "I-16", lost_ns is None, lambda: f"{name} is claimed after Redis lost entries at {lost_ns}"
+        )
 
     def _moved(self, name: str, before: OrderRecord | None, after: OrderRecord) -> None:
         was = before.status if before is not None else OrderStatus.PENDING_NEW
@@ -173,7 +176,9 @@ class Judge:
             )
         least = before.cum_qty if before is not None else 0
         counted = after.cum_qty >= least and (after.cum_qty <= after.order_qty or after.is_protective)
-        self.check("I-7", counted, lambda: f"{name}: filled {least}, then {after.cum_qty} of {after.order_qty}")
+        self.check(
+            "I-7", counted, lambda: f"{name}: filled {least}, then {after.cum_qty} of {after.order_qty}"
+        )
         if after.status is was:
             return
         if after.status is OrderStatus.UNKNOWN:
@@ -191,7 +196,9 @@ class Judge:
         self.reach(f"given up: {after.status}")
         now_ns = world.clock.true_ns()
         visible_ns = now_ns - round((world.plan.search_lag_s + LANDING_MARGIN_S) * NS_PER_S)
-        held = [one for one in world.venue.landed.get(name, ()) if not one.refused and one.at_ns <= visible_ns]
+        held = [
+            one for one in world.venue.landed.get(name, ()) if not one.refused and one.at_ns <= visible_ns
+        ]
         self.check("I-5", not held, lambda: f"{name} is given up as {after.status}: the broker has {held}")
 
     # -- the wire ---------------------------------------------------------------
@@ -211,7 +218,9 @@ class Judge:
             sent = self.sent[tag] = Sent(tag, body.side == 0, body.size)
         sent.posts.append(post.at_ns)
         sent.arrives = post.arrives
-        self.check("I-1", len(sent.posts) == 1, lambda: f"{tag} is sent {len(sent.posts)} times: {sent.posts}")
+        self.check(
+            "I-1", len(sent.posts) == 1, lambda: f"{tag} is sent {len(sent.posts)} times: {sent.posts}"
+        )
         wish, claim = self.wishes.get(tag), self.claims.get(tag)
         self.check("I-1", wish is not None, lambda: f"{tag} is sent and is no intent's")
         self.check("I-3", claim is not None, lambda: f"{tag} is sent without a claim")
@@ -274,7 +283,9 @@ class Judge:
         if not there or record is None:
             return
         early = record.status in GIVEN_UP
-        self.check("I-5", not early, lambda: f"{tag} landed after {after_s:.2f} s and is {record.status} already")
+        self.check(
+            "I-5", not early, lambda: f"{tag} landed after {after_s:.2f} s and is {record.status} already"
+        )
 
     def own_net(self) -> int:
         return self.world.venue.net_qty - self.external_net
@@ -297,7 +308,9 @@ class Judge:
         self.check(
             "I-10",
             worst <= POSITION_MAX,
-            lambda: f"when {why}: position {net:+d}, may still buy {buys} and sell {sells}, limit {POSITION_MAX}",
+            lambda: (
+                f"when {why}: position {net:+d}, may still buy {buys} and sell {sells}, limit {POSITION_MAX}"
+            ),
         )
 
     # -- time -------------------------------------------------------------------
@@ -389,7 +402,11 @@ class Judge:
     def halts_at_rest(self, halts: dict[HaltKind, str]) -> None:
         """Trading goes on again unless something that a person must look at has latched a halt."""
         expected = {HaltKind.OPERATOR} if self.halted_ns is not None else set()
-        if self.data_lost or self.world.plan.disk or any(word == "halt-reducing" for _, word in self.world.plan.commands):
+        if (
+            self.data_lost
+            or self.world.plan.disk
+            or any(word == "halt-reducing" for _, word in self.world.plan.commands)
+        ):
             expected.add(HaltKind.INVARIANT)
         wrong = {kind: why for kind, why in halts.items() if kind not in expected}
         self.check("I-2", not wrong, lambda: f"halted at rest for no reason that was given: {wrong}")
@@ -422,4 +439,3 @@ def _difference(ours: dict[int, int], theirs: dict[int, int]) -> str:
     missing = {k: v for k, v in theirs.items() if ours.get(k) != v}
     extra = {k: v for k, v in ours.items() if theirs.get(k) != v}
     return f"the broker has {missing}, we have {extra}"
-

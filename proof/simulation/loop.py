@@ -1,8 +1,9 @@
 """One event loop with a clock of its own: time passes only when nothing else is left to do.
 
-A virtual hour without work costs nothing, and the same program with the same chances takes the same steps. Tasks
-run in the order in which asyncio makes them ready. A handle belongs to the process (`OWNER`) in whose context it
-was made: those of a dead process are dropped, as a kill drops them, those of a stopped one wait for its return.
+A virtual hour without work costs nothing, and the same program with the same chances takes the same steps.
+Tasks run in the order in which asyncio makes them ready. A handle belongs to the process (`OWNER`) in whose
+context it was made: those of a dead process are dropped, as a kill drops them, those of a stopped one wait
+for its return.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import contextvars
 import heapq
 import sys
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -74,6 +76,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._selector = _NoSelector()
         self.now_s = 0.0
         self.tasks_made = 0
+        self._timers = 0
         self.steps = 0
         self.set_task_factory(_make_task)
 
@@ -96,20 +99,34 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """What a killed process left unfinished is nobody's news; live ones are judged by their end."""
 
+    def call_at(
+        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As the base class does it, with a heap that is compared without asking the handles."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers += 1
+        heapq.heappush(self._scheduled, (when, self._timers, timer))
+        return timer
+
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
+
     def _run_once(self) -> None:
         ready, scheduled = self._ready, self._scheduled
         if not ready:
-            while scheduled and scheduled[0]._cancelled:
-                heapq.heappop(scheduled)._scheduled = False
+            while scheduled and scheduled[0][2]._cancelled:
+                heapq.heappop(scheduled)
             if not scheduled:
                 raise Deadlock("nothing is ready and nothing is scheduled")
-            if scheduled[0]._when > self.now_s:
-                self.now_s = scheduled[0]._when
+            if scheduled[0][0] > self.now_s:
+                self.now_s = scheduled[0][0]
         now_s = self.now_s
-        while scheduled and scheduled[0]._when <= now_s:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            ready.append(handle)
+        while scheduled and scheduled[0][0] <= now_s:
+            handle = heapq.heappop(scheduled)[2]
+            if not handle._cancelled:
+                ready.append(handle)
         for _ in range(len(ready)):
             handle = ready.popleft()
             if handle._cancelled:
@@ -170,3 +187,4 @@ def run(loop: SimLoop, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def quiet() -> None:
     """Let coroutines that a kill left half done be thrown away without a word; once for each process."""
     sys.unraisablehook = lambda _: None
+    warnings.simplefilter("ignore", RuntimeWarning)

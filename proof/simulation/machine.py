@@ -96,7 +96,8 @@ class Incarnation:
         redis, rng = world.redis, world.rng
         point = f"{port} {name}"
         self.point(point, BEFORE)
-        await asyncio.sleep(rng.random() * redis.latency_s)
+        if redis.latency_s:
+            await asyncio.sleep(rng.random() * redis.latency_s)
         if redis.lost and rng.random() < redis.lost:
             await asyncio.sleep(rng.random())
             self.alive()
@@ -198,9 +199,7 @@ class Machine:
         process = self.processes[name] = Process(name, body, self, restarts)
         return process
 
-    def spawn(
-        self, work: Coroutine[Any, Any, None], owner: Incarnation | None
-    ) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None], owner: Incarnation | None) -> asyncio.Task[None]:
         """Begin a task that belongs to `owner`, or to the world."""
         context = self.context.copy()
         context.run(OWNER.set, owner)

@@ -1,7 +1,7 @@
-"""The real services as processes of a world: the same `run` as in production, with the world's ports under it.
+"""The real services as processes of a world: the same `run` as in production over the world's ports.
 
-`services.*.__main__.run` builds its ports from modules that name an adapter. In a process of the simulator those
-names lead here once, and from here to the world and the incarnation that is running.
+`services.*.__main__.run` builds its ports from modules that name an adapter. In a process of the simulator
+those names lead here, and from here to the world and the incarnation that is running.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from proof.simulation.loop import EPOCH_NS, NS_PER_S, OWNER, SimClock, quiet
 from proof.simulation.machine import Incarnation
 from proof.simulation.wire import SimAccountLink, SimHttp
 from proof.simulation.workload import loaded
-from services.strategy.process import BlockingBus, WorkerSpec
 from services.strategy.progress import SEQS, SEQS_MAX
+from services.strategy.spec import WorkerSpec
 from services.strategy.worker import Worker
 from shared.broker.projectx.client import ProjectXAccount
+from shared.bus.blocking import BlockingBus
 from shared.runtime.beat import BeatBoard
 from shared.runtime.logs import Log
 from shared.runtime.service import Context, _with_beats
@@ -60,9 +61,13 @@ def _account_link(_port: ProjectXAccount, account_ids: object) -> SimAccountLink
 
 def install() -> None:
     """Lead the names of production to the simulation; once for each process of the simulator."""
-    execution_main.SqliteLedger = _ledger  # type: ignore[assignment,misc]
-    adapter.Http = _http  # type: ignore[assignment,misc]
-    ProjectXAccount.account_link = _account_link  # type: ignore[assignment,method-assign]
+    for where, name, ours in (
+        (execution_main, "SqliteLedger", _ledger),
+        (adapter, "Http", _http),
+        (ProjectXAccount, "account_link", _account_link),
+    ):
+        assert hasattr(where, name), name
+        setattr(where, name, ours)
     scaled.scale_constants()
     quiet()
 
@@ -189,7 +194,8 @@ async def worker(incarnation: Incarnation) -> None:
     )
     bus = world.blocking_bus(incarnation, clock, spec.commit_interval_ms)
     one = Worker(
-        spec, chosen, bus=cast(BlockingBus, bus), page=cast(Any, Page()), log=cast(Log, SimLog(world, strategy_id)),
-        now_ns=clock.now_ns, sleep=lambda seconds: await_(clock.sleep(seconds)), stop_asked=lambda: False,
+        spec, chosen, bus=cast(BlockingBus, bus), page=cast(Any, Page()),
+        log=cast(Log, SimLog(world, strategy_id)), now_ns=clock.now_ns,
+        sleep=lambda seconds: await_(clock.sleep(seconds)), stop_asked=lambda: False,
     )  # fmt: skip
     await run_blocking(one.run)

@@ -1,7 +1,7 @@
-"""The settings and time constants of the simulated installation: the house in small, so that a life takes half a minute.
+"""The settings and time constants of the simulated installation: a life of the house takes half a minute.
 
-Quarantine, search pauses and polling are scaled with the faults (`swarm.SCALE`); what people were promised (5 s
-to protection, 1 s to a halt) is not.
+Quarantine, search pauses, polling and budgets are scaled with the faults (`swarm.SCALE`); what people were
+promised (5 s to protection, 1 s to a halt) is not.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def scale_constants() -> None:
     broker_sync_shell.TICK_S = 0.5
     broker_sync_shell.QUOTE_POLL_S = 5.0
     runtime_session.POLL_S = 2.0
-    resolver.SEARCH_PAUSES_S = (0.5, 1.0, 1.5, 2.0)
-    resolver.CHECK_PAUSES_S = (0.5, 1.0, 2.0)
+    resolver.SEARCH_PAUSES_S = (0.5, 1.0, 1.5, 2.0, 2.0, 2.0)
+    resolver.CHECK_PAUSES_S = (0.5, 1.0, 2.0, 2.0, 2.0)
     execution_fence.CHECK_S = 0.5
     broker_limiter.GENERAL_WINDOW_S = runtime_limiter.GENERAL_WINDOW_S = WINDOW_S  # type: ignore[misc]
     gateway.WINDOW_S["general"] = WINDOW_S
@@ -41,12 +41,13 @@ def scale_constants() -> None:
 
 @cache
 def julie() -> JulieSection:
-    return JulieSection(symbols=(SYMBOL,), account_id=ACCOUNT_ID, beat_interval_s=5.0)
+    values = {"symbols": (SYMBOL,), "account_id": ACCOUNT_ID, "beat_interval_s": 5.0}
+    return JulieSection.model_validate(values)
 
 
 @cache
 def broker() -> BrokerSection:
-    return BrokerSection(requests_max_per_60s=REQUESTS_MAX - 4, requests_reserved=10)
+    return BrokerSection.model_validate({"requests_max_per_60s": REQUESTS_MAX - 4, "requests_reserved": 10})
 
 
 @cache
@@ -76,10 +77,10 @@ def broker_sync() -> BrokerSyncSection:
     return BrokerSyncSection.model_validate(
         {
             "reconcile_interval_s": 6.0,
-            "reconcile_spacing_s": 2.0,
+            "reconcile_spacing_s": 2.5,
             "gather_within_s": 5.0,
             "push_trusted_s": 1.0,
             "retry_max_s": 2.0,
-            "view_interval_s": 5.0,
+            "view_interval_s": 30.0,
         }
     )

@@ -125,20 +125,22 @@ class Surroundings:
                 )
             )  # fmt: skip
             messages.append(
-                FeedState(
-                    symbol=SYMBOL, health=health, reason="", contract_id=contract.id, ts_recv_ns=now_ns
-                )
+                FeedState(symbol=SYMBOL, health=health, reason="", contract_id=contract.id, ts_recv_ns=now_ns)
             )
-        messages.append(
-            Quote(symbol=SYMBOL, ts_event_ns=true_ns, ts_recv_ns=now_ns, bid_px=bid, ask_px=ask)
-        )
+        messages.append(Quote(symbol=SYMBOL, ts_event_ns=true_ns, ts_recv_ns=now_ns, bid_px=bid, ask_px=ask))
         self._told = self._md.append(*messages)
 
     def _beat(self) -> None:
         self._beats += 1
         now_ns = self._clock.now_ns()
         beat = Beat(
-            process="heartbeat", pid=1, host="sim", build="sim", started_at_ns=1, ts_ns=now_ns, seq=self._beats
+            process="heartbeat",
+            pid=1,
+            host="sim",
+            build="sim",
+            started_at_ns=1,
+            ts_ns=now_ns,
+            seq=self._beats,
         )
         self._redis(["PUBLISH", topics.BEATS, encode(beat)])
 

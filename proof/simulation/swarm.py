@@ -77,7 +77,7 @@ class Plan:
     """Everything that is drawn before a world begins."""
 
     seed: int
-    faults_s: float = 22.0
+    faults_s: float = 18.0
     kinds: tuple[str, ...] = ()
     whole_house: bool = False
     workers: int = 1
@@ -89,7 +89,7 @@ class Plan:
     stops: list[Stop] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     bus_lost: float = 0.0
-    bus_latency_s: float = 0.0005
+    bus_latency_s: float = 0.0
     jumps: list[tuple[float, float]] = field(default_factory=list)
     externals: list[float] = field(default_factory=list)
     closed: list[tuple[float, float]] = field(default_factory=list)
@@ -136,6 +136,7 @@ def draw(seed: int) -> Plan:
     plan.pace = rng.choice((0.15, 0.35, 0.6))
     plan.style = rng.choice(("mixed", "mixed", "mixed", "flipper", "runaway", "patient"))
     plan.commands = _commands(rng)
+    plan.bus_latency_s = rng.choice((0.0, 0.0, 0.001))
     plan.whole_house = rng.random() < 0.08
     if rng.random() < 0.06:
         return plan  # no faults at all
@@ -150,7 +151,7 @@ def _commands(rng: random.Random) -> list[tuple[float, str]]:
     """Draw what the operator says; what he halted he resumes, sometimes."""
     if rng.random() > 0.35:
         return []
-    at_s, said = rng.uniform(4, 18), rng.choice(("halt", "halt", "flatten", "flatten", "halt-reducing"))
+    at_s, said = rng.uniform(4, 15), rng.choice(("halt", "halt", "flatten", "flatten", "halt-reducing"))
     commands = [(at_s, said)]
     if rng.random() < 0.5:
         commands.append((at_s + rng.uniform(1, 8), "resume"))

@@ -101,9 +101,7 @@ class SimVenue:
         self.plan = plan
         rules = Rules(fees={SYMBOL: Decimal("0.37")})
         self.state = State(rules=rules, next_order_id=1000)
-        self.state.accounts[ACCOUNT_ID] = Account(
-            id=ACCOUNT_ID, name="SIM", balance=Decimal(50_000)
-        )
+        self.state.accounts[ACCOUNT_ID] = Account(id=ACCOUNT_ID, name="SIM", balance=Decimal(50_000))
         self.contract = active_contract(SYMBOL, now_ns())
         self.state.contracts[self.contract.id] = self.contract
         self.landed: dict[str, list[Landed]] = {}

@@ -190,7 +190,9 @@ class SimHttp:
                 how = rng.randrange(3)
                 fate.arrives_in_s = None
                 if how:
-                    fate.instead = (rng.choice(WRONG[4:]), b"") if how == 1 else (200, rng.choice(GARBAGE[:2]))
+                    fate.instead = (
+                        (rng.choice(WRONG[4:]), b"") if how == 1 else (200, rng.choice(GARBAGE[:2]))
+                    )
                 else:
                     fate.timeout_s = rng.uniform(0.05, TIMEOUT_S)
             return fate
@@ -262,9 +264,7 @@ class SimAccountLink:
             return
         self.up = True
         self._connections += 1
-        self._queue.put_nowait(
-            LinkUp(connection=self._connections, ts_recv_ns=self._network.clock.now_ns())
-        )
+        self._queue.put_nowait(LinkUp(connection=self._connections, ts_recv_ns=self._network.clock.now_ns()))
 
     def fall(self, reason: str) -> None:
         if not self.up:

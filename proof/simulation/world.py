@@ -24,11 +24,11 @@ from proof.simulation.surroundings import Surroundings
 from proof.simulation.swarm import Plan
 from proof.simulation.venue import ACCOUNT_ID, SYMBOL, SimVenue
 from proof.simulation.wire import Network
-from services.strategy.core import DeskState
 from shared.domain.control import Flatten, HaltKind, Resume
 from shared.domain.execution import FlattenFinished
 from shared.domain.journal import StrategySnapshot
 from shared.domain.order import ClosePosition, SubmitOrder
+from shared.strategy.view import DeskState
 from shared.wire import topics
 from shared.wire.codec import decode
 
@@ -61,7 +61,8 @@ class World:
         self.venue = SimVenue(plan, self.clock.true_ns)
         self.network = Network(
             machine=self.machine, venue=self.venue, clock=self.clock, wire=plan.wire,
-            rng=random.Random(self.rng.random()), reach=self.judge.reach, sent=self.judge.posted, arrived=self.judge.arrived,
+            rng=random.Random(self.rng.random()), reach=self.judge.reach,
+            sent=self.judge.posted, arrived=self.judge.arrived,
         )  # fmt: skip
         self.venue.watch = self.judge.happened
         self.venue.came = self.judge.landed
@@ -215,4 +216,3 @@ def play(seed: int, *, tracing: bool = False, log: bool = False) -> World:
     world = World(swarm.draw(seed), tracing=tracing, log=log)
     world.play()
     return world
-

@@ -1,0 +1,77 @@
+"""Rare states that many seeds together must reach: a machine that never gets there proves nothing about them."""
+
+from __future__ import annotations
+
+from proof.simulation.runs import Outcome
+
+SEEDS_MIN = 1_000
+"""From so many seeds on every state of the list must have been reached."""
+
+STATES: tuple[str, ...] = (
+    "unknown",
+    "unknown, then found",
+    "given up: absent",
+    "given up: rejected",
+    "late landing",
+    "late landing adopted after it was given up",
+    "unknown: request lost",
+    "unknown: reply lost",
+    "unknown: wrong status",
+    "unknown: code 6 or 7",
+    "unknown: unreadable answer",
+    "refused by the broker",
+    "proven not sent",
+    "question without an answer",
+    "user event dropped",
+    "user hub fell",
+    "fenced write",
+    "rollback detected",
+    "write refused after a rollback",
+    "request to Redis lost",
+    "reply of Redis lost",
+    "redis killed",
+    "redis frozen",
+    "redis emptied",
+    "redis rolled_back",
+    "redis misconf",
+    "redis oom",
+    "stop of execution",
+    "two of execution",
+    "two of broker_sync",
+    "two of worker",
+    "wall clock jumped",
+    "order by hand",
+    "session closed",
+    "storm of 429",
+    "broker cut off",
+    "ledger's disk fails",
+    "feed silent",
+    "operator: halt",
+    "operator: flatten",
+    "operator: resume",
+    "operator: halt-reducing",
+    "halt while an order is under way",
+    "kill of execution before ledger commit",
+    "kill of execution after ledger commit",
+    "kill of execution before http /api/Order/place",
+    "kill of execution sent http /api/Order/place",
+    "kill of execution after http /api/Order/place",
+    "kill of execution sent http /api/Order/cancel",
+    "kill of execution sent http /api/Position/closeContract",
+    "kill of execution before bus julie_append",
+    "kill of execution after bus julie_append",
+    "kill of broker_sync before bus julie_append",
+    "kill of broker_sync after bus julie_append",
+    "kill of s1 before bus julie_step",
+    "kill of s1 after bus julie_step",
+)
+
+
+def complete(outcome: Outcome) -> bool:
+    """Say which states were never reached."""
+    if outcome.seeds < SEEDS_MIN:
+        return True
+    missing = [state for state in STATES if not outcome.record.reached.get(state)]
+    for state in missing:
+        print(f"NEVER REACHED in {outcome.seeds} seeds: {state}")
+    return not missing

@@ -1,0 +1,120 @@
+"""Many seeds on all cores: what one process of the simulator does, and how the results come together."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from proof.record import Record
+
+CHUNK = 20
+REGRESSION = Path(__file__).with_name("regression_seeds.txt")
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What a run of several seeds has shown.
+
+    Attributes:
+        failed: Seed -> the invariants that did not hold.
+        virtual_s: Virtual time of all worlds together.
+    """
+
+    record: Record
+    failed: dict[int, dict[str, int]] = {}
+    seeds: int = 0
+    virtual_s: float = 0.0
+    steps: int = 0
+    kills: int = 0
+
+
+def empty() -> Outcome:
+    return Outcome(record=Record(machine="simulation", command="", build="", started=""))
+
+
+def regression_seeds() -> list[int]:
+    """Return the seeds that have failed before; each run plays them too."""
+    lines = REGRESSION.read_text(encoding="utf-8").splitlines()
+    return [int(line.partition("#")[0]) for line in lines if line.partition("#")[0].strip()]
+
+
+def play_all(seeds: Sequence[int], mutation: str | None = None, *, until_caught: bool = False) -> Outcome:
+    """Play the worlds of some seeds in this process."""
+    from proof.simulation import mutations, processes, world
+
+    processes.install()
+    outcome = empty()
+    with mutations.planted(mutation):
+        for seed in seeds:
+            one = world.play(seed)
+            record = one.judge.record
+            outcome.record.add(record)
+            outcome.seeds += 1
+            outcome.virtual_s += one.loop.now_s
+            outcome.steps += one.loop.steps
+            outcome.kills += one.machine.kills
+            if record.violations:
+                outcome.failed[seed] = record.violations
+            del one
+            if outcome.seeds % 5 == 0:
+                gc.collect()
+            if record.violations and until_caught:
+                break
+    return outcome
+
+
+def _begin() -> None:
+    """Make a fresh process ready: what is imported now is never looked through for garbage."""
+    from proof.simulation import processes
+
+    processes.install()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _work(job: tuple[list[int], str | None, bool]) -> bytes:
+    seeds, mutation, until_caught = job
+    return msgspec.json.encode(play_all(seeds, mutation, until_caught=until_caught))
+
+
+def spread(seeds: Sequence[int], *, processes: int, mutation: str | None = None) -> Iterator[Outcome]:
+    """Yield the outcomes of parts of `seeds` as they come in."""
+    jobs = [(list(seeds[at : at + CHUNK]), mutation, False) for at in range(0, len(seeds), CHUNK)]
+    yield from _pooled(jobs, processes)
+
+
+def mutants(names: Sequence[str], seeds: Sequence[int], *, processes: int) -> Iterator[tuple[str, Outcome]]:
+    """Yield each planted bug with the worlds up to the first that caught it."""
+    jobs = [(list(seeds), name, True) for name in names]
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=_begin) as pool:
+        for name, packed in zip(names, pool.imap(_work, jobs), strict=True):
+            yield name, msgspec.json.decode(packed, type=Outcome)
+
+
+def _pooled(jobs: list[tuple[list[int], str | None, bool]], processes: int) -> Iterator[Outcome]:
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=_begin) as pool:
+        for packed in pool.imap_unordered(_work, jobs):
+            yield msgspec.json.decode(packed, type=Outcome)
+
+
+def digests(seeds: Sequence[int], hash_seed: str) -> list[str]:
+    """Return the trace hash of each seed, played in a fresh process with that hash seed."""
+    command = [sys.executable, "-m", "proof.simulation", "--digests", ",".join(map(str, seeds))]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
