@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar, get_origin, get_type_hints
 
 import msgspec
@@ -27,17 +29,24 @@ class StrategySettingsRefused(ValueError):
         return "; ".join(self.problems)
 
 
-def annotations_of(cls: type) -> dict[str, Any]:
+def annotations_of(cls: type) -> Mapping[str, Any]:
     """Return the annotated attributes of a strategy class, class variables left out.
 
     Raises:
         StrategySettingsRefused: If an annotation names a type that does not exist.
     """
+    kind: Any = cls  # the type checker doubts that classes can be hashed
+    return _annotations_of(kind)
+
+
+@cache
+def _annotations_of(cls: Any) -> Mapping[str, Any]:
+    """Every snapshot asks, and reading annotations that are text costs a compilation each."""
     try:
         hints = get_type_hints(cls, include_extras=True)
     except (NameError, TypeError, AttributeError) as error:
         raise StrategySettingsRefused([f"{cls.__name__}: an annotation cannot be read: {error}"]) from error
-    return {name: kind for name, kind in hints.items() if get_origin(kind) is not ClassVar}
+    return MappingProxyType({name: kind for name, kind in hints.items() if get_origin(kind) is not ClassVar})
 
 
 def setting_types(cls: type) -> dict[str, Any]:
