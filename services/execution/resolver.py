@@ -108,6 +108,7 @@ def searched(turn: Turn, look: Searched) -> None:
     state.search_running = False
     if look.failure is None:
         state.searched = True
+        state.sync.looked_ns = look.at.mono_ns
         for seen in (*look.orders, *look.working):
             brackets.see(turn, seen)
         for fill in look.fills:

@@ -127,12 +127,17 @@ class Move:
 
 @dataclass(slots=True)
 class Sync:
-    """The account as broker_sync tells it."""
+    """The account as broker_sync tells it.
+
+    Attributes:
+        looked_ns: Our monotonic clock when a search of our own was answered last.
+    """
 
     in_sync: bool = False
     can_trade: bool = True
     complete: bool = False  # one whole snapshot has been seen since the start or the last gap
     begun_ns: int | None = None
+    looked_ns: int | None = None
     seen_orders: set[int] = field(default_factory=set)
     building: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)

@@ -14,7 +14,8 @@ from shared.broker.port import Accepted
 from shared.domain.control import HaltKind, Resume
 from shared.domain.execution import ExternalOrderSeen, OrderDenied, PositionMismatch
 from shared.domain.order import ClosePosition, OrderStatus, Side
-from tests.support.execution import MES, T0_NS, Desk, durable, make_submit, only
+from shared.domain.report import SnapshotBegun, SnapshotTaken
+from tests.support.execution import ACCOUNT, MES, T0_NS, Desk, durable, make_submit, only
 
 
 def ready_desk() -> Desk:
@@ -42,6 +43,25 @@ def test_difference_counts_from_the_second_picture_on() -> None:
     desk.snapshot()
     assert not desk.state.standing.halts
     assert desk.state.contract_qty(MES) == 1
+
+
+def test_pictures_older_than_a_search_of_ours_prove_no_difference() -> None:
+    desk = ready_desk()
+    desk.opened("o1", qty=2)
+    old = msgspec.structs.replace(desk.broker.positions()[0], net_qty=2)
+    exit_fill = desk.broker.fill(desk.broker.external(side=Side.SELL, qty=2))
+    then_ns = desk.now_ns
+    desk.pass_time(3)
+    desk.restart()  # its search brings the exit; the pictures on the bus are of before
+    assert exit_fill.fill_id in desk.state.fills
+    for _ in range(2):
+        desk.report(
+            SnapshotBegun(account_id=ACCOUNT, ts_recv_ns=then_ns),
+            old,
+            SnapshotTaken(account_id=ACCOUNT, positions=1, working_orders=0, ts_recv_ns=then_ns),
+        )
+    assert not desk.messages(PositionMismatch)
+    assert not desk.state.standing.halts
 
 
 def _positions(desk: Desk, fills: list[object]) -> list[object]:
