@@ -1,4 +1,4 @@
-"""Rare states that many seeds together must reach: a machine that never gets there proves nothing about them."""
+"""Rare states that many seeds together must reach: what is never reached is not proven."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """What a killed process left unfinished is nobody's news; live ones are judged by their end."""
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """As the base class does it, with a heap that is compared without asking the handles."""
@@ -108,7 +108,7 @@ class SimLoop(asyncio.BaseEventLoop):
         heapq.heappush(self._scheduled, (when, self._timers, timer))
         return timer
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self.now_s + delay, callback, *args, context=context)
