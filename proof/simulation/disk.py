@@ -29,6 +29,7 @@ class Disk:
         self.cursors: dict[str, str] = {}
         self.locked_by: Incarnation | None = None
         self.failing = False
+        self.halt_file: str | None = None
         self.watch: Callable[[Commit, Incarnation], None] = lambda batch, incarnation: None
 
     def write(self, batch: Commit) -> None:

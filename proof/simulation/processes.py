@@ -44,7 +44,7 @@ def running() -> tuple[World, Incarnation]:
     return incarnation.process.machine.world, incarnation
 
 
-def _ledger(path: Path, *, account_id: int) -> SimLedger:
+def _ledger(path: Path, **_: Any) -> SimLedger:
     world, incarnation = running()
     return SimLedger(world.disk, incarnation)
 
@@ -59,10 +59,23 @@ def _account_link(_port: ProjectXAccount, account_ids: object) -> SimAccountLink
     return SimAccountLink(incarnation, world.network)
 
 
+class Switch:
+    """Stands where the kill switch's file stands."""
+
+    def __init__(self, path: Path) -> None:
+        self._world, _ = running()
+
+    def pull(self) -> None: ...
+
+    def pulled(self) -> str | None:
+        return self._world.disk.halt_file
+
+
 def install() -> None:
     """Lead the names of production to the simulation; once for each process of the simulator."""
     for where, name, ours in (
         (execution_main, "SqliteLedger", _ledger),
+        (execution_main, "KillSwitch", Switch),
         (adapter, "Http", _http),
         (ProjectXAccount, "account_link", _account_link),
     ):

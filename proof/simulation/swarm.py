@@ -85,6 +85,8 @@ class Plan:
     hub: Hub = field(default_factory=Hub)
     search_lag_s: float = 0.0
     tags: str = "enforced"
+    parts: float = 0.0
+    legs_rejected: float = 0.0
     kills: list[Kill] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
@@ -249,6 +251,14 @@ def _tags(plan: Plan, rng: random.Random) -> None:
     plan.tags = rng.choice(("ignored", "window"))
 
 
+def _parts(plan: Plan, rng: random.Random) -> None:
+    plan.parts = rng.choice((0.3, 0.9))
+
+
+def _legs(plan: Plan, rng: random.Random) -> None:
+    plan.legs_rejected = rng.choice((0.2, 0.6))
+
+
 def _silences(plan: Plan, rng: random.Random) -> None:
     plan.silences.append(_span(rng, plan, 9))
 
@@ -271,5 +281,7 @@ _DRAWS = {
     "partitions": _partitions,
     "disk": _disk,
     "tags": _tags,
+    "parts": _parts,
+    "legs": _legs,
     "silences": _silences,
 }

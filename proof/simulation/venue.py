@@ -12,18 +12,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.swarm import Plan
 from services.simulator import core, rows
+from services.simulator.answers import Malformed
 from services.simulator.config import SimulatorConfig
 from services.simulator.contracts import active_contract
-from services.simulator.endpoints import Endpoints, Malformed
-from services.simulator.orders import Account, Fill, Order
+from services.simulator.endpoints import Endpoints
+from services.simulator.faults import Faults
+from services.simulator.order_faults import OrderFaults
+from services.simulator.orders import Account, Fate, Fill, Order
 from services.simulator.placing import PlaceOrder
+from services.simulator.searches import Searches
 from services.simulator.state import (
     AccountUpdated,
     Command,
@@ -34,6 +38,7 @@ from services.simulator.state import (
     Rules,
     State,
 )
+from services.simulator.venue import Venue
 from shared.broker.projectx.enums import OrderSide, OrderStatus, OrderType
 
 ACCOUNT_ID = 1001
@@ -78,10 +83,26 @@ class _Past:
     order: list[Order] = field(default_factory=list)
 
 
+class _NoFaults:
+    """The simulator's own faults are off: a plan has its own."""
+
+    class settings:  # noqa: N801
+        active = ()
+
+    def __init__(self) -> None:
+        self.on_put: list[object] = []
+
+    def draw(self, kind: str, name: str) -> None: ...
+
+    def has(self, kind: str) -> bool:
+        return False
+
+
 class _View:
     """What `Endpoints` needs of a venue."""
 
     def __init__(self, state: State, venue: SimVenue) -> None:
+        self.heard: list[object] = []
         self.state = state
         self.now_ns = venue.now_ns
         self.submit = venue.submit
@@ -114,18 +135,24 @@ class SimVenue:
         self.lag_s = plan.search_lag_s
         self.externals: set[int] = set()
         self._past: dict[int, _Past] = {}
-        self._tag_ns: dict[str, int] = {}
+        self._rng = random.Random(f"venue {plan.seed}")
         self._requests: deque[int] = deque()
         self._issued = 0
         self._decoders = {
-            path: msgspec.json.Decoder(kind)
-            for path, kind, _ in Endpoints(_View(self.state, self), _CONFIG).table()  # type: ignore[arg-type]
+            path: msgspec.json.Decoder(kind) for path, kind, _ in self._endpoints(self.state).table()
         }
         self._present = self._answers(self.state)
 
     def _answers(self, state: State) -> dict[str, Callable[[Any], rows.Row]]:
-        endpoints = Endpoints(_View(state, self), _CONFIG)  # type: ignore[arg-type]
-        return {path: answer for path, _, answer in endpoints.table()}
+        return {path: answer for path, _, answer in self._endpoints(state).table()}
+
+    def _endpoints(self, state: State) -> Endpoints:
+        venue, faults = cast(Venue, _View(state, self)), cast(Faults, _NoFaults())
+        order_faults = OrderFaults(
+            venue=venue, faults=faults, after=lambda delay_s, call: None, monotonic_ns=self.now_ns
+        )
+        searches = Searches(venue=venue, config=_CONFIG, faults=faults, order_faults=order_faults)
+        return Endpoints(venue, searches, order_faults)
 
     # -- requests ---------------------------------------------------------------
 
@@ -167,7 +194,7 @@ class SimVenue:
     def submit(self, event: core.Request) -> Reply:
         tag = event.custom_tag if isinstance(event, PlaceOrder) else None
         if tag:
-            self._forgive(tag)
+            event = msgspec.structs.replace(event, fate=self._fate())
         commands = core.decide(event, self.state)
         reply = commands[-1]
         assert isinstance(reply, Reply)
@@ -179,14 +206,18 @@ class SimVenue:
         self._tell(commands)
         return reply
 
-    def _forgive(self, tag: str) -> None:
-        """Forget that a tag was used, where this broker does not enforce it, or only for a while."""
-        used_ns = self._tag_ns.get(tag)
-        self._tag_ns[tag] = self.now_ns()
-        lasting = self.plan.tags == "window" and used_ns is not None
-        young = lasting and self.now_ns() - (used_ns or 0) < TAG_WINDOW_S * NS_PER_S
-        if self.plan.tags != "enforced" and not young:
-            self.state.tags.setdefault(ACCOUNT_ID, set()).discard(tag)
+    def _fate(self) -> Fate:
+        """Draw how this order will be treated: its tag, its fills, its legs."""
+        plan, rng = self.plan, self._rng
+        window_ns = {"enforced": None, "ignored": 0, "window": round(TAG_WINDOW_S * NS_PER_S)}[plan.tags]
+        parts = plan.parts and rng.random() < plan.parts
+        legs = plan.legs_rejected and rng.random() < plan.legs_rejected
+        return Fate(
+            tag_window_ns=window_ns,
+            part_qty=1 if parts else None,
+            part_gap_ns=rng.randrange(2 * NS_PER_S) if parts else 0,
+            rejected_legs=rng.choice((("SL",), ("TP",), ("SL", "TP"))) if legs else (),
+        )
 
     # -- the market and other people --------------------------------------------
 

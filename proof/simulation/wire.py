@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from proof.simulation.loop import SimClock
+from proof.simulation.loop import NS_PER_S, SimClock
 from proof.simulation.machine import AFTER, BEFORE, Incarnation, Machine
 from proof.simulation.swarm import LANDING_S_MAX, Wire
 from proof.simulation.venue import Pushed, SimVenue
@@ -120,10 +120,12 @@ class SimHttp:
     def __init__(self, incarnation: Incarnation, network: Network) -> None:
         self._incarnation = incarnation
         self._network = network
+        self._behind_ns: int | None = None
 
     def venue_now_ns(self) -> int | None:
+        """Return the broker's clock as its answers told, which count whole seconds."""
         self._incarnation.alive()
-        return self._network.clock.true_ns()
+        return None if self._behind_ns is None else self._network.clock.true_ns() - self._behind_ns
 
     async def close(self) -> None: ...
 
@@ -155,6 +157,8 @@ class SimHttp:
             incarnation.alive()
             raise NoAnswerError("TimeoutError") from None
         incarnation.point(name, AFTER)
+        if self._behind_ns is None:
+            self._behind_ns = net.clock.true_ns() % NS_PER_S
         return HttpReply(status=status, body=answer, retry_after_s=3.0 if status == 429 else None)
 
     def _send(
