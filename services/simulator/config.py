@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.simulator.contracts import PRODUCTS
 from services.simulator.fault_settings import FaultsConfig
+from services.simulator.firm_rules import FirmRules
 from shared.runtime.config import Section
 
 HOST_TIME = "host"
@@ -44,6 +45,31 @@ class AccountConfig(Section):
     auto_oco: bool = Field(
         default=True, description='Bracket mode: true is "Auto OCO Brackets", false is "Position Brackets".'
     )
+    flat_at: str = Field(
+        default="",
+        pattern=r"^(1[0-6]:[0-5][0-9])?$",
+        description="Chicago time from which the firm cancels and closes all until 17:00, as 15:10; empty: never.",
+    )
+    daily_loss_usd: Decimal = Field(
+        default=Decimal(0),
+        ge=0,
+        description="Loss of equity since the day's start that liquidates and locks for the day; 0: none.",
+    )
+    max_loss_usd: Decimal = Field(
+        default=Decimal(0),
+        ge=0,
+        description="Loss below the best balance at a day's end that liquidates and locks for good; 0: none.",
+    )
+
+    @property
+    def firm_rules(self) -> FirmRules:
+        """Return what a prop firm demands of this account."""
+        hour, _, minute = self.flat_at.partition(":")
+        return FirmRules(
+            flat_at_s=int(hour) * 3600 + int(minute) * 60 if self.flat_at else None,
+            daily_loss=self.daily_loss_usd or None,
+            max_loss=self.max_loss_usd or None,
+        )
 
 
 class LimitsConfig(Section):
@@ -152,7 +178,10 @@ class SimulatorConfig(Section):
         default=(UserConfig(),), min_length=1, description="Who may log in."
     )
     accounts: tuple[AccountConfig, ...] = Field(
-        default=(AccountConfig(),), min_length=1, description="Trading accounts."
+        default=(AccountConfig(),),
+        min_length=1,
+        description="Trading accounts. A prop firm's rules, off by default: flat_at (Chicago time, 15:10), "
+        "daily_loss_usd, max_loss_usd.",
     )
     token_ttl_s: float = Field(default=86_400.0, gt=0, description="Life of a session token, seconds.")
     fees_usd: dict[str, Decimal] = Field(

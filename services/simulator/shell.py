@@ -1,7 +1,7 @@
 """The simulator's sockets and tasks: one TCP port for REST and both hubs, one market pump.
 
-Three tasks: the pump moves the market to venue time and hands it out, a housekeeper pings,
-cuts and saves once a second, and aiohttp serves. All state has one owner, the event loop.
+The pump moves the market to venue time and hands it out, a housekeeper pings, cuts and saves once a second, a
+prop firm judges the accounts that have its rules, and aiohttp serves. All state has one owner, the event loop.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from services.simulator.control import Control
 from services.simulator.door import Door
 from services.simulator.endpoints import Endpoints
 from services.simulator.faults import Faults
+from services.simulator.firm import Firm
 from services.simulator.gateway import Gateway
 from services.simulator.history import PastBars
 from services.simulator.hub import Hub
@@ -46,6 +47,7 @@ from shared.runtime.clock import Clock
 from shared.runtime.logs import Log
 
 HOUSEKEEPING_S = 1.0
+JUDGED_EVERY_S = 0.1
 CLOSE_WITHIN_S = 2.0
 INJECTED = "injected"
 DEFAULT_SYMBOLS = ("MES", "MNQ")
@@ -89,6 +91,7 @@ class Simulator:
             self.venue.open_market(self._replay.contract, remembers=False)
         market = self._replay or self._synthetic
         assert market is not None
+        self._firm = self._make_firm()
         self.pump = MarketPump(
             market=market, venue=self.venue, time=self.time, config=config, clock=clock, log=log
         )
@@ -159,6 +162,13 @@ class Simulator:
             faults=self.faults,
             after=self.timers.after,
         )
+
+    def _make_firm(self) -> Firm:
+        """Return the firm with the accounts that have rules; it judges once, before anybody can trade."""
+        rules = {one.id: one.firm_rules for one in self._config.accounts if any(one.firm_rules)}
+        firm = Firm(venue=self.venue, store=self._store, rules=rules, clock=self._clock, log=self._log)
+        firm.check()
+        return firm
 
     def _open_synthetic(self) -> SyntheticMarket | FloodMarket:
         start_ns, seed = self.time.now_ns(), self._config.seed
@@ -233,6 +243,7 @@ class Simulator:
         self._tasks = [
             asyncio.create_task(self.pump.run(), name="market-pump"),
             asyncio.create_task(self._keep_house(), name="housekeeping"),
+            asyncio.create_task(self._judge(), name="prop-firm"),
         ]
         self._log.info(
             "listening", url=self.url, source=self._config.source, venue_time=venue_text(self.time)
@@ -329,6 +340,11 @@ class Simulator:
             for one in self._hubs.values():
                 one.on_time()
             self._save()
+
+    async def _judge(self) -> None:
+        while self._firm.has_accounts:
+            await self._clock.sleep(JUDGED_EVERY_S)
+            self._firm.check()
 
     def _save(self) -> None:
         self.venue.save_bars()
