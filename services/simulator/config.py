@@ -48,7 +48,7 @@ class AccountConfig(Section):
     flat_at: str = Field(
         default="",
         pattern=r"^(1[0-6]:[0-5][0-9])?$",
-        description="Chicago time from which the firm cancels and closes all until 17:00, as 15:10; empty: never.",
+        description="Chicago time, as 15:10, from which to 17:00 the firm closes all. Empty: never.",
     )
     daily_loss_usd: Decimal = Field(
         default=Decimal(0),

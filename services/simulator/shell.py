@@ -1,7 +1,8 @@
 """The simulator's sockets and tasks: one TCP port for REST and both hubs, one market pump.
 
-The pump moves the market to venue time and hands it out, a housekeeper pings, cuts and saves once a second, a
-prop firm judges the accounts that have its rules, and aiohttp serves. All state has one owner, the event loop.
+The pump moves the market to venue time and hands it out, a housekeeper pings, cuts and saves once
+a second, a prop firm judges the accounts that have its rules, and aiohttp serves. All state has one
+owner, the event loop.
 """
 
 from __future__ import annotations
@@ -11,37 +12,32 @@ import hashlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 
 from aiohttp import web
 
-from services.simulator import sessions
+from services.simulator import founding
 from services.simulator.acts import REVOKED, Acts
-from services.simulator.bars import MINUTE_NS
-from services.simulator.config import HOST_TIME, SimulatorConfig
-from services.simulator.contracts import Contract, active_contract
+from services.simulator.config import SimulatorConfig
+from services.simulator.contracts import active_contract
 from services.simulator.control import Control
 from services.simulator.door import Door
 from services.simulator.endpoints import Endpoints
 from services.simulator.faults import Faults
 from services.simulator.firm import Firm
 from services.simulator.gateway import Gateway
-from services.simulator.history import PastBars
 from services.simulator.hub import Hub
 from services.simulator.hub_socket import HubServer
 from services.simulator.ledger import Ledger
 from services.simulator.login import Sessions
 from services.simulator.market_replay import ReplayMarket
-from services.simulator.market_synthetic import FloodMarket, SyntheticMarket, first_ticks
+from services.simulator.market_synthetic import FloodMarket, SyntheticMarket
 from services.simulator.order_faults import OrderFaults
-from services.simulator.orders import Account
 from services.simulator.pump import MarketPump, speed_of, venue_text
 from services.simulator.searches import Searches
-from services.simulator.state import AccountUpdated, Rules
 from services.simulator.store import Store
 from services.simulator.timers import Timers
-from services.simulator.venue import Venue, VenueSettings
+from services.simulator.venue import Venue
 from services.simulator.venue_time import VenueTime
 from shared.runtime.clock import Clock
 from shared.runtime.logs import Log
@@ -51,10 +47,6 @@ JUDGED_EVERY_S = 0.1
 CLOSE_WITHIN_S = 2.0
 INJECTED = "injected"
 DEFAULT_SYMBOLS = ("MES", "MNQ")
-
-
-def _always(now_ns: int) -> bool:
-    return True
 
 
 class CannotListen(Exception):
@@ -77,8 +69,6 @@ class Simulator:
         self._clock = clock
         self._log = log
         self._symbols = config.symbols or DEFAULT_SYMBOLS
-        self._on_host_time = config.venue_start == HOST_TIME
-        self._open_at = _always if self._on_host_time else sessions.is_open
         self._store = Store(database, time_name=f"venue_ns:{config.source}")
         self._replay = self._open_replay()
         self.time = VenueTime(clock.monotonic_ns, start_ns=self._start_ns(), speed=speed_of(config))
@@ -86,11 +76,14 @@ class Simulator:
         self.timers = Timers()
         self.venue = self._make_venue()
         self.faults.injected.update(self._store.fact(INJECTED, dict[str, int]) or {})
-        self._synthetic = self._open_synthetic() if self._replay is None else None
+        market: ReplayMarket | FloodMarket | SyntheticMarket
         if self._replay is not None:
-            self.venue.open_market(self._replay.contract, remembers=False)
-        market = self._replay or self._synthetic
-        assert market is not None
+            market = self._replay
+            self.venue.open_market(market.contract, remembers=False)
+        else:
+            contracts = [active_contract(symbol, self.time.now_ns()) for symbol in self._symbols]
+            market = founding.open_synthetic(config, self.venue, self._store, contracts)
+        self._market = market
         self._firm = self._make_firm()
         self.pump = MarketPump(
             market=market, venue=self.venue, time=self.time, config=config, clock=clock, log=log
@@ -108,55 +101,15 @@ class Simulator:
         return ReplayMarket(self._config.replay_file, self._config.replay_symbol)
 
     def _start_ns(self) -> int:
-        """Return where venue time begins: a recording's start, the stored time, or the default."""
         if self._replay is not None:
             return self._replay.first_ns
-        if self._on_host_time:
-            return self._clock.now_ns()
-        stored = self._store.venue_ns()
-        if stored is not None:
-            return sessions.next_open_ns(stored)
-        if self._config.venue_start is not None:
-            return int(datetime.fromisoformat(self._config.venue_start).timestamp()) * 1_000_000_000
-        return sessions.last_day_session_open_ns(self._clock.now_ns())
+        return founding.start_ns(self._config, self._store, self._clock.now_ns())
 
     def _make_venue(self) -> Venue:
-        config = self._config
-        rules = Rules(
-            fees=config.fees_usd,
-            bracket_ticks_min=config.bracket_ticks_min,
-            close_cancels_brackets=config.close_cancels_brackets,
-        )
-        state = self._store.load(rules)
-        # Stored orders are asked for before the first market event: their contracts resolve by date.
-        state.now_ns = max(state.now_ns, self.time.now_ns())
-        opened = []
-        for one in config.accounts:
-            known = state.accounts.get(one.id)
-            account = Account(
-                id=one.id,
-                name=one.name,
-                balance=one.balance if known is None else known.balance,
-                can_trade=one.can_trade,
-                auto_oco=one.auto_oco,
-            )
-            state.accounts[one.id] = account
-            opened.append(AccountUpdated(account=account))
-        self._store.write(state, list(opened), self.time.now_ns())
-        lossless = self._replay is not None
-        settings = VenueSettings(
-            envelope=config.hub.envelope,
-            snapshot_on_subscribe=config.hub.snapshot_on_subscribe,
-            conflate_above_bytes=None if lossless else config.hub.conflate_above_bytes,
-            unsent_max_bytes=config.hub.unsent_max_bytes,
-            arrays=config.hub.arrays,
-            last_quotes=not lossless and config.flood_quotes_per_s == 0,
-            depth=config.flood_quotes_per_s == 0,
-        )
         return Venue(
-            state=state,
+            state=founding.load_state(self._config, self._store, self.time.now_ns()),
             store=self._store,
-            settings=settings,
+            settings=founding.venue_settings(self._config),
             now_ns=self.time.now_ns,
             monotonic_ns=self._clock.monotonic_ns,
             faults=self.faults,
@@ -169,31 +122,6 @@ class Simulator:
         firm = Firm(venue=self.venue, store=self._store, rules=rules, clock=self._clock, log=self._log)
         firm.check()
         return firm
-
-    def _open_synthetic(self) -> SyntheticMarket | FloodMarket:
-        start_ns, seed = self.time.now_ns(), self._config.seed
-        contracts = [active_contract(symbol, start_ns) for symbol in self._symbols]
-        last_ticks: dict[str, int] = {}
-        for one in contracts:
-            began = self._beginning(one, start_ns)
-            past = PastBars(one, seed=seed, end_ns=began[0], close_ticks=began[1], open_at=self._open_at)
-            self.venue.open_market(one, past=past)
-            bars = self.venue.minute_bars(one.id, began[0])
-            last_ticks[one.id] = bars[-1].close if bars else began[1]
-        if self._config.flood_quotes_per_s:
-            return FloodMarket(contracts)
-        return SyntheticMarket(
-            contracts, seed=seed, start_ns=start_ns, last_ticks=last_ticks, open_at=self._open_at
-        )
-
-    def _beginning(self, contract: Contract, start_ns: int) -> tuple[int, int]:
-        """Return when and at what price this contract's market first began."""
-        name = f"began:{contract.id}"
-        known = self._store.fact(name, tuple[int, int])
-        if known is None:
-            known = (start_ns // MINUTE_NS * MINUTE_NS, first_ticks(contract))
-            self._store.put_fact(name, known)
-        return known
 
     # life
 
@@ -230,8 +158,8 @@ class Simulator:
             one.add_routes(app)
         self._control(login).add_routes(app)
         self.venue.subscribed = self.pump.on_subscribed
-        if isinstance(self._synthetic, SyntheticMarket):
-            self.venue.feed(self._synthetic.opening(self.time.now_ns()))
+        if isinstance(self._market, SyntheticMarket):
+            self.venue.feed(self._market.opening(self.time.now_ns()))
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=CLOSE_WITHIN_S
         )

@@ -80,9 +80,10 @@ def test_killed_venue_forgets_nothing_it_has_answered(tmp_path: Path) -> None:
 def test_no_accepted_order_and_no_attempt_is_lost_by_kills_under_load(tmp_path: Path) -> None:
     """Three kills while four clients place orders: what was answered is there, with every request for it."""
 
-    async def place_until_it_dies(
-        client: GatewayClient, contract_id: str, name: str, known: dict[str, int]
-    ) -> None:
+    known: dict[str, int] = {}
+    (tmp_path / "julie.toml").write_text("[simulator.limits]\nrequests = 100000\n")
+
+    async def place_until_it_dies(client: GatewayClient, contract_id: str, name: str) -> None:
         for number in itertools.count():
             tag = f"{name}-{number}"
             try:
@@ -91,14 +92,14 @@ def test_no_accepted_order_and_no_attempt_is_lost_by_kills_under_load(tmp_path: 
                 return
 
     async def story() -> None:
-        port, known = free_port(), dict[str, int]()
+        port = free_port()
         for life in range(3):
             async with AsyncExitStack() as stack:
                 url = await stack.enter_async_context(process(tmp_path, port, signal.SIGKILL))
                 client = await stack.enter_async_context(gateway_client(url))
                 contract_id = await client.contract()
                 placing = [
-                    asyncio.create_task(place_until_it_dies(client, contract_id, f"{life}-{one}", known))
+                    asyncio.create_task(place_until_it_dies(client, contract_id, f"{life}-{one}"))
                     for one in range(4)
                 ]
                 await eventually(lambda life=life: len(known) >= 40 * (life + 1), within_s=20)

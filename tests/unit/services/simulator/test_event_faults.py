@@ -76,9 +76,8 @@ def test_shuffled_within_the_window_and_released_in_the_end() -> None:
 
 
 def test_delayed_and_repeated() -> None:
-    room = Room(
-        {"kind": "event_repeat", "copies": 3, "count": 1}, {"kind": "event_delay", "delay_s": 2, "count": 1}
-    )
+    late = {"kind": "event_delay", "delay_s": 2, "count": 1}
+    room = Room({"kind": "event_repeat", "copies": 3, "count": 1}, late)
     room.publish(2)
     assert room.sent == [b"0", b"0", b"1"]
     assert [delay_s for delay_s, _ in room.waiting] == [2.0]
