@@ -21,7 +21,7 @@ def _always(now_ns: int) -> bool:
 
 
 def start_ns(config: SimulatorConfig, store: Store, host_now_ns: int) -> int:
-    """Return where the venue time of a synthetic market begins: host time, the stored time, or the default."""
+    """Return where a synthetic market's time begins: host time, the stored time, or the default."""
     if config.venue_start == HOST_TIME:
         return host_now_ns
     stored = store.venue_ns()
