@@ -16,6 +16,8 @@ from typing import NamedTuple, assert_never
 from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, Seen
 
 NS_PER_S = 1_000_000_000
+KILLED = -9
+"""Exit code of a process that somebody ended with SIGKILL."""
 
 
 class Phase(StrEnum):
@@ -105,7 +107,10 @@ Command = Acquire | Release | Start | AskStop | Kill
 
 
 class Rules(NamedTuple):
-    """Attributes: failures_max: so many failures within `failure_window_ns` switch an instance off."""
+    """Attributes:
+    failures_max: So many failures within `failure_window_ns` switch an instance off.
+    settled_ns: Killed from outside after this long it has not failed, and starts again at once.
+    """
 
     event_deadline_ns: int = NS_PER_S
     start_deadline_ns: int = 15 * NS_PER_S
@@ -113,6 +118,7 @@ class Rules(NamedTuple):
     memory_max_mb: int = 512
     backoff_first_ns: int = NS_PER_S // 2
     backoff_max_ns: int = 30 * NS_PER_S
+    settled_ns: int = 10 * NS_PER_S
     failures_max: int = 5
     failure_window_ns: int = 600 * NS_PER_S
 
@@ -122,6 +128,7 @@ class Seat:
     """One instance as this host knows it.
 
     Attributes:
+        started_ns: When the worker was started.
         since_ns: When the worker was last seen to move, or to begin what it is doing.
         killed: Why we killed it; waits for the exit to be seen.
         reason: Why it is off, or why it was restarted the last time.
@@ -132,6 +139,7 @@ class Seat:
     holder: str = ""
     epoch: int = 0
     start_at_ns: int = 0
+    started_ns: int = 0
     since_ns: int = 0
     moved: tuple[int, int, bool] = (-1, -1, False)
     killed: str = ""
@@ -247,7 +255,8 @@ def _start_due(now_ns: int, state: State) -> list[Command]:
     commands: list[Command] = []
     for seat in state.seats.values():
         if seat.phase is Phase.WAITING and now_ns >= seat.start_at_ns:
-            seat.phase, seat.since_ns, seat.moved, seat.killed = Phase.STARTING, now_ns, (-1, -1, False), ""
+            seat.phase, seat.started_ns, seat.since_ns = Phase.STARTING, now_ns, now_ns
+            seat.moved, seat.killed = (-1, -1, False), ""
             commands.append(Start(seat.instance, seat.epoch))
     return commands
 
@@ -297,6 +306,10 @@ def _exited(event: Exited, state: State) -> list[Command]:
         seat.phase = Phase.OFF
         return []
     rules = state.rules
+    if event.code == KILLED and not seat.killed and event.now_ns - seat.started_ns >= rules.settled_ns:
+        seat.phase, seat.start_at_ns = Phase.WAITING, event.now_ns
+        seat.restarts += 1
+        return []
     kept = [ns for ns in seat.failures_ns if event.now_ns - ns < rules.failure_window_ns]
     seat.failures_ns = [*kept, event.now_ns]
     if len(seat.failures_ns) >= rules.failures_max:

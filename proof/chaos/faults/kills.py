@@ -8,20 +8,30 @@ import time
 
 from proof.chaos.faults import ALONE, action
 from proof.chaos.processes import until
-from proof.chaos.world import SERVICES, Kill, World
+from proof.chaos.world import BEAT_NAMES, SERVICES, Kill, World
 
 KILLABLE = tuple(name for name in SERVICES if name != "simulator")
 FROZEN_S = (1.0, 4.5, 7.0)
 WHOLE_SHARE = 0.1
 """Of kills that take the warm parent too."""
+SETTLED_NS = 10_500_000_000
 MARKS = ("before_claim", "after_claim", "after_post_sent", "after_reply", "before_publish")
 
 
-def someone(world: World, chance: random.Random, weights: dict[str, float] | None = None) -> str:
-    """Return a service or `strategy:ID`, a strategy's worker."""
+def someone(world: World, chance: random.Random) -> str:
+    """Return a service or `strategy:ID`, a strategy's worker; mostly one that has lived for a while.
+
+    Supervisors wait longer before each start of what keeps dying young, and rightly so.
+    """
     workers = sorted(name for name in world.watch.beats if name.startswith("strategy:"))
     names = [*KILLABLE, *workers]
-    return chance.choices(names, [(weights or {}).get(name, 1.0) for name in names])[0]
+    now_ns = time.time_ns()
+    weights = []
+    for name in names:
+        beat = world.watch.beats.get(BEAT_NAMES.get(name, name))
+        settled = beat is not None and now_ns - beat.started_at_ns > SETTLED_NS
+        weights.append(1.0 if settled else 0.1)
+    return chance.choices(names, weights)[0]
 
 
 def kill(world: World, name: str, *, whole: bool = False) -> bool:

@@ -126,6 +126,21 @@ def test_failures_back_off_and_latch() -> None:
     assert "failed 3 times" in state.seats["a"].reason and "ZeroDivisionError" in state.seats["a"].reason
 
 
+@pytest.mark.parametrize(("lived_s", "failures"), [(9, 1), (10, 0)])
+def test_worker_that_others_killed_after_a_while_starts_again_at_once(lived_s: int, failures: int) -> None:
+    state = running()
+    decide(Exited("a", lived_s * NS_PER_S, -9, ""), state)
+    assert len(state.seats["a"].failures_ns) == failures
+    assert decide(Due(lived_s * NS_PER_S), state) == ([] if failures else [Start("a", 7)])
+
+
+def test_worker_that_we_killed_has_failed_however_long_it_lived() -> None:
+    state = running()
+    decide(Looked("a", 60 * NS_PER_S, seen(), 1_000_000), state)
+    decide(Exited("a", 60 * NS_PER_S, -9, ""), state)
+    assert len(state.seats["a"].failures_ns) == 1
+
+
 def test_refused_is_off_at_once() -> None:
     state = running()
     decide(Exited("a", 1, EXIT_REFUSED, "no module"), state)
