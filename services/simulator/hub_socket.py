@@ -162,7 +162,8 @@ class HubServer:
         link.start(self._monotonic_ns())
         client = HubClient(name, link, wake.set)
         self.hub.clients.append(client)
-        assert isinstance(request.transport, asyncio.Transport)
+        assert request.transport is not None
+        # Not isinstance: transports of uvloop are none of asyncio's classes.
         self._transports[client] = request.transport
         writer = asyncio.create_task(self._write(socket, client, wake), name=f"hub-writer-{name}")
         self._log.info("hub_client_connected", client=name)
