@@ -71,7 +71,7 @@ def _stale(turn: Turn, order: Resume) -> str:
     age_s = (turn.at.now_ns - order.ts_ns) / NS_PER_S
     if not -AHEAD_S_MAX <= age_s <= age_s_max:
         return f"a resume of {age_s:.0f} s ago"
-    name = f"{order.issuer}@{order.ts_ns}"
+    name = f"{order.issuer}@{order.ts_ns} {order.strategy_id or order.kind}"
     standing = turn.state.change_standing()
     if name in standing.resumes:
         return "a resume that was obeyed before"

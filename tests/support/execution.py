@@ -40,6 +40,7 @@ from services.execution.records import FillRecord, OrderRecord, Standing
 from services.execution.state import NS_PER_S, Dirty, Rules, State
 from shared.broker.port import Accepted, OrderTicket, Outcome, Rejected
 from shared.domain.control import Control, SessionHealth
+from shared.domain.execution import OrderDenied
 from shared.domain.market import FeedHealth, MarketState
 from shared.domain.order import Bracket, OrderStatus, OrderType, Side, SubmitOrder
 from shared.domain.report import (
@@ -59,6 +60,11 @@ ACCOUNT = 1001
 MES = "CON.F.US.MES.H26"
 T0_NS = 1_772_461_800_000_000_000
 BRACKET = Bracket(stop_loss_ticks=8, take_profit_ticks=16)
+
+UNLATCHED = dict.fromkeys(
+    ("intents_max", "entries_max", "flips_max", "rejects_max", "denials_max", "exits_per_min_max"), 10**6
+)
+"""Limits for tests in which strategies behave as none should, for another reason."""
 
 
 def make_rules(**changes: Any) -> Rules:
@@ -346,6 +352,11 @@ class Desk:
             intent=intent, strategy_id=intent.strategy_id, cause="intents:{1001}:s1@1-1", at=self.at()
         )
         return self.feed(event)
+
+    def refusal(self, intent: Any) -> str:
+        """Return the code that an intent is refused for, `` when it is not."""
+        denied = only(self.intent(intent), OrderDenied)
+        return denied[0].code if denied else ""
 
     def control(self, control: Control, *, by_operator: bool = True) -> list[Command]:
         return self.feed(ControlRead(control=control, by_operator=by_operator, cause="", at=self.at()))

@@ -14,7 +14,7 @@ from services.execution.state import NS_PER_S
 from shared.broker.port import Accepted, NotSent, Rejected, Unknown
 from shared.domain.execution import OrderClaimed
 from shared.domain.order import ClosePosition, OrderStatus, OrderType, Side
-from tests.support.execution import MES, Desk, durable, make_rules, make_submit
+from tests.support.execution import MES, UNLATCHED, Desk, durable, make_rules, make_submit
 
 LIMIT = 6
 STRATEGIES = ("s1", "s2")
@@ -26,7 +26,7 @@ class Chaos(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk = Desk(make_rules(limits={"position_max": LIMIT, "daily_loss_max": 10**9}))
+        self.desk = Desk(make_rules(limits={"position_max": LIMIT, "daily_loss_max": 10**9, **UNLATCHED}))
         self.desk.ready()
         self.count = 0
 

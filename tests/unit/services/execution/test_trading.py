@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from services.execution.events import Place
-from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Resume, TradingState
+from services.execution.events import KillSeen, Place, ProcessSeen, Tick
+from shared.broker.port import NotSent
+from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Resume, SessionHealth, TradingState
 from shared.domain.execution import OrderDenied, TradingStateChanged
 from shared.domain.order import CancelOrder, Side
-from tests.support.execution import T0_NS, Desk, make_submit, only
+from tests.support.execution import T0_NS, Desk, make_rules, make_submit, only
 
 
 def ready_desk() -> Desk:
@@ -95,3 +96,174 @@ def test_old_flatten_only_halts() -> None:
     assert desk.state.standing.flatten is None
     assert desk.state.trading_state is TradingState.HALTED
     assert "flatten_too_old" in desk.alarm_names()
+
+
+def fresh(desk: Desk, *, age_s: float = 0.0, issuer: str = "t") -> Resume:
+    ts_ns = desk.now_ns - round(age_s * 1e9)
+    return Resume(kind=HaltKind.OPERATOR, reason="looked", issuer=issuer, ts_ns=ts_ns)
+
+
+def test_every_kind_of_halt_has_its_rule() -> None:
+    assert set(HALTS) == set(HaltKind)
+    assert all(rule.lifted_by for rule in HALTS.values())
+
+
+@pytest.mark.parametrize("kind", [kind for kind, rule in HALTS.items() if not rule.latched])
+def test_what_execution_lifts_itself_waits_for_a_person_when_others_ask_for_it(kind: HaltKind) -> None:
+    desk = ready_desk()
+    desk.control(halt(kind), by_operator=False)
+    desk.tick()
+    assert desk.state.trading_state is TradingState.HALTED
+    assert set(desk.state.halts) == {HaltKind.OPERATOR}
+
+
+@pytest.mark.proves("I-29")
+@pytest.mark.parametrize(
+    ("age_s", "lifted"),
+    [(0, True), (60, True), (60.001, False), (3_600, False), (-5, True), (-5.001, False), (-3_600, False)],
+)
+def test_only_a_fresh_resume_lifts(age_s: float, lifted: bool) -> None:
+    desk = ready_desk()
+    desk.pass_time(3_600)
+    desk.control(halt(HaltKind.OPERATOR))
+    desk.control(fresh(desk, age_s=age_s))
+    assert (desk.state.trading_state is TradingState.ACTIVE) is lifted
+    assert ("resume_refused" in desk.alarm_names()) is not lifted
+
+
+@pytest.mark.proves("I-29")
+def test_a_resume_that_is_played_again_does_nothing() -> None:
+    desk = ready_desk()
+    desk.control(halt(HaltKind.OPERATOR))
+    resumed = fresh(desk)
+    desk.control(resumed)
+    assert desk.state.trading_state is TradingState.ACTIVE
+    desk.control(halt(HaltKind.OPERATOR))
+    desk.control(resumed)
+    assert desk.state.trading_state is TradingState.HALTED
+    desk.restart()
+    desk.control(resumed)
+    assert desk.state.trading_state is TradingState.HALTED  # also after a restart
+    desk.pass_time(1)
+    desk.control(fresh(desk))
+    assert desk.state.trading_state is TradingState.ACTIVE
+
+
+def test_resumes_are_not_kept_for_ever() -> None:
+    desk = ready_desk()
+    for _ in range(300):
+        desk.pass_time(1)
+        desk.control(fresh(desk))
+    assert len(desk.state.standing.resumes) <= 121
+
+
+def test_a_start_is_halted_until_the_broker_has_been_seen() -> None:
+    desk = Desk()
+    assert desk.state.trading_state is TradingState.HALTED
+    assert set(desk.messages(TradingStateChanged)[-1].halts) == {HaltKind.STARTING}
+    desk.control(fresh(desk))
+    assert desk.state.trading_state is TradingState.HALTED  # no person can know better
+    desk.tick()
+    desk.answer_searches()
+    assert desk.state.trading_state is TradingState.HALTED
+    desk.snapshot()
+    assert desk.state.trading_state is TradingState.ACTIVE
+    assert desk.messages(TradingStateChanged)[-1].halts == {}
+    assert HaltKind.STARTING not in desk.state.standing.halts  # nothing of it is kept
+
+
+def tick(desk: Desk, offset_ms: int | None) -> TradingState:
+    desk.feed(Tick(session=SessionHealth.ACTIVE, at=desk.at(), clock_offset_ms=offset_ms))
+    return desk.state.trading_state
+
+
+@pytest.mark.proves("I-21")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_wrong_clock_takes_no_new_exposure_until_it_is_right(sign: int) -> None:
+    desk = ready_desk()
+    assert tick(desk, 2_000 * sign) is TradingState.ACTIVE
+    assert tick(desk, 2_001 * sign) is TradingState.REDUCING
+    said = len(desk.messages(TradingStateChanged))
+    assert tick(desk, 9_000 * sign) is TradingState.REDUCING
+    assert tick(desk, None) is TradingState.REDUCING  # unknown lifts nothing
+    assert tick(desk, 1_001 * sign) is TradingState.REDUCING  # nor does a reading near the limit
+    desk.control(fresh(desk))
+    assert desk.state.trading_state is TradingState.REDUCING
+    assert len(desk.messages(TradingStateChanged)) == said  # told once
+    assert tick(desk, 1_000 * sign) is TradingState.ACTIVE
+
+
+@pytest.mark.proves("I-26")
+def test_the_switch_halts_latched_and_again_after_every_resume() -> None:
+    desk = ready_desk()
+    for _ in range(2):
+        desk.feed(KillSeen(why="the file data/halt: enough", at=desk.at()))
+    assert desk.state.trading_state is TradingState.HALTED
+    assert len(desk.messages(TradingStateChanged)) == 3  # starting, active, halted
+    desk.restart()
+    assert desk.state.trading_state is TradingState.HALTED
+    desk.control(fresh(desk))
+    assert desk.state.trading_state is TradingState.ACTIVE
+    desk.feed(KillSeen(why="the file data/halt: enough", at=desk.at()))
+    assert desk.state.trading_state is TradingState.HALTED
+
+
+@pytest.mark.proves("I-4")
+@pytest.mark.parametrize(
+    ("kind", "side", "again"),
+    [
+        (HaltKind.OPERATOR, Side.BUY, False),
+        (HaltKind.LIVENESS, Side.BUY, False),
+        (HaltKind.OPERATOR, Side.SELL, False),
+        (HaltKind.LIVENESS, Side.SELL, True),
+    ],
+)
+def test_nothing_is_sent_again_against_a_halt(kind: HaltKind, side: Side, again: bool) -> None:
+    desk = ready_desk()
+    desk.opened("o0", qty=2)
+    desk.pass_time(1)
+    desk.ready()
+    desk.intent(make_submit("o1", side=side))
+    (place,) = desk.take(Place)
+    desk.control(halt(kind), by_operator=False)
+    desk.answer(place.ticket.client_order_id, NotSent(reason="refused"))
+    assert bool(desk.take(Place)) is again
+
+
+@pytest.mark.proves("I-30")
+@pytest.mark.parametrize(
+    ("process", "build", "settings", "code"),
+    [
+        ("feed", "b1", "s1", ""),
+        ("feed", "b2", "s1", "mixed_build"),
+        ("broker_sync", "b1", "s2", "mixed_build"),
+        ("heartbeat", "", "", "mixed_build"),
+        ("strategy:s1", "b2", "s1", "mixed_build"),
+        ("strategy:s2", "b2", "s1", ""),  # another's worker
+        ("recorder", "b2", "s1", ""),
+    ],
+)
+def test_a_mixed_system_takes_no_new_exposure(process: str, build: str, settings: str, code: str) -> None:
+    desk = Desk(make_rules(build="b1", settings="s1"))
+    desk.ready()
+    desk.opened("o0", qty=2)
+    desk.pass_time(1)
+    desk.ready()
+    desk.feed(ProcessSeen(process=process, build=build, settings=settings, at=desk.at()))
+    assert desk.refusal(make_submit("o1")) == code
+    assert desk.refusal(make_submit("exit", side=Side.SELL)) == ""
+    desk.feed(ProcessSeen(process=process, build="b1", settings="s1", at=desk.at()))
+    desk.pass_time(1)
+    desk.ready()
+    assert desk.refusal(make_submit("o2")) == ""
+
+
+def test_cancels_and_changes_count_as_messages() -> None:
+    desk = Desk(make_rules(limits={"messages_per_s_max": 3}))
+    desk.ready()
+    desk.intent(make_submit("a", qty=1))
+    desk.place_all()
+    cancel = CancelOrder(client_order_id="a", strategy_id="s1", symbol="MES", cause="c", ts_cause_ns=0)
+    desk.intent(cancel)
+    assert desk.refusal(make_submit("b", qty=2)) == ""
+    assert desk.refusal(make_submit("c", side=Side.SELL)) == "messages_per_s_max"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -276,6 +277,29 @@ def test_another_build_is_reported() -> None:
     judged = decide(Tick(now_ns=0, ts_ns=0), state)[0]
     assert isinstance(judged, ProcessJudged)
     assert "b2" in judged.reason
+
+
+@pytest.mark.proves("I-30")
+@pytest.mark.parametrize(("build", "settings"), [("b2", ""), ("b1", "other")])
+def test_a_vital_process_of_another_build_or_settings_halts_until_it_is_restarted(
+    build: str, settings: str
+) -> None:
+    room = trading_room()
+    said = len(room.controls())
+    room.silent = {"feed"}
+    room.started["feed"], room.seq["feed"] = 2, 0
+    for _ in range(20):
+        room.seq["feed"] += 1
+        beat = make_beat("feed", room.seq["feed"], started=2, build=build)
+        beat = msgspec.structs.replace(beat, settings=settings)
+        decide(BeatSeen(beat=beat, live=True, now_ns=room.now_ms * MS), room.state)
+        room.run(0.5)
+    ((_, halt),) = room.controls()[said:]
+    assert isinstance(halt, Halt) and halt.kind is HaltKind.LIVENESS
+    assert "feed runs" in halt.reason and "restart" in halt.reason
+    room.started["feed"], room.seq["feed"], room.silent = 3, 0, set()
+    room.run(5)
+    assert isinstance(room.controls()[-1][1], Resume)
 
 
 def test_the_number_of_processes_is_bounded() -> None:

@@ -19,6 +19,12 @@ from tests.support.execution import MES, T0_NS, make_market, make_submit
 LIMITS = Limits(symbols=frozenset({"MES"}), position_max=4, order_qty_max=3)
 
 
+S_NS = 1_000_000_000
+DAY_NS = 86_400 * S_NS
+CLOSE_NS = T0_NS + 7 * 3_600 * S_NS + 1_800 * S_NS
+"""16:00 in Chicago on the day of T0_NS."""
+
+
 def make_exposure(**changes: Any) -> Exposure:
     return Exposure(
         **{
@@ -77,6 +83,8 @@ def verdict_of(
         ({"order_type": OrderType.STOP, "stop_price": Decimal("5010")}, "ok"),
         ({"order_type": OrderType.STOP, "stop_price": Decimal("50100")}, "price_collar"),
         ({"order_type": OrderType.STOP}, "stop_price_missing"),
+        ({"order_type": OrderType.STOP, "stop_price": Decimal(0)}, "stop_price"),
+        ({"stop_price": Decimal("5000")}, "stop_price_unused"),
         ({"limit_price": Decimal("5000")}, "limit_price_unused"),  # a market order has none
         ({"order_type": OrderType.STOP_LIMIT, "stop_price": Decimal("5010")}, "limit_price_missing"),
         (
@@ -128,7 +136,35 @@ def test_orders(submit: dict[str, Any], expected: str) -> None:
         ({"day_pnl": Decimal("-1000")}, "daily_loss_max"),
         ({"messages_last_s": 10}, "messages_per_s_max"),
         ({"messages_last_min": 100}, "messages_per_min_max"),
+        ({"messages_last_s": 9, "messages_last_min": 99}, "ok"),
+        ({"messages_last_s": 11}, "messages_per_s_max"),
+        ({"messages_last_min": 101}, "messages_per_min_max"),
         ({"duplicate_of": "o0"}, "duplicate"),
+        ({"day_pnl": Decimal("-1000.01")}, "daily_loss_max"),
+        ({"day_pnl": Decimal(-400), "open_pnl": Decimal("-599.99")}, "ok"),
+        ({"day_pnl": Decimal(-400), "open_pnl": Decimal(-600)}, "open_loss_max"),
+        ({"open_pnl": Decimal("-1000.01")}, "open_loss_max"),
+        ({"day_pnl": Decimal(500), "open_pnl": Decimal(-1_400)}, "ok"),
+        ({"open_pnl": None}, "open_loss_unknown"),
+        ({"market_ns": None}, "market_time_unknown"),
+        ({"market_ns": T0_NS + 5 * DAY_NS}, "market_closed"),  # a Saturday
+        ({"market_ns": T0_NS + 9_999 * DAY_NS}, "session_unknown"),
+        ({"market_ns": CLOSE_NS - 60 * S_NS}, "ok"),
+        ({"market_ns": CLOSE_NS - 60 * S_NS + 1}, "near_close"),
+        ({"market_ns": CLOSE_NS}, "market_closed"),
+        ({"latched": "entries_max: 50"}, "strategy_latched"),
+        ({"mixed": "feed runs build b2"}, "mixed_build"),
+        ({"intents": 600}, "ok"),
+        ({"intents": 601}, "intents_max"),
+        ({"entries": 49}, "ok"),
+        ({"entries": 50}, "entries_max"),
+        ({"entries": 51}, "entries_max"),
+        ({"flips": 20}, "ok"),
+        ({"flips": 21}, "flips_max"),
+        ({"exits_last_min": 99}, "ok"),  # an entry is no exit
+        ({"net_qty": -3, "exits_last_min": 9}, "reduces"),
+        ({"net_qty": -3, "exits_last_min": 10}, "exits_per_min_max"),
+        ({"net_qty": -3, "exits_last_min": 11}, "exits_per_min_max"),
         ({"reference_age_ms": None}, "reference_missing"),
         ({"reference_age_ms": 2_000}, "ok"),
         ({"reference_age_ms": 2_001}, "reference_stale"),
@@ -175,6 +211,13 @@ TROUBLE = {
     "frozen": True,
     "working_orders": 99,
     "day_pnl": Decimal(-99_999),
+    "open_pnl": None,
+    "market_ns": None,
+    "latched": "rejects_max",
+    "mixed": "feed",
+    "intents": 9_999,
+    "entries": 9_999,
+    "flips": 9_999,
     "messages_last_s": 99,
     "reference_age_ms": None,
 }
