@@ -227,3 +227,27 @@ def test_silent_heartbeat_denies() -> None:
             )
 
     asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-26")
+def test_the_flag_file_halts_without_redis_and_stays_latched() -> None:
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+            execution = await floor.start_execution()
+            floor.valkey.pause()
+            try:
+                (floor.folder / "halt").write_text("enough")
+                await floor.until(
+                    lambda: HaltKind.OPERATOR in execution._ledger.load().standing.halts,  # type: ignore[union-attr]
+                    "the ledger has the halt",
+                )
+                assert execution.state.trading_state is TradingState.HALTED
+            finally:
+                floor.valkey.resume()
+            (floor.folder / "halt").unlink()
+            await floor.stop("execution")
+            again = await floor.start_execution()
+            assert again.state.trading_state is TradingState.HALTED
+            assert "enough" in again.state.standing.halts[HaltKind.OPERATOR]
+
+    asyncio.run(scenario())
