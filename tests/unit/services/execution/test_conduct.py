@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from services.execution.events import MarketRead, Place
-from shared.broker.port import Accepted, Rejected
+from services.execution.exposure import exposure
+from shared.broker.port import Accepted, Rejected, Unknown
 from shared.domain.control import Halt, HaltKind, Resume, TradingState
 from shared.domain.execution import TradingStateChanged
 from shared.domain.order import Side
-from tests.support.execution import Desk, make_market, make_rules, make_submit, only
+from tests.support.execution import MES, Desk, make_market, make_rules, make_submit, only
 
 WIDE = {
     "position_max": 1_000,
@@ -224,3 +225,21 @@ def test_a_position_without_a_market_makes_the_loss_unknown() -> None:
     desk.feed(MarketRead(market=rolled, at=desk.at()))
     assert desk.refusal(make_submit("o1")) == "open_loss_unknown"
     assert desk.refusal(make_submit("exit", side=Side.SELL, bracket=None)) == ""
+
+
+@pytest.mark.proves("I-10")
+def test_orders_of_unknown_fate_are_counted_as_if_they_filled() -> None:
+    desk = desk_with()
+    desk.opened("held", qty=2)
+    assert refused(desk, "entry", qty=3) == ""
+    desk.answer("entry", Unknown(reason="timeout"))
+    assert refused(desk, "exit", side=Side.SELL, bracket=None) == ""
+    desk.answer("exit", Unknown(reason="timeout"))
+    for strategy_id, buys, sells, longs in (("s1", 3, 1, 0), ("s2", 0, 0, 5)):
+        asked = make_submit("next", strategy_id=strategy_id)
+        counted = exposure(desk.state, asked, MES, desk.at())
+        assert (counted.buy_qty, counted.sell_qty, counted.others_long_qty) == (buys, sells, longs)
+        assert counted.frozen
+    # One of two is on its way out, as far as anybody knows: a second exit of two would turn the position.
+    assert refused(desk, "e2", side=Side.SELL, qty=2, bracket=None) == "contract_frozen"
+    assert refused(desk, "e3", side=Side.SELL, qty=1, bracket=None) == ""
