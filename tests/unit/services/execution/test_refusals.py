@@ -54,6 +54,12 @@ def nothing_to_change(desk: Desk) -> str:
     return desk.refusal(make(ModifyOrder, "limit"))
 
 
+def change_unanswered(desk: Desk) -> str:
+    resting(desk)
+    assert desk.refusal(make(ModifyOrder, "limit", limit_price=Decimal(4991))) == ""
+    return desk.refusal(make(ModifyOrder, "limit", limit_price=Decimal(4992)))
+
+
 def not_working(desk: Desk) -> str:
     desk.intent(make_submit("o0"))  # not answered yet
     return desk.refusal(make(ModifyOrder, "o0", order_qty=2))
@@ -82,6 +88,7 @@ HERE: dict[str, Callable[[Desk], str]] = {
     "order_type": lambda desk: desk.refusal(make_submit("o1", order_type=OrderType.JOIN_BID)),
     "order_unknown": lambda desk: desk.refusal(make(CancelOrder, "nobody")),
     "nothing_to_change": nothing_to_change,
+    "change_unanswered": change_unanswered,
     "not_working": not_working,
     "protective_qty": protective,
     "stop_through_market": through_market,
