@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "broker_sync": {"reconcile_interval_s": 30.0, "history_hours": 1.0},
     "strategy": {"failures_max": 100, "warmup_s": 120.0},
     "execution": {"quarantine_s": 20.0},
+    "guard": {"accounts": [{"id": ACCOUNT_ID, "profile": "none"}]},
     "recorder": {"flush_interval_s": 5.0},
     "simulator": {"control": True, "token_ttl_s": 300},
 }

@@ -81,6 +81,8 @@ async def come_to_rest(world: World, record: Record) -> None:
     if held:
         world.flat_s.append(time.monotonic() - begun)
     record.figures["flat_s_max"] = round(max(world.flat_s, default=0.0), 2)
+    record.figures["breach_to_flat_s_max"] = round(max(world.breach_s, default=0.0), 2)
+    record.figures["breach_samples"] = len(world.breach_s)
     record.figures["flat_samples"] = len(world.flat_s)
     record.check("I-26", flat, f"not flat {FLAT_S:g} s after a flatten: {world.venue_positions()}")
     await until(lambda: _nothing_open(world), within_s=REST_S, poll_s=1.0)

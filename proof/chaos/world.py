@@ -69,6 +69,7 @@ class World:
     trading_by_hand: int = 0
     mixed: list[tuple[int, int]] = field(default_factory=list)
     flat_s: list[float] = field(default_factory=list)
+    breach_s: list[float] = field(default_factory=list)
     started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:

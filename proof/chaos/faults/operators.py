@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 import sys
 import time
 
 from proof.chaos.faults import ALONE, action
-from proof.chaos.installation import ROOT
+from proof.chaos.installation import ACCOUNT_ID, ROOT
 from proof.chaos.processes import until
 from proof.chaos.world import World
 from shared.domain.control import HaltKind, Resume, TradingState
@@ -93,6 +94,45 @@ async def panic_with_all_frozen(world: World, chance: random.Random) -> None:
     halt_flag(world.installation.data).unlink(missing_ok=True)
     await asyncio.sleep(2.0)
     await world.operator_resume("chaos: panic is over")
+
+
+@action("F-27", "operator", "redis", "execution", "standstill")
+async def breach(world: World, chance: random.Random) -> None:
+    """The day's loss passes the prop firm's limit: guard halts, and the account is flat soon after.
+
+    In half of the cases execution is frozen meanwhile, so that guard has to close by itself.
+    """
+    guard, execution = world.processes["guard"], world.processes["execution"]
+    await world.in_order()
+    world.watch.disturb(90.0)
+    rules = [{"id": ACCOUNT_ID, "profile": "none", "daily_loss": "1"}]
+    guard.extra["JULIE_GUARD__ACCOUNTS"] = json.dumps(rules)
+    world.kill("guard", whole=True)
+    try:
+        if not await until(lambda: HaltKind.GUARD in world.halts, within_s=45.0, poll_s=0.05):
+            return
+        begun = time.monotonic()
+        held = {contract: qty for contract, qty in world.venue_positions().items() if qty}
+        frozen = bool(held) and chance.random() < 0.5
+        if frozen:
+            execution.signal(signal.SIGSTOP)
+        world.tell("breach", held=held, execution_frozen=frozen)
+        flat = await until(lambda: not any(world.venue_positions().values()), within_s=60.0, poll_s=0.05)
+        took_s = time.monotonic() - begun
+        execution.signal(signal.SIGCONT)
+        world.tell("after breach", flat=flat, took_s=round(took_s, 2))
+        world.record.inject("F-27")
+        world.record.check("I-26", flat, f"not flat 60 s after a breach of {rules}, held {held}")
+        if held and flat:
+            world.breach_s.append(took_s)
+            world.record.reach("flat after a breach" + (", execution frozen" if frozen else ""))
+        await asyncio.sleep(3.0)
+    finally:
+        execution.signal(signal.SIGCONT)
+        guard.extra.clear()
+        world.kill("guard", whole=True)
+    await world.back("guard")
+    await world.operator_resume("chaos: the breach is over")
 
 
 @action("F-30", "operator")
