@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -37,6 +38,10 @@ async def run(plan: Plan, *, name: str, seed: int, seconds: float, strict: bool)
     )
     started = time.monotonic()
     world = World(Installation(every_s=plan.every_s, seed=seed), record, seed)
+    this = asyncio.current_task()
+    assert this is not None
+    # A run that is told to stop ends what it has started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     commands: list[bytes] = []
     final: dict[str, list[Seen]] = {}
     try:
