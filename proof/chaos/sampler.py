@@ -28,19 +28,33 @@ class Memory:
     descriptors: int
 
 
+@dataclass(slots=True)
+class Bare:
+    """A time during which a contract's position had no stop of its size at the venue."""
+
+    contract: str
+    since_s: float
+    since_ns: int
+    until_s: float
+    words: str
+
+    @property
+    def seconds(self) -> float:
+        return self.until_s - self.since_s
+
+
 @dataclass
 class Sampler:
     """Attributes:
-    bare_s: Longest time that a contract's position lacked a stop of its size, by contract.
+    bare: Every such time, the present ones too.
     looks: How often positions were compared with their stops.
     """
 
     world: World
-    bare_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    bare_words: dict[str, str] = field(default_factory=dict)
+    bare: list[Bare] = field(default_factory=list)
     looks: int = 0
     memory: dict[str, list[Memory]] = field(default_factory=lambda: defaultdict(list))
-    _bare_since: dict[str, float] = field(default_factory=dict)
+    _now_bare: dict[str, Bare] = field(default_factory=dict)
     _started: dict[int, float] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -57,14 +71,16 @@ class Sampler:
         for contract, net_qty in positions.items():
             covered = stops.get((contract, net_qty < 0), 0) >= abs(net_qty)
             if covered or self.world.trading_by_hand:
-                self._bare_since.pop(contract, None)
+                self._now_bare.pop(contract, None)
                 continue
-            since_s = self._bare_since.setdefault(contract, now_s)
-            if now_s - since_s > self.bare_s[contract]:
-                self.bare_s[contract] = now_s - since_s
-                self.bare_words[contract] = f"{net_qty} held, stops {dict(stops)} at {time.time():.1f}"
-        for contract in set(self._bare_since) - set(positions):
-            del self._bare_since[contract]
+            found = self._now_bare.get(contract)
+            if found is None:
+                words = f"{net_qty} held, stops {stops}"
+                found = self._now_bare[contract] = Bare(contract, now_s, time.time_ns(), now_s, words)
+                self.bare.append(found)
+            found.until_s = now_s
+        for contract in set(self._now_bare) - set(positions):
+            del self._now_bare[contract]
 
     def _venue(self) -> tuple[dict[str, int], dict[tuple[str, bool], int]]:
         """Return contract -> position, (contract, whether they buy) -> contracts of working stops."""

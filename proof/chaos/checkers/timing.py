@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.proxy import UNKNOWN, Request
@@ -15,6 +17,8 @@ STOPPED_S = 5.0
 BUDGET = 200
 WINDOW_S = 60.0
 PROTECTED_S = 5.0
+UNTOLD_S = 15.0
+"""PROTECTED_S, and what execution may need to start again and to see the position."""
 RSS_MB_MAX = 400.0
 SLOPE_S = 600.0
 VITAL = ("feed", "broker_sync", "execution")
@@ -47,13 +51,30 @@ def _mixed(evidence: Evidence, record: Record) -> None:
 
 
 def _protected(evidence: Evidence, record: Record) -> None:
-    """I-6: looked at once a second at the venue."""
+    """I-6: looked at once a second at the venue; what lasts must have been told by execution."""
+    alarms_ns = list(_alarms(evidence))
     sampler = evidence.world.sampler
-    for contract, seconds in sampler.bare_s.items():
-        words = f"{contract} lacked its stop for {seconds:.1f} s: {sampler.bare_words.get(contract)}"
-        record.check("I-6", seconds <= PROTECTED_S + 1.0, words)
+    for bare in sampler.bare:
+        if bare.seconds <= UNTOLD_S:
+            continue
+        until_ns = bare.since_ns + round((bare.seconds + 1.0) * 1e9)
+        told = any(bare.since_ns <= at_ns <= until_ns for at_ns in alarms_ns)
+        words = f"{bare.contract} lacked its stop for {bare.seconds:.0f} s and nobody was told: {bare.words}"
+        record.check("I-6", told, words)
+        record.reach("position without its stop, told by an alarm", times=int(told))
     record.check("I-6", True, times=max(1, sampler.looks))
-    record.figures["unprotected_s_max"] = round(max(sampler.bare_s.values(), default=0.0), 1)
+    lasted = [bare.seconds for bare in sampler.bare]
+    record.figures["unprotected_s_max"] = round(max(lasted, default=0.0), 1)
+    record.figures["unprotected_over_5s"] = sum(seconds > PROTECTED_S for seconds in lasted)
+
+
+def _alarms(evidence: Evidence) -> Iterator[int]:
+    """Yield when execution said that a position is not protected."""
+    path = evidence.world.installation.logs / "execution.log"
+    for line in path.read_text(errors="replace").splitlines():
+        if " ERROR execution unprotected " in line:
+            at = datetime.strptime(line[:23], "%Y-%m-%dT%H:%M:%S.%f").replace(tzinfo=UTC)
+            yield round(at.timestamp() * 1e9)
 
 
 def _memory(evidence: Evidence, record: Record) -> None:
