@@ -11,7 +11,7 @@ import pytest
 from proof.chaos.venue import VenueRefused, venue_control
 from tests.support.eventually import eventually
 from tests.support.simulator import ACCOUNT_ID, API_KEY, USER, running_simulator
-from tests.support.venue_floor import ACCOUNT, floor
+from tests.support.venue_floor import ACCOUNT, SOON_S, floor
 
 pytestmark = pytest.mark.integration
 
@@ -108,7 +108,7 @@ def test_lists_and_new_token_are_null() -> None:
 def test_late_landing_is_invisible_until_it_lands(fault: dict[str, Any]) -> None:
     async def story() -> None:
         async with floor() as on:
-            await on.venue.set_faults({"kind": "late_landing", "delay_s": 0.3, **fault})
+            await on.venue.set_faults({"kind": "late_landing", "delay_s": SOON_S, **fault})
             try:
                 assert (await on.order(customTag="late"))[0] == fault["status"]
             except aiohttp.ClientError:
@@ -122,7 +122,7 @@ def test_late_landing_is_invisible_until_it_lands(fault: dict[str, Any]) -> None
             await eventually(landed, within_s=10)
             (attempt,) = await on.attempts("late")
             assert (attempt["status"], attempt["code"]) == (fault["status"], 0)
-            assert attempt["processed_ns"] - attempt["ts_ns"] >= 300_000_000
+            assert attempt["processed_ns"] - attempt["ts_ns"] >= SOON_S * 1e9
             assert (await on.client.post("Position/searchOpen", **ACCOUNT))["positions"][0]["size"] == 1
 
     asyncio.run(story())
@@ -131,7 +131,7 @@ def test_late_landing_is_invisible_until_it_lands(fault: dict[str, Any]) -> None
 def test_stalled_order_lands_though_its_client_has_gone() -> None:
     async def story() -> None:
         async with floor() as on:
-            await on.venue.set_faults({"kind": "stall", "delay_s": 0.4, "only": ["/api/Order/place"]})
+            await on.venue.set_faults({"kind": "stall", "delay_s": SOON_S, "only": ["/api/Order/place"]})
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(on.order(customTag="stalled"), 0.1)
             assert await on.tags() == []
@@ -147,7 +147,7 @@ def test_stalled_order_lands_though_its_client_has_gone() -> None:
 def test_slow_reply_comes_after_the_effect() -> None:
     async def story() -> None:
         async with floor() as on:
-            await on.venue.set_faults({"kind": "slow", "delay_s": 0.5, "only": ["/api/Order/place"]})
+            await on.venue.set_faults({"kind": "slow", "delay_s": SOON_S, "only": ["/api/Order/place"]})
             waiting = asyncio.create_task(on.order(customTag="slow"))
 
             async def placed() -> bool:

@@ -13,7 +13,7 @@ from services.simulator.frames import GARBAGE
 from tests.support.eventually import eventually
 from tests.support.gateway_client import HubSocket
 from tests.support.simulator import ACCOUNT_ID
-from tests.support.venue_floor import Floor, floor
+from tests.support.venue_floor import SOON_S, Floor, floor
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +70,7 @@ def test_events_change_places_and_none_is_lost() -> None:
 def test_delayed_event_is_overtaken() -> None:
     async def story() -> None:
         async with floor() as on, on.user_hub() as hub:
-            fault = {"kind": "event_delay", "delay_s": 0.4, "only": ["GatewayUserTrade"], "count": 1}
+            fault = {"kind": "event_delay", "delay_s": SOON_S, "only": ["GatewayUserTrade"], "count": 1}
             await on.venue.set_faults(fault)
             await on.place()
             await on.place()
@@ -124,11 +124,12 @@ def test_market_freezes_while_the_link_stays_up() -> None:
     async def story() -> None:
         async with floor() as on, on.market_hub() as hub:
             await hub.event("GatewayQuote")
-            await on.venue.set_faults({"kind": "market_freeze", "for_s": 1.0})
+            await on.venue.set_faults({"kind": "market_freeze"})
             assert "error" not in await hub.invoke("SubscribeContractQuotes", on.contract_id)
             hub.records.clear()
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(hub.next(), 0.4)
+            await on.venue.set_faults({"kind": "market_freeze", "for_s": 0.5})
             await hub.event("GatewayTrade")  # it is over by itself
 
     asyncio.run(story())

@@ -10,7 +10,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.gateway_client import gateway_client
 from tests.support.simulator import ACCOUNT_ID, API_KEY, USER, running_simulator
-from tests.support.venue_floor import ACCOUNT, SINCE, Floor, floor
+from tests.support.venue_floor import ACCOUNT, SINCE, SOON_S, Floor, floor
 
 pytestmark = pytest.mark.integration
 OPEN, FILLED, CANCELLED, REJECTED, PENDING, SUSPENDED = 1, 2, 3, 5, 6, 8
@@ -35,7 +35,7 @@ async def far_buy(on: Floor, **order: Any) -> int:
 def test_order_is_filled_in_parts() -> None:
     async def story() -> None:
         async with floor() as on:
-            await on.venue.set_faults({"kind": "partial_fills", "parts": 3, "delay_s": 0.3}, seed=3)
+            await on.venue.set_faults({"kind": "partial_fills", "parts": 3, "delay_s": SOON_S}, seed=3)
             order_id = await on.place(size=6, customTag="parts", **WITH_BRACKETS)
             assert 0 < (await on.row(order_id))["fillVolume"] < 6
             stop = await on.row(order_id + 1)
@@ -52,7 +52,7 @@ def test_order_is_filled_in_parts() -> None:
 def test_accepted_order_is_rejected_by_the_exchange_later() -> None:
     async def story() -> None:
         async with floor() as on:
-            await on.venue.set_faults({"kind": "reject_late", "delay_s": 0.3})
+            await on.venue.set_faults({"kind": "reject_late", "delay_s": SOON_S})
             order_id = await on.place(customTag="later", **WITH_BRACKETS)
             assert (await on.row(order_id))["status"] == PENDING
             assert (await on.client.post("Position/searchOpen", **ACCOUNT))["positions"] == []
@@ -67,7 +67,7 @@ def test_accepted_order_is_rejected_by_the_exchange_later() -> None:
 def test_order_is_accepted_late_and_filled_then() -> None:
     async def story() -> None:
         async with floor() as on:
-            await on.venue.set_faults({"kind": "accept_late", "delay_s": 0.3})
+            await on.venue.set_faults({"kind": "accept_late", "delay_s": SOON_S})
             async with on.user_hub() as hub:
                 order_id = await on.place()
                 statuses = []
@@ -120,7 +120,7 @@ def test_cancel_takes_effect_late() -> None:
     async def story() -> None:
         async with floor() as on:
             order_id = await far_buy(on)
-            await on.venue.set_faults({"kind": "cancel_late", "delay_s": 0.3})
+            await on.venue.set_faults({"kind": "cancel_late", "delay_s": SOON_S})
             assert (await on.client.post("Order/cancel", orderId=order_id, **ACCOUNT))["success"]
             assert (await on.row(order_id))["status"] == OPEN
             await becomes(on, order_id, CANCELLED)
@@ -131,7 +131,7 @@ def test_cancel_takes_effect_late() -> None:
 def test_order_search_misses_an_order_for_a_while() -> None:
     async def story() -> None:
         async with floor() as on:
-            await on.venue.set_faults({"kind": "hide_orders", "delay_s": 0.6, "only": ["hidden"]})
+            await on.venue.set_faults({"kind": "hide_orders", "delay_s": SOON_S, "only": ["hidden"]})
             order_id = await on.place(customTag="hidden")
             await on.place(customTag="shown")
 
@@ -155,7 +155,7 @@ def test_searches_lag_behind_the_truth() -> None:
     async def story() -> None:
         async with floor() as on:
             await on.place(customTag="before")
-            await on.venue.set_faults({"kind": "search_lag", "delay_s": 0.8})
+            await on.venue.set_faults({"kind": "search_lag", "delay_s": SOON_S})
             await on.place(customTag="after")
 
             async def known() -> tuple[int, int, int]:

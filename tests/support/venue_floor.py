@@ -12,6 +12,9 @@ from tests.support.gateway_client import GatewayClient, HubSocket, gateway_clien
 from tests.support.simulator import ACCOUNT_ID, running_simulator
 
 ACCOUNT = {"accountId": ACCOUNT_ID}
+POLLED = {"requests": 100_000}
+SOON_S = 2.0
+"""A fault's delay in tests: long enough for a few requests on a busy machine to come before its end."""
 SINCE = {**ACCOUNT, "startTimestamp": "2020-01-01T00:00:00Z"}
 
 
@@ -69,7 +72,7 @@ class Floor(NamedTuple):
 @asynccontextmanager
 async def floor(**settings: Any) -> AsyncIterator[Floor]:
     async with (
-        running_simulator(control=True, **settings) as simulator,
+        running_simulator(**{"control": True, "limits": POLLED, **settings}) as simulator,
         gateway_client(simulator.url) as client,
         venue_control(simulator.url) as venue,
     ):
