@@ -10,10 +10,9 @@ import pytest
 from shared.bus.bus import RedisBus
 from shared.bus.port import BusRefused, Lease
 from shared.wire import topics
+from tests.support.bus_servers import BusServer, running_bus_server
 from tests.support.buses import make_bus, run
 from tests.support.eventually import eventually
-from tests.support.proxy import faulty_link
-from tests.support.valkey import ValkeyServer, running_valkey
 
 pytestmark = pytest.mark.integration
 
@@ -21,19 +20,19 @@ LEASE = topics.lease(1001, "a")
 ACCOUNT = topics.account(1001)
 
 
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    with running_valkey(survives_kills=True) as running:
+@pytest.fixture(params=["valkey", "model"])
+def server(request: pytest.FixtureRequest) -> Iterator[BusServer]:
+    with running_bus_server(request.param) as running:
         yield running
 
 
-async def ready_bus(server: ValkeyServer) -> RedisBus:
+async def ready_bus(server: BusServer) -> RedisBus:
     bus = make_bus(server.address)
     await bus.ready()
     return bus
 
 
-def test_keys_and_their_end(server: ValkeyServer) -> None:
+def test_keys_and_their_end(server: BusServer) -> None:
     async def scenario() -> None:
         bus = await ready_bus(server)
         assert await bus.get("beat:x") is None
@@ -52,7 +51,7 @@ def test_keys_and_their_end(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_hash_is_replaced_as_a_whole(server: ValkeyServer) -> None:
+def test_hash_is_replaced_as_a_whole(server: BusServer) -> None:
     """A reader sees the old picture or the new one, never fields of both and never none."""
 
     async def scenario() -> None:
@@ -75,7 +74,7 @@ def test_hash_is_replaced_as_a_whole(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_stored_and_told_in_one_step(server: ValkeyServer) -> None:
+def test_stored_and_told_in_one_step(server: BusServer) -> None:
     async def scenario() -> None:
         bus, other = await ready_bus(server), await ready_bus(server)
         told: list[tuple[str, bytes]] = []
@@ -99,7 +98,7 @@ def test_stored_and_told_in_one_step(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_subscription_resumes_after_a_restart(server: ValkeyServer) -> None:
+def test_subscription_resumes_after_a_restart(server: BusServer) -> None:
     async def scenario() -> None:
         bus, other = await ready_bus(server), await ready_bus(server)
         told: list[bytes] = []
@@ -124,7 +123,7 @@ def test_subscription_resumes_after_a_restart(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_silent_subscription_is_probed(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_subscription_is_probed(server: BusServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quiet channel stays subscribed; a server that does not answer the probe is left and found again."""
     monkeypatch.setattr("shared.bus.bus.SUBSCRIPTION_PING_S", 0.05)
 
@@ -162,11 +161,11 @@ def test_silent_subscription_is_probed(server: ValkeyServer, monkeypatch: pytest
     run(scenario)
 
 
-def test_publishing_is_never_repeated(server: ValkeyServer) -> None:
+def test_publishing_is_never_repeated(server: BusServer) -> None:
     """A lost reply makes the caller hear of it; the message went out once."""
 
     async def scenario() -> None:
-        async with faulty_link(server.socket) as link:
+        async with server.link() as link:
             bus, other = make_bus(link.address), await ready_bus(server)
             told: list[bytes] = []
 
@@ -181,7 +180,7 @@ def test_publishing_is_never_repeated(server: ValkeyServer) -> None:
                 return bool(told)
 
             await eventually(heard)
-            link.lose_reply_to = b"only-once"
+            link.lose_reply_to = b"PUBLISH"
             with pytest.raises(ConnectionError):
                 await bus.publish("beats", b"only-once")
             await bus.publish("beats", b"end")
@@ -194,12 +193,12 @@ def test_publishing_is_never_repeated(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_lost_reply_to_a_read_is_asked_again(server: ValkeyServer) -> None:
+def test_lost_reply_to_a_read_is_asked_again(server: BusServer) -> None:
     async def scenario() -> None:
-        async with faulty_link(server.socket) as link:
+        async with server.link() as link:
             bus = make_bus(link.address)
             await bus.set("beat:x", b"1")
-            link.lose_reply_to = b"beat:x"
+            link.lose_reply_to = b"GET"
             assert await bus.get("beat:x") == b"1"
             assert link.lost == 1
             await bus.close()
@@ -208,7 +207,7 @@ def test_lost_reply_to_a_read_is_asked_again(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-17")
-def test_lease_is_held_by_one(server: ValkeyServer) -> None:
+def test_lease_is_held_by_one(server: BusServer) -> None:
     async def scenario() -> None:
         bus = await ready_bus(server)
         lease = await bus.lease(LEASE, "host-a", 30)
@@ -224,7 +223,7 @@ def test_lease_is_held_by_one(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_lease_of_a_dead_holder_is_taken_over(server: ValkeyServer) -> None:
+def test_lease_of_a_dead_holder_is_taken_over(server: BusServer) -> None:
     async def scenario() -> None:
         bus = await ready_bus(server)
         old = await bus.lease(LEASE, "host-a", 0.05)
@@ -241,7 +240,7 @@ def test_lease_of_a_dead_holder_is_taken_over(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-21")
-def test_lease_from_a_future_clock_is_no_lease(server: ValkeyServer) -> None:
+def test_lease_from_a_future_clock_is_no_lease(server: BusServer) -> None:
     """The server's clock fell back an hour: nobody waits an hour for a holder that died before."""
 
     async def scenario() -> None:
@@ -255,7 +254,7 @@ def test_lease_from_a_future_clock_is_no_lease(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-25")
-def test_budget_is_shared_and_keeps_a_reserve(server: ValkeyServer) -> None:
+def test_budget_is_shared_and_keeps_a_reserve(server: BusServer) -> None:
     async def scenario() -> None:
         one, two = await ready_bus(server), await ready_bus(server)
 
@@ -274,7 +273,7 @@ def test_budget_is_shared_and_keeps_a_reserve(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-25")
-def test_budget_window_slides(server: ValkeyServer) -> None:
+def test_budget_window_slides(server: BusServer) -> None:
     async def scenario() -> None:
         bus = await ready_bus(server)
 
@@ -294,7 +293,7 @@ def test_budget_window_slides(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-25")
-def test_pause_holds_all_but_the_urgent(server: ValkeyServer) -> None:
+def test_pause_holds_all_but_the_urgent(server: BusServer) -> None:
     """The gateway answered 429: new orders wait, a flatten does not."""
 
     async def scenario() -> None:
@@ -312,7 +311,7 @@ def test_pause_holds_all_but_the_urgent(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_pause_takes_no_place_in_the_budget(server: ValkeyServer) -> None:
+def test_pause_takes_no_place_in_the_budget(server: BusServer) -> None:
     async def scenario() -> None:
         bus = await ready_bus(server)
         await bus.budget_pause("demo.general", 0.001)
@@ -330,7 +329,8 @@ def test_pause_takes_no_place_in_the_budget(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_wrong_password_is_told_with_its_remedy(server: ValkeyServer) -> None:
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+def test_wrong_password_is_told_with_its_remedy(server: BusServer) -> None:
     async def scenario() -> None:
         bus = await ready_bus(server)
         await bus._once.config_set("requirepass", "right")

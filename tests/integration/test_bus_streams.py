@@ -17,11 +17,10 @@ from shared.bus.port import BusAway, BusRefused, Entry, Fenced, Lease, RolledBac
 from shared.domain.market import Quote
 from shared.wire import topics
 from shared.wire.codec import decode
+from tests.support.bus_servers import BusServer, Link, running_bus_server
 from tests.support.buses import make_bus, run
 from tests.support.eventually import TIME_FACTOR, eventually
-from tests.support.proxy import FaultyLink, faulty_link
 from tests.support.sequence import SequenceCheck, SequenceGap
-from tests.support.valkey import ValkeyServer, running_valkey
 
 pytestmark = pytest.mark.integration
 
@@ -35,15 +34,15 @@ DEADLINE_S = 3.5 * TIME_FACTOR
 """No call on the bus may last longer, whatever the server does."""
 
 
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    with running_valkey(survives_kills=True) as running:
+@pytest.fixture(params=["valkey", "model"])
+def server(request: pytest.FixtureRequest) -> Iterator[BusServer]:
+    with running_bus_server(request.param) as running:
         yield running
 
 
 @asynccontextmanager
-async def bus_over_link(server: ValkeyServer) -> AsyncIterator[tuple[RedisBus, FaultyLink]]:
-    async with faulty_link(server.socket) as link:
+async def bus_over_link(server: BusServer) -> AsyncIterator[tuple[RedisBus, Link]]:
+    async with server.link() as link:
         bus = make_bus(link.address)
         await bus.ready()
         try:
@@ -87,7 +86,7 @@ async def read_until(reader: StreamReader, count: int) -> list[Entry]:
     return entries
 
 
-def test_entries_read_back_as_appended(server: ValkeyServer) -> None:
+def test_entries_read_back_as_appended(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -106,7 +105,7 @@ def test_entries_read_back_as_appended(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-13")
-def test_lost_reply_to_append(server: ValkeyServer) -> None:
+def test_lost_reply_to_append(server: BusServer) -> None:
     """The server has the batch, we do not know: it is sent again and added once."""
 
     async def scenario() -> None:
@@ -125,7 +124,7 @@ def test_lost_reply_to_append(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-13")
-def test_lost_reply_to_append_in_a_pipeline(server: ValkeyServer) -> None:
+def test_lost_reply_to_append_in_a_pipeline(server: BusServer) -> None:
     """Many batches are under way when the link breaks."""
 
     async def scenario() -> None:
@@ -143,7 +142,7 @@ def test_lost_reply_to_append_in_a_pipeline(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_lost_reply_to_open(server: ValkeyServer) -> None:
+def test_lost_reply_to_open(server: BusServer) -> None:
     """Opening is not repeated behind our back; asked again it goes on where the stream stands."""
 
     async def scenario() -> None:
@@ -164,7 +163,7 @@ def test_lost_reply_to_open(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_lost_reply_to_lease(server: ValkeyServer) -> None:
+def test_lost_reply_to_lease(server: BusServer) -> None:
     async def scenario() -> None:
         async with bus_over_link(server) as (bus, link):
             link.lose_reply_to = b"julie_lease"
@@ -179,7 +178,7 @@ def test_lost_reply_to_lease(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-13")
-def test_lost_reply_to_a_step(server: ValkeyServer) -> None:
+def test_lost_reply_to_a_step(server: BusServer) -> None:
     """State, journal and intents of a step are there once, and the cursor is where it belongs."""
 
     async def scenario() -> None:
@@ -207,7 +206,7 @@ def test_lost_reply_to_a_step(server: ValkeyServer) -> None:
                 worker.close()
                 return read
 
-            ((stream, rows),) = await asyncio.to_thread(work)
+            ((stream, rows),) = await server.blocking(work)
             assert (stream, len(rows)) == (MD, 3)
             assert link.lost == 1
             assert numbers(await everything(bus, INTENTS)) == [1, 2]
@@ -218,7 +217,7 @@ def test_lost_reply_to_a_step(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-17")
-def test_step_without_the_lease_changes_nothing(server: ValkeyServer) -> None:
+def test_step_without_the_lease_changes_nothing(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -239,7 +238,7 @@ def test_step_without_the_lease_changes_nothing(server: ValkeyServer) -> None:
                 worker.step_and_read(old, STATE, b"mine", [], {MD: b"0-0"}, 1)
             worker.close()
 
-        await asyncio.to_thread(work)
+        await server.blocking(work)
         assert await bus.get(STATE) is None
         assert await bus.length(INTENTS) == 0
 
@@ -247,7 +246,7 @@ def test_step_without_the_lease_changes_nothing(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-13")
-def test_step_with_one_bad_stream_writes_none(server: ValkeyServer) -> None:
+def test_step_with_one_bad_stream_writes_none(server: BusServer) -> None:
     """All of a step or nothing of it: the second stream has lost entries."""
 
     async def scenario() -> None:
@@ -264,7 +263,7 @@ def test_step_with_one_bad_stream_writes_none(server: ValkeyServer) -> None:
                 worker.step(lease, STATE, b"x", outputs)
             worker.close()
 
-        await asyncio.to_thread(work)
+        await server.blocking(work)
         assert await bus.length(INTENTS) == await bus.length(JOURNAL) == 0
         assert await bus.get(STATE) is None
 
@@ -272,7 +271,7 @@ def test_step_with_one_bad_stream_writes_none(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-12")
-def test_kills_of_the_server_under_load(server: ValkeyServer) -> None:
+def test_kills_of_the_server_under_load(server: BusServer) -> None:
     """With appendfsync everysec a killed process loses nothing that it acknowledged."""
 
     async def scenario() -> None:
@@ -315,7 +314,7 @@ def test_kills_of_the_server_under_load(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-17")
-def test_second_writer_fences_the_first(server: ValkeyServer) -> None:
+def test_second_writer_fences_the_first(server: BusServer) -> None:
     async def scenario() -> None:
         one, two = make_bus(server.address), make_bus(server.address)
         await one.ready()
@@ -338,7 +337,7 @@ def test_second_writer_fences_the_first(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-16")
-def test_emptied_server_is_noticed(server: ValkeyServer) -> None:
+def test_emptied_server_is_noticed(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -354,7 +353,7 @@ def test_emptied_server_is_noticed(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_functions_are_loaded_again(server: ValkeyServer) -> None:
+def test_functions_are_loaded_again(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -374,13 +373,13 @@ def test_functions_are_loaded_again(server: ValkeyServer) -> None:
             worker.load_functions()
             return int(worker.call("FCALL", "julie_version", 0))
 
-        assert b"%d" % await asyncio.to_thread(work) == VERSION
+        assert b"%d" % await server.blocking(work) == VERSION
         assert numbers(await everything(bus, MD)) == [1]
 
     run(scenario)
 
 
-def test_refused_append_is_sent_again_when_the_server_is_well(server: ValkeyServer) -> None:
+def test_refused_append_is_sent_again_when_the_server_is_well(server: BusServer) -> None:
     """Out of memory is no reason to give up, and no reason to skip an entry."""
 
     async def scenario() -> None:
@@ -399,7 +398,7 @@ def test_refused_append_is_sent_again_when_the_server_is_well(server: ValkeyServ
     run(scenario)
 
 
-def test_wrong_type_is_final_and_told(server: ValkeyServer) -> None:
+def test_wrong_type_is_final_and_told(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -413,7 +412,7 @@ def test_wrong_type_is_final_and_told(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-24")
-def test_buffer_is_bounded_while_the_server_is_away(server: ValkeyServer) -> None:
+def test_buffer_is_bounded_while_the_server_is_away(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -434,7 +433,7 @@ def test_buffer_is_bounded_while_the_server_is_away(server: ValkeyServer) -> Non
 
 
 @pytest.mark.proves("I-24")
-def test_hard_cap_counts_what_it_deleted(server: ValkeyServer) -> None:
+def test_hard_cap_counts_what_it_deleted(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -449,7 +448,7 @@ def test_hard_cap_counts_what_it_deleted(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_flush_waits_only_for_its_own_stream(server: ValkeyServer) -> None:
+def test_flush_waits_only_for_its_own_stream(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -473,7 +472,7 @@ def test_flush_waits_only_for_its_own_stream(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_closed_bus_keeps_nobody_waiting(server: ValkeyServer) -> None:
+def test_closed_bus_keeps_nobody_waiting(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -489,7 +488,7 @@ def test_closed_bus_keeps_nobody_waiting(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_reader_starts_at_the_newest(server: ValkeyServer) -> None:
+def test_reader_starts_at_the_newest(server: BusServer) -> None:
     """`$` means from now on, also when nothing comes between two reads or the stream is not there yet."""
 
     async def scenario() -> None:
@@ -517,7 +516,7 @@ def test_reader_starts_at_the_newest(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-14")
-def test_reader_across_a_restart(server: ValkeyServer) -> None:
+def test_reader_across_a_restart(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -544,7 +543,7 @@ def test_reader_across_a_restart(server: ValkeyServer) -> None:
 
 
 @pytest.mark.proves("I-14")
-def test_gap_of_a_trimmed_stream_is_seen_in_one_read(server: ValkeyServer) -> None:
+def test_gap_of_a_trimmed_stream_is_seen_in_one_read(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -567,7 +566,7 @@ def test_gap_of_a_trimmed_stream_is_seen_in_one_read(server: ValkeyServer) -> No
     run(scenario)
 
 
-def test_canceled_read_does_not_desynchronize(server: ValkeyServer) -> None:
+def test_canceled_read_does_not_desynchronize(server: BusServer) -> None:
     """Reads are canceled at every moment of a slow link; nothing is skipped, nothing comes twice."""
 
     async def scenario() -> None:
@@ -594,7 +593,7 @@ def test_canceled_read_does_not_desynchronize(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_canceled_command_does_not_desynchronize(server: ValkeyServer) -> None:
+def test_canceled_command_does_not_desynchronize(server: BusServer) -> None:
     async def scenario() -> None:
         async with bus_over_link(server) as (bus, link):
             for n in range(20):
@@ -611,7 +610,7 @@ def test_canceled_command_does_not_desynchronize(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_late_reply_is_never_taken_for_the_next_one(server: ValkeyServer) -> None:
+def test_late_reply_is_never_taken_for_the_next_one(server: BusServer) -> None:
     """A read whose reply comes after its deadline: the connection is given up, entries come once."""
 
     async def scenario() -> None:
@@ -640,7 +639,7 @@ def test_late_reply_is_never_taken_for_the_next_one(server: ValkeyServer) -> Non
     run(scenario)
 
 
-def test_frozen_server_holds_nobody_longer_than_the_deadline(server: ValkeyServer) -> None:
+def test_frozen_server_holds_nobody_longer_than_the_deadline(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -679,7 +678,7 @@ def test_frozen_server_holds_nobody_longer_than_the_deadline(server: ValkeyServe
     run(scenario)
 
 
-def test_nothing_stays_open_after_a_frozen_server(server: ValkeyServer) -> None:
+def test_nothing_stays_open_after_a_frozen_server(server: BusServer) -> None:
     """Closing the bus is bounded too; an unclosed socket would fail this test as a warning."""
 
     async def scenario() -> None:
@@ -719,7 +718,7 @@ FOREIGN_IDS = ["*", "{ms}-5", "{next}-0", "{next}-1", "{next}-184467440737095516
 
 
 @pytest.mark.parametrize("foreign_id", FOREIGN_IDS)
-def test_an_entry_added_by_hand_does_not_stop_the_writer(server: ValkeyServer, foreign_id: str) -> None:
+def test_an_entry_added_by_hand_does_not_stop_the_writer(server: BusServer, foreign_id: str) -> None:
     """Whatever id it took: ours go behind it, with their own numbers."""
 
     async def scenario() -> None:
@@ -741,7 +740,7 @@ def test_an_entry_added_by_hand_does_not_stop_the_writer(server: ValkeyServer, f
     run(scenario)
 
 
-def test_a_foreign_id_that_nothing_can_follow_is_told_with_its_remedy(server: ValkeyServer) -> None:
+def test_a_foreign_id_that_nothing_can_follow_is_told_with_its_remedy(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -754,7 +753,7 @@ def test_a_foreign_id_that_nothing_can_follow_is_told_with_its_remedy(server: Va
     run(scenario)
 
 
-def test_a_list_keeps_the_newest(server: ValkeyServer) -> None:
+def test_a_list_keeps_the_newest(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()
@@ -765,7 +764,7 @@ def test_a_list_keeps_the_newest(server: ValkeyServer) -> None:
     run(scenario)
 
 
-def test_check_tells_an_idle_writer_that_another_has_taken_over(server: ValkeyServer) -> None:
+def test_check_tells_an_idle_writer_that_another_has_taken_over(server: BusServer) -> None:
     async def scenario() -> None:
         bus, other = make_bus(server.address), make_bus(server.address)
         await bus.ready()
@@ -782,7 +781,7 @@ def test_check_tells_an_idle_writer_that_another_has_taken_over(server: ValkeySe
     run(scenario)
 
 
-def test_check_tells_an_idle_writer_that_the_stream_is_gone(server: ValkeyServer) -> None:
+def test_check_tells_an_idle_writer_that_the_stream_is_gone(server: BusServer) -> None:
     async def scenario() -> None:
         bus = make_bus(server.address)
         await bus.ready()

@@ -19,15 +19,16 @@ START_TIMEOUT_S = 10.0
 class ValkeyServer:
     """A server process with its own folder; may be killed and started again on the same data."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, binary: str | None = None) -> None:
         self.folder = folder
+        self._binary = binary or server_binary()
         self.socket = folder / "redis.sock"
         self.address = Address(unix_path=str(self.socket))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [
-            server_binary(),
+            self._binary,
             "--port",
             "0",
             "--unixsocket",
@@ -74,17 +75,18 @@ class ValkeyServer:
 
 
 @contextmanager
-def running_valkey(*, survives_kills: bool = False) -> Iterator[ValkeyServer]:
+def running_valkey(*, survives_kills: bool = False, binary: str | None = None) -> Iterator[ValkeyServer]:
     """Start a server in a folder of its own and remove both afterwards.
 
     Args:
         survives_kills: Keep its append-only file in memory where the system has such a folder. A slow disk
             makes a server postpone writes that it has acknowledged (`appendfsync everysec`), and a test that
             kills it would then see losses that it is not about.
+        binary: Another server than the embedded one.
     """
     memory = "/dev/shm" if survives_kills and Path("/dev/shm").is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="vk-", dir=memory))
-    server = ValkeyServer(folder)
+    server = ValkeyServer(folder, binary)
     try:
         server.start()
         yield server

@@ -43,7 +43,9 @@ local function given(reply)
   if type(reply) ~= 'table' then return reply end
   if reply.err then return nil, reply.err end
   if reply.ok then return nil, reply.ok, true end
-  return true, unpack(reply)
+  local n = 0
+  while reply[n + 1] ~= nil do n = n + 1 end
+  return true, unpack(reply, 1, n)
 end
 
 local function answered(well, reply)

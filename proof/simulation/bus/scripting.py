@@ -36,6 +36,8 @@ class Library:
         functions, self._run = runtime.execute(FRAME, self._called)
         try:
             runtime.execute(body)
+        except lua51.LuaSyntaxError as error:
+            raise ErrorReply(f"ERR Error compiling function: {error}") from error
         except lua51.LuaError as error:
             raise ErrorReply(f"ERR Error registering functions: {error}") from error
         self.functions = {
@@ -103,7 +105,11 @@ def _reply(value: Any) -> Reply:
 
 
 def _table(table: Any) -> Reply:
-    """A list in a list."""
+    """A list, a status or an error inside of a list."""
+    if (text := table[b"ok"]) is not None:
+        return Status(text)
+    if (text := table[b"err"]) is not None:
+        return ErrorReply(text.decode())
     found: list[Reply] = []
     while (item := table[len(found) + 1]) is not None:
         found.append(_reply(item))

@@ -9,6 +9,7 @@ from proof.simulation.bus.replies import OK, ErrorReply, Reply, integer, syntax
 from proof.simulation.bus.store import GROWS, WRITE, Store, command
 
 PART_MAX = 2**64 - 1
+LAST_ID = (PART_MAX, PART_MAX)
 NODE_ENTRIES = 100
 """An approximate trim of a real server removes whole nodes of up to so many entries."""
 
@@ -94,7 +95,7 @@ def _add_next(store: Store, args: list[bytes]) -> Reply:
             raise bad_id()
         ms = _part(word[:-2])
         if ms < last_ms or (ms == last_ms and last_seq == PART_MAX):
-            raise _too_small()
+            raise _behind(stream.last)
         entry_id = (ms, last_seq + 1 if ms == last_ms else 0)
     args = [*args[:2], told(entry_id), *args[3:]]
     store.effect = args
@@ -102,18 +103,20 @@ def _add_next(store: Store, args: list[bytes]) -> Reply:
 
 
 def _after(last: Id) -> Id:
-    if last == (PART_MAX, PART_MAX):
-        raise ErrorReply("ERR The stream has exhausted the last possible ID, unable to add more items")
+    if last == LAST_ID:
+        raise _behind(last)
     return (last[0], last[1] + 1) if last[1] < PART_MAX else (last[0] + 1, 0)
 
 
-def _too_small() -> ErrorReply:
+def _behind(last: Id) -> ErrorReply:
+    if last == LAST_ID:
+        return ErrorReply("ERR The stream has exhausted the last possible ID, unable to add more items")
     return ErrorReply("ERR The ID specified in XADD is equal or smaller than the target stream top item")
 
 
 def _add(store: Store, key: bytes, stream: Stream, entry_id: Id, args: list[bytes]) -> bytes:
     if entry_id <= stream.last:
-        raise _too_small()
+        raise _behind(stream.last)
     if not stream.added:
         store.keys.setdefault(key, stream)
     word = told(entry_id)
@@ -137,7 +140,7 @@ def _bound(word: bytes, *, upper: bool) -> _Bound:
     if word == b"-":
         return _Bound((0, 0), False)
     if word == b"+":
-        return _Bound((PART_MAX, PART_MAX), False)
+        return _Bound(LAST_ID, False)
     excluded = word[:1] == b"("
     if excluded and word in (b"(-", b"(+"):
         raise bad_id()
@@ -145,9 +148,10 @@ def _bound(word: bytes, *, upper: bool) -> _Bound:
 
 
 def _range(store: Store, key: bytes, first: bytes, last: bytes, rest: list[bytes], newest: bool) -> Reply:
-    low, high = _bound(first, upper=False), _bound(last, upper=True)
-    if low == ((PART_MAX, PART_MAX), True):
+    low = _bound(first, upper=False)
+    if low == (LAST_ID, True):
         raise ErrorReply("ERR invalid start ID for the interval")
+    high = _bound(last, upper=True)
     if high == ((0, 0), True):
         raise ErrorReply("ERR invalid end ID for the interval")
     count: int | None = None
@@ -284,11 +288,11 @@ def xtrim(store: Store, args: list[bytes]) -> Reply:
 
 @command("XDEL", -3, WRITE)
 def xdel(store: Store, args: list[bytes]) -> Reply:
-    ids = [parse_id(word) for word in args[2:]]
     stream = store.find_as(args[1], Stream)
+    if stream is None:
+        return 0
     count = 0
-    for entry_id in ids if stream is not None else ():
-        assert stream is not None
+    for entry_id in [parse_id(word) for word in args[2:]]:
         at = bisect_left(stream.ids, entry_id)
         if at < len(stream.ids) and stream.ids[at] == entry_id:
             del stream.ids[at], stream.rows[at]
