@@ -11,7 +11,8 @@ import pytest
 
 from proof.simulation.bus.replies import ErrorReply, Reply
 from shared.bus.functions import LIBRARY
-from tests.support.redis_cases import CASES, Refused
+from tests.support.redis_cases import CASES
+from tests.support.redis_cases.words import Refused
 from tests.support.redis_wires import AnyServer, ask
 
 pytestmark = pytest.mark.integration
