@@ -91,7 +91,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None: ...
 
-    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         """Signals are the plan's: a kill, a stop."""
 
     def _asyncgen_firstiter_hook(self, agen: object) -> None: ...
