@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proof.record import Record
+from proof.simulation.bus.replies import ErrorReply
+from proof.simulation.bus.streams import Stream
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
-from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
+from proof.simulation.scaled import EXITS_PER_MIN_MAX, HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
 from proof.simulation.swarm import POSITION_MAX, QUARANTINE_S
+from proof.simulation.venue import ACCOUNT_ID
 from proof.simulation.wire import PLACE, Post
 from services.execution.ledger import Commit
 from services.execution.records import BEFORE, OrderRecord
@@ -25,6 +28,7 @@ from services.simulator.state import Command, FillBooked
 from shared.broker.projectx.payloads import PlaceOrderRequest
 from shared.domain.control import HaltKind
 from shared.domain.execution import FlattenFinished, OrderClaimed
+from shared.domain.ids import dependent_order_id
 from shared.domain.order import (
     TRANSITIONS,
     ClosePosition,
@@ -32,12 +36,14 @@ from shared.domain.order import (
     OrderStatus,
     SubmitOrder,
 )
+from shared.wire import topics
 from shared.wire.codec import decode
 
 if TYPE_CHECKING:
     from proof.simulation.world import World
 
 PROTECTED_WITHIN_S = 5.0
+PURPOSES = tuple(f"{what}{n}" for what in ("stop", "exit") for n in range(10))
 GIVEN_UP = frozenset({OrderStatus.ABSENT, OrderStatus.REJECTED})
 LANDING_MARGIN_S = 0.5
 STALE_MARGIN_S = 0.75
@@ -63,7 +69,7 @@ class Wish:
     """One intent that the bus acknowledged."""
 
     intent: Intent
-    at_ns: int
+    entry_id: bytes
 
 
 @dataclass(slots=True)
@@ -81,6 +87,7 @@ class Sent:
     posts: list[int] = field(default_factory=list)
     arrives: bool = True
     late: bool = False
+    protective: bool = False
 
 
 class Judge:
@@ -99,6 +106,8 @@ class Judge:
         self.external_net = 0
         self.blocked_until_ns = 0
         self.data_lost = False
+        self.exits: list[int] = []
+        self.dependent: set[str] = set()
 
     def check(self, invariant: str, holds: bool, say: Callable[[], str]) -> None:
         record = self.record
@@ -117,12 +126,28 @@ class Judge:
 
     # -- the bus ----------------------------------------------------------------
 
-    def wished(self, intent: Intent) -> None:
+    def wrote(self, incarnation: Incarnation, name: str, answer: object) -> None:
+        """Look at what one process has just written to Redis."""
+        if name == "julie_open" or (name == "julie_lease" and type(answer) is list and answer[1]):
+            incarnation.writes = True
+        elif name == "julie_append" or name == "julie_step":
+            newest = incarnation.process.incarnations[-1]
+            if newest is not incarnation and newest.writes:
+                refused = isinstance(answer, ErrorReply)
+                self.check(
+                    "I-17", refused, lambda: f"the older {incarnation.name} may still {name}: {answer}"
+                )
+                self.reach("fenced write")
+            if name == "julie_step":
+                self.world.scan_intents()
+
+    def wished(self, intent: Intent, entry_id: bytes) -> None:
         """Take note of an intent that the bus has."""
         if isinstance(intent, SubmitOrder | ClosePosition):
             known = self.wishes.get(intent.client_order_id)
-            self.check("I-13", known is None or known.intent == intent, lambda: f"{intent} differs")
-            self.wishes.setdefault(intent.client_order_id, Wish(intent, self.world.clock.true_ns()))
+            again = known is not None and known.entry_id != entry_id and not self.data_lost
+            self.check("I-13", not again, lambda: f"{intent.client_order_id} is in its stream twice")
+            self.wishes.setdefault(intent.client_order_id, Wish(intent, entry_id))
 
     # -- the disk ---------------------------------------------------------------
 
@@ -148,9 +173,11 @@ class Judge:
         world, name = self.world, claim.client_order_id
         now_ns = world.clock.true_ns()
         self.check("I-1", name not in self.claims, lambda: f"{name} is claimed again")
-        self.check("I-3", name in self.wishes, lambda: f"{name} is claimed and nobody asked for it")
+        asked = name in self.wishes or (claim.reduce_only and self._depends(name))
+        self.check("I-3", asked, lambda: f"{name} is claimed and nobody asked for it")
         self.claims.setdefault(name, (claim, now_ns))
         if claim.reduce_only:
+            self._exited(now_ns)
             return
         frozen = [
             one.client_order_id
@@ -168,6 +195,21 @@ class Judge:
             "I-16", lost_ns is None, lambda: f"{name} is claimed after Redis lost entries at {lost_ns}"
         )
 
+    def _depends(self, name: str) -> bool:
+        """Is it an order that execution sends by itself, to protect or end the position of a known one?"""
+        orders = self.world.disk.orders
+        found = any(dependent_order_id(one, purpose) == name for one in orders for purpose in PURPOSES)
+        if found:
+            self.reach("order of execution's own")
+            self.dependent.add(name)
+        return found
+
+    def _exited(self, now_ns: int) -> None:
+        """Count exits: too many in a minute must have latched."""
+        self.exits.append(now_ns)
+        count = len(self.exits)
+        self.check("I-11", count <= EXITS_PER_MIN_MAX, lambda: f"{count} exits in less than a minute")
+
     def _moved(self, name: str, before: OrderRecord | None, after: OrderRecord) -> None:
         was = before.status if before is not None else OrderStatus.PENDING_NEW
         if before is not None or after.status not in (OrderStatus.DENIED, OrderStatus.EXPIRED):
@@ -181,6 +223,12 @@ class Judge:
         )
         if after.status is was:
             return
+        if after.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and after.broker_order_id is not None:
+            there = self.world.venue.state.orders.get(after.broker_order_id)
+            works = there is not None and int(there.status) in (1, 6, 8)
+            self.check(
+                "I-5", not works, lambda: f"{name} is taken for {after.status}, the broker has {there}"
+            )
         if after.status is OrderStatus.UNKNOWN:
             self.reach("unknown")
         if was is OrderStatus.ABSENT:
@@ -222,12 +270,16 @@ class Judge:
             "I-1", len(sent.posts) == 1, lambda: f"{tag} is sent {len(sent.posts)} times: {sent.posts}"
         )
         wish, claim = self.wishes.get(tag), self.claims.get(tag)
-        self.check("I-1", wish is not None, lambda: f"{tag} is sent and is no intent's")
+        own = tag in self.dependent
+        self.check("I-1", wish is not None or own, lambda: f"{tag} is sent and is no intent's")
         self.check("I-3", claim is not None, lambda: f"{tag} is sent without a claim")
-        if wish is None or claim is None:
+        if claim is None:
             return
         self.reach("order sent")
-        expires_ns = wish.intent.expires_at_ns if not _is_change(wish.intent) else 0  # type: ignore[union-attr]
+        sent.protective = own
+        expires_ns = world.disk.orders[tag].expires_at_ns
+        if wish is not None and isinstance(wish.intent, SubmitOrder | ClosePosition):
+            expires_ns = wish.intent.expires_at_ns
         now_ns = world.clock.now_ns()
         self.check(
             "I-4", now_ns < expires_ns, lambda: f"{tag} is sent {(now_ns - expires_ns) / 1e9:.3f} s too late"
@@ -297,6 +349,8 @@ class Judge:
         buys = sells = 0
         venue = self.world.venue
         for sent in self.sent.values():
+            if sent.protective:
+                continue
             qty = sent.qty if sent.arrives and sent.tag not in venue.landed else 0
             for one in venue.landed.get(sent.tag, ()):
                 order = venue.state.orders.get(one.order_id)
@@ -352,7 +406,7 @@ class Judge:
         for name in self.wishes:
             if name not in orders and name not in world.forgotten:
                 return f"intent {name} has no answer"
-        ours = self.ledger_net()
+        ours = self.ledger_net() + self._latched_difference()
         if ours != world.venue.net_qty:
             return f"the ledger holds {ours:+d}, the broker {world.venue.net_qty:+d}"
         books = self._books()
@@ -362,6 +416,13 @@ class Judge:
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.sent.items()):
             return "orders are under way"
         return ""
+
+    def _latched_difference(self) -> int:
+        """Return what execution has halted over; only what was done by hand at its start may be that."""
+        if not self.world.plan.externals:
+            return 0
+        mismatches = self.world.disk.standing_now().mismatches
+        return mismatches.get(self.world.venue.contract.id, 0)
 
     def ledger_net(self) -> int:
         disk, contract_id = self.world.disk, self.world.venue.contract.id
@@ -374,10 +435,14 @@ class Judge:
     def at_rest(self, left: str) -> None:
         """Faults are over and the time to settle as well: all must be known and equal."""
         world = self.world
+        self.streams()
         self.check("I-2", not left, lambda: f"not at rest in {world.settle_s:g} s after the faults: {left}")
         if left:
             return
         venue, disk = world.venue, world.disk
+        if self._latched_difference():
+            self.reach("position mismatch latched, for a person to look at")
+            return
         self.check("I-8", self.ledger_net() == venue.net_qty, lambda: "positions differ")
         theirs = {one.id: (one.size if one.side == 0 else -one.size) for one in venue.state.fills}
         ours: dict[int, int] = {}
@@ -391,6 +456,40 @@ class Judge:
                 self.check("I-8", same, lambda o=order, r=record: f"{r} at rest, the broker has {o}")  # type: ignore[misc]
         fees = sum(one.fees for one in disk.fills.values())
         self.check("I-8", fees == sum(one.fees for one in venue.state.fills), lambda: "fees differ")
+
+    def streams(self) -> None:
+        """Look at every stream as it lies there: numbers without gap, and what stands in which."""
+        world = self.world
+        for key, stream in list(world.redis.server.store.keys.items()):
+            if not isinstance(stream, Stream) or not stream.ids:
+                continue
+            name = key.decode()
+            seqs = [entry_id[1] for entry_id in stream.ids]
+            whole = seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+            self.check("I-14", whole, lambda n=name, q=seqs: f"{n} has the numbers {q}")  # type: ignore[misc]
+            begins = seqs[0] == 1 or self.data_lost
+            self.check("I-12", begins, lambda n=name, q=seqs: f"{n} begins with {q[0]}")  # type: ignore[misc]
+            read = int(world.disk.cursors.get(name, "0-0").partition("-")[2])
+            trimmed = stream.deleted_max[1]
+            unread = name.startswith("intents") and trimmed > read
+            self.check(
+                "I-15",
+                not unread,
+                lambda n=name, t=trimmed, r=read: f"{n}: trimmed to {t}, read to {r}",  # type: ignore[misc]
+            )
+        self._outbox()
+
+    def _outbox(self) -> None:
+        """Entry n of the orders stream is step n of the ledger."""
+        world = self.world
+        stream = world.stream(topics.orders(ACCOUNT_ID).encode())
+        if stream is None or self.data_lost:
+            return
+        steps = {step.seq: step for step in world.disk.steps}
+        for (_, seq), row in zip(stream.ids, stream.rows, strict=True):
+            step = steps.get(seq)
+            same = step is not None and [step.kind, step.value] == list(row[1])
+            self.check("I-13", same, lambda q=seq, t=step, r=row: f"entry {q} is {r}, the step {t}")  # type: ignore[misc]
 
     def _books(self) -> dict[str, int]:
         """Return each strategy's position as the ledger's fills make it."""
@@ -425,10 +524,6 @@ class Judge:
         self.check("I-26", venue.net_qty == 0 and not working, lambda: text)
         left = [n for n, o in self.world.disk.orders.items() if not o.status.is_terminal]
         self.check("I-2", not left, lambda: f"without an end after the flatten: {left}")
-
-
-def _is_change(intent: Intent) -> bool:
-    return not isinstance(intent, SubmitOrder | ClosePosition)
 
 
 def _leaves(order: Order | None) -> int:

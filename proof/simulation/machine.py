@@ -22,6 +22,7 @@ T = TypeVar("T")
 Body = Callable[["Incarnation"], Coroutine[Any, Any, None]]
 
 BEFORE, AFTER = "before", "after"
+WRITES = frozenset({"julie_open", "julie_lease", "julie_append", "julie_step"})
 
 
 class Crash(BaseException):
@@ -53,6 +54,7 @@ class Incarnation:
         self.held = False
         self.dead = False
         self.stopped = False
+        self.writes = False
         self.bomb: Bomb | None = None
         self.on_death: list[Callable[[], None]] = []
         self._parked: list[asyncio.Handle] = []
@@ -105,8 +107,8 @@ class Incarnation:
             raise lost()
         world.trace(self.name, point)
         answer = effect()
-        if name == "julie_step":
-            world.scan_intents()
+        if name in WRITES:
+            world.judge.wrote(self, name, answer)
         self.point(point, AFTER)
         if redis.lost and rng.random() < redis.lost:
             await asyncio.sleep(rng.random())

@@ -104,7 +104,8 @@ class SimLog:
 
     def _say(self, level: str, event: str, fields: dict[str, object]) -> None:
         if self._world.tracing:
-            self._world.trace(level, self._process, event, fields)
+            shown = {name: value for name, value in fields.items() if name not in ("pid", "build")}
+            self._world.trace(level, self._process, event, shown)
 
     def debug(self, event: str, **fields: object) -> None: ...
 

@@ -24,6 +24,7 @@ from shared.runtime.config import BrokerSection, JulieSection
 INTENT_TTL_S = 2.0
 REFERENCE_AGE_S = 2.0
 HALT_WITHIN_S = 1.0
+EXITS_PER_MIN_MAX = 10
 
 
 def scale_constants() -> None:
@@ -58,6 +59,9 @@ def execution() -> ExecutionConfig:
             "order_qty_max": ORDER_QTY_MAX,
             "reference_age_ms_max": round(REFERENCE_AGE_S * 1000),
             "daily_loss_max": 100_000,
+            "open_loss_max": 100_000,
+            "exits_per_min_max": EXITS_PER_MIN_MAX,
+            "entries_max": 15,
         }
     )
     return ExecutionConfig.model_validate(

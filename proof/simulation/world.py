@@ -197,7 +197,7 @@ class World:
                 if kind in INTENT_KINDS:
                     message = decode(kind, value)
                     assert isinstance(message, SubmitOrder | ClosePosition)
-                    self.judge.wished(message)
+                    self.judge.wished(message, row[0])
             self._seen[key] = (stream, stream.added)
 
     def strategy_positions(self) -> Iterator[tuple[str, int]]:
