@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from proof.simulation.world import World
 
 PROTECTED_WITHIN_S = 5.0
+LOOK_S = 0.25
 PURPOSES = tuple(f"{what}{n}" for what in ("stop", "exit") for n in range(10))
 GIVEN_UP = frozenset({OrderStatus.ABSENT, OrderStatus.REJECTED})
 LANDING_MARGIN_S = 0.5
@@ -102,6 +103,7 @@ class Judge:
         self.halted_ns: int | None = None
         self.lost_ns: int | None = None
         self.naked_ns: int | None = None
+        self.naked_s = 0.0
         self.alarms: list[tuple[int, str, str]] = []
         self.external_net = 0
         self.blocked_until_ns = 0
@@ -374,16 +376,15 @@ class Judge:
         world = self.world
         now_ns = world.clock.true_ns()
         net = self.own_net() if not world.venue.externals else 0
-        naked = abs(net) > world.venue.protection()
-        if not naked:
-            self.naked_ns = None
-        elif self.naked_ns is None:
-            self.naked_ns = now_ns
-        since_ns = self.naked_ns
-        if since_ns is None:
+        if abs(net) <= world.venue.protection():
+            self.naked_ns, self.naked_s = None, 0.0
             self.check("I-6", True, str)
             return
-        naked_s = (now_ns - since_ns) / NS_PER_S
+        since_ns = self.naked_ns = now_ns if self.naked_ns is None else self.naked_ns
+        if world.can_act():
+            # Silence of execution itself is heartbeat's alarm, and guard's to act on.
+            self.naked_s += LOOK_S
+        naked_s = self.naked_s
         answered = world.disk.standing_now().flatten is not None or any(
             at_ns >= since_ns for at_ns, _, _ in self.alarms
         )

@@ -55,6 +55,7 @@ class Incarnation:
         self.dead = False
         self.stopped = False
         self.writes = False
+        self.began_s = process.machine.loop.now_s
         self.bomb: Bomb | None = None
         self.on_death: list[Callable[[], None]] = []
         self._parked: list[asyncio.Handle] = []

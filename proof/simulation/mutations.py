@@ -1,13 +1,49 @@
-"""Planted bugs: each is put into the real code of one process of the simulator, and must be caught."""
+"""Planted bugs: each is put into the real code of one process of the simulator, and must be caught.
+
+All are bugs that people have had in systems like this one. They are patches in memory; no file changes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from unittest.mock import patch as patched
+from typing import Any
+from unittest.mock import patch
 
-Plant = Callable[[], object]
-BUGS: dict[str, Callable[[], list[object]]] = {}
+import msgspec
+
+import proof.simulation.faults as simulated_faults
+import shared.bus.blocking as blocking
+import shared.bus.functions as functions
+from services.execution import (
+    account,
+    claims,
+    exposure,
+    fills,
+    intents,
+    orders,
+    resolver,
+    sender,
+    shell,
+)
+from services.execution.config import ExecutionConfig
+from services.execution.events import IntentRead, Moment
+from services.execution.ledger import Commit
+from services.execution.state import NS_PER_S, State
+from shared.broker.errors import BrokerQueryFailed
+from shared.broker.port import NotSent, Outcome, Rejected, Unknown
+from shared.broker.projectx.client import ProjectXAccount, ProjectXOrders
+from shared.broker.projectx.gateway import Gateway
+from shared.bus.blocking import BlockingBus, Output
+from shared.domain.order import OrderFact, OrderStatus
+
+Patches = list[Any]
+BUGS: dict[str, Callable[[], Patches]] = {}
+
+
+def bug(make: Callable[[], Patches]) -> Callable[[], Patches]:
+    BUGS[make.__name__.replace("_", " ")] = make
+    return make
 
 
 @contextmanager
@@ -15,12 +51,301 @@ def planted(name: str | None) -> Iterator[None]:
     """Have one bug, or none."""
     patches = BUGS[name]() if name is not None else []
     for one in patches:
-        one.start()  # type: ignore[attr-defined]
+        one.start()
     try:
         yield
     finally:
         for one in reversed(patches):
-            one.stop()  # type: ignore[attr-defined]
+            one.stop()
 
 
-_ = patched
+def _lua(*changes: tuple[str, str]) -> Patches:
+    """Change the functions that the server runs."""
+    changed = functions.LIBRARY
+    for old, new in changes:
+        assert old in changed, old
+        changed = changed.replace(old, new)
+    return [patch.object(where, "LIBRARY", changed) for where in (functions, blocking, simulated_faults)]
+
+
+# -- sending ------------------------------------------------------------------------
+
+
+@bug
+def fresh_tag_on_retry() -> Patches:
+    """An order without an answer is sent again, under another name."""
+    place = ProjectXOrders.place
+
+    async def again(self: ProjectXOrders, ticket: Any) -> Outcome:
+        outcome = await place(self, ticket)
+        if isinstance(outcome, Unknown):
+            again = msgspec.structs.replace(ticket, client_order_id=ticket.client_order_id[:-2] + "r2")
+            return await place(self, again)
+        return outcome
+
+    return [patch.object(ProjectXOrders, "place", again)]
+
+
+@bug
+def same_tag_on_retry() -> Patches:
+    """An order without an answer is sent again, in the trust that the broker knows its name."""
+    place = ProjectXOrders.place
+
+    async def again(self: ProjectXOrders, ticket: Any) -> Outcome:
+        outcome = await place(self, ticket)
+        return await place(self, ticket) if isinstance(outcome, Unknown) else outcome
+
+    return [patch.object(ProjectXOrders, "place", again)]
+
+
+@bug
+def claimed_order_sent_after_a_restart() -> Patches:
+    """What was claimed and not answered is sent again at the start."""
+    recovered = resolver.recovered
+
+    def again(turn: Any) -> None:
+        for order in list(turn.state.open.values()):
+            if order.status is OrderStatus.PENDING_NEW and order.parent is None:
+                claims.post(turn, order)
+        recovered(turn)
+
+    return [patch.object(resolver, "recovered", again)]
+
+
+@bug
+def expired_intent_sent() -> Patches:
+    """An intent that waited too long is sent all the same."""
+    take, mutate = intents.take, Gateway.mutate
+
+    def late(turn: Any, read: IntentRead) -> None:
+        expires_ns = getattr(read.intent, "expires_at_ns", None)
+        if expires_ns is not None and turn.at.now_ns >= expires_ns:
+            longer = msgspec.structs.replace(read.intent, expires_at_ns=turn.at.now_ns + 10 * NS_PER_S)
+            read = msgspec.structs.replace(read, intent=longer)
+        take(turn, read)
+
+    async def ageless(self: Gateway, *args: Any, expires_at_ns: int | None = None, **more: Any) -> Outcome:
+        return await mutate(self, *args, **more)
+
+    return [patch.object(intents, "take", late), patch.object(Gateway, "mutate", ageless)]
+
+
+@bug
+def bracket_sent_separately() -> Patches:
+    """The stop follows the entry in a request of its own."""
+    place = ProjectXOrders.place
+
+    async def one_by_one(self: ProjectXOrders, ticket: Any) -> Outcome:
+        return await place(self, msgspec.structs.replace(ticket, bracket=None))
+
+    return [patch.object(ProjectXOrders, "place", one_by_one)]
+
+
+# -- what an answer means -------------------------------------------------------------
+
+
+@bug
+def http_400_taken_for_a_rejection() -> Patches:
+    mutate = Gateway.mutate
+
+    async def sure(self: Gateway, *args: Any, **more: Any) -> Outcome:
+        outcome = await mutate(self, *args, **more)
+        if isinstance(outcome, Unknown) and outcome.http_status is not None and outcome.http_status < 500:
+            return Rejected(code=2, reason=outcome.reason)
+        return outcome
+
+    return [patch.object(Gateway, "mutate", sure)]
+
+
+@bug
+def timeout_taken_for_not_sent() -> Patches:
+    mutate = Gateway.mutate
+
+    async def sure(self: Gateway, *args: Any, **more: Any) -> Outcome:
+        outcome = await mutate(self, *args, **more)
+        if isinstance(outcome, Unknown) and outcome.http_status is None:
+            return NotSent(reason=outcome.reason)
+        return outcome
+
+    return [patch.object(Gateway, "mutate", sure)]
+
+
+@bug
+def failed_query_taken_for_flat() -> Patches:
+    """A question without an answer is an empty list."""
+    patches = []
+    for name in ("orders_since", "fills_since", "positions", "working_orders"):
+        ask = getattr(ProjectXAccount, name)
+
+        async def empty(self: Any, *args: Any, ask: Any = ask, **more: Any) -> Any:
+            try:
+                return await ask(self, *args, **more)
+            except BrokerQueryFailed:
+                return []
+
+        patches.append(patch.object(ProjectXAccount, name, empty))
+    return patches
+
+
+@bug
+def not_among_open_orders_taken_for_canceled() -> Patches:
+    def gone(turn: Any, sync: Any, begun_ns: int) -> None:
+        for order in list(turn.state.open.values()):
+            number = order.broker_order_id
+            if number is not None and number not in sync.seen_orders:
+                orders.observe(turn, order, OrderFact.CANCELED)
+
+    return [patch.object(account, "_query_missing", gone)]
+
+
+@bug
+def given_up_too_soon() -> Patches:
+    """Absence is believed after a second and one search."""
+    rules = ExecutionConfig.rules
+
+    def hasty(self: ExecutionConfig, julie: Any) -> Any:
+        return msgspec.structs.replace(rules(self, julie), quarantine_s=1.0, searches_min=1)
+
+    return [patch.object(ExecutionConfig, "rules", hasty)]
+
+
+# -- state ----------------------------------------------------------------------------
+
+
+@bug
+def fill_counted_twice() -> Patches:
+    take = fills.take
+
+    def twice(turn: Any, fill: Any) -> Any:
+        if fill.fill_id in turn.state.fills and not fill.voided:
+            fill = msgspec.structs.replace(fill, fill_id=fill.fill_id + 1_000_000)
+        return take(turn, fill)
+
+    return [patch.object(fills, "take", twice)]
+
+
+@bug
+def halt_not_latched() -> Patches:
+    """A restart forgets that a person has halted."""
+    load = State.load
+
+    def forget(self: State, standing: Any, *rest: Any) -> None:
+        load(self, standing, *rest)
+        self.standing.halts = {}
+
+    return [patch.object(State, "load", forget)]
+
+
+@bug
+def risk_without_unknown_orders() -> Patches:
+    """Orders of unknown fate neither count nor freeze."""
+    working = exposure._working
+
+    def known(state: State, *args: Any) -> Any:
+        before = state.open
+        state.open = {k: v for k, v in before.items() if v.status is not OrderStatus.UNKNOWN}
+        try:
+            return working(state, *args)
+        finally:
+            state.open = before
+
+    return [
+        patch.object(exposure, "_working", known),
+        patch.object(State, "is_frozen", lambda self, contract_id: False),
+    ]
+
+
+@bug
+def timeouts_by_the_wall_clock() -> Patches:
+    now = sender.Sender.now
+
+    def wall(self: sender.Sender) -> Moment:
+        at = now(self)
+        return msgspec.structs.replace(at, mono_ns=at.now_ns)
+
+    return [patch.object(sender.Sender, "now", wall)]
+
+
+@bug
+def cursor_committed_before_the_effect() -> Patches:
+    apply = shell.Shell._apply
+
+    def first(self: Any, *events: Any) -> None:
+        if self._unsaved and any(isinstance(one, IntentRead) for one in events):
+            self._commit([])
+        apply(self, *events)
+
+    return [patch.object(shell.Shell, "_apply", first)]
+
+
+@bug
+def commit_in_two_steps() -> Patches:
+    """The claim is said in one transaction and kept in another."""
+    from proof.simulation.disk import SimLedger
+
+    commit = SimLedger.commit
+
+    def split(self: SimLedger, batch: Commit) -> None:
+        if batch.steps and batch.orders:
+            commit(self, batch._replace(orders={}, fills={}, standing=None, cursors={}))
+            batch = batch._replace(steps=[])
+        commit(self, batch)
+
+    return [patch.object(SimLedger, "commit", split)]
+
+
+# -- the bus --------------------------------------------------------------------------
+
+
+@bug
+def worker_step_in_two_calls() -> Patches:
+    """Intents go out first, the snapshot that knows of them after."""
+    step = BlockingBus.step
+
+    def split(self: BlockingBus, lease: Any, key: str, snapshot: bytes, outputs: list[Output]) -> None:
+        wishes = [one for one in outputs if one.stream.startswith("intents")]
+        if wishes:
+            before = self.call("GET", key) or snapshot
+            step(self, lease, key, before, wishes)
+        step(self, lease, key, snapshot, [one for one in outputs if one not in wishes])
+
+    def split_and_read(
+        self: BlockingBus, lease: Any, key: str, snapshot: bytes, outputs: Any, *read: Any
+    ) -> Any:
+        split(self, lease, key, snapshot, outputs)
+        return self.read(*read)
+
+    return [
+        patch.object(BlockingBus, "step", split),
+        patch.object(BlockingBus, "step_and_read", split_and_read),
+    ]
+
+
+@bug
+def append_repeated_after_a_lost_reply() -> Patches:
+    """What redis-py does by itself: the entry is there twice."""
+    return _lua(
+        (
+            "local last, skip = first_seq + n - 1, math.max(0, head_seq + 1 - first_seq)",
+            "if first_seq <= head_seq then first_seq = head_seq + 1 end "
+            "local last, skip = first_seq + n - 1, 0",
+        )
+    )
+
+
+@bug
+def epoch_not_checked() -> Patches:
+    return _lua(
+        ("if epoch < head_epoch then", "if false then"), ("if epoch ~= lease_epoch then", "if false then")
+    )
+
+
+@bug
+def unread_entries_trimmed() -> Patches:
+    return _lua(
+        (
+            "if p[7] > 0 then add_new(p[1], p[2], epoch, p[3], p[4], p[5], args, p[6], p[7]) end",
+            "if p[7] > 0 then add_new(p[1], p[2], epoch, p[3], p[4], p[5], args, p[6], p[7]) "
+            "redis.call('XTRIM', p[1], 'MAXLEN', '1') end",
+        )
+    )

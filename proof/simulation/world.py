@@ -17,7 +17,7 @@ import msgspec
 
 from proof.simulation import faults, processes, swarm
 from proof.simulation.disk import Disk
-from proof.simulation.judge import Judge
+from proof.simulation.judge import LOOK_S, Judge
 from proof.simulation.loop import NS_PER_S, SimClock, SimLoop, run
 from proof.simulation.machine import Incarnation, Machine
 from proof.simulation.surroundings import Surroundings
@@ -34,8 +34,8 @@ from shared.wire.codec import decode
 
 SETTLE_S = 30.0
 FLAT_S = 30.0
-LOOK_S = 0.25
 EVENTS_KEPT = 50
+RECOVERED_S = 1.5
 INTENT_KINDS = frozenset({b"submit_order", b"close_position"})
 
 
@@ -103,6 +103,15 @@ class World:
         """Note that execution cannot hear an operator until then."""
         until_ns = self.clock.true_ns() + round((for_s + 1.0) * NS_PER_S)
         self.judge.blocked_until_ns = max(self.judge.blocked_until_ns, until_ns)
+
+    def can_act(self) -> bool:
+        """Return whether execution runs, has had a moment to recover, and reaches a broker that trades."""
+        process = self.machine.processes["execution"]
+        running = process.now
+        if running is None or running.held or self.loop.now_s - running.began_s < RECOVERED_S:
+            return False
+        away = self.network.cut or self.venue.storm or not self.venue.state.session_open
+        return not away and self.disk.locked_by is running
 
     def market_ns(self) -> int:
         return self.surroundings.heard_ns
