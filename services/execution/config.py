@@ -136,6 +136,18 @@ class ExecutionConfig(Section):
         le=60,
         description="Time the broker's OCO has before we cancel a stop or target left alone.",
     )
+    protect_after_s: float = Field(
+        1.0,
+        ge=0.2,
+        le=10,
+        description="Time the broker has to size its stops before execution mends what protects a position.",
+    )
+    protect_within_s: float = Field(
+        5.0, ge=1, le=60, description="An alarm, when a position has no stop of its size for so long."
+    )
+    plan_pause_s: float = Field(
+        1.0, ge=0.2, le=60, description="Least time between two moves of one stop by its plan."
+    )
     tick_ms: int = Field(50, ge=5, le=1_000, description="How often timers are looked at, milliseconds.")
     read_block_ms: int = Field(100, ge=1, le=1_000, description="Longest wait of one read, milliseconds.")
     read_count_max: int = Field(256, ge=1, le=10_000, description="Entries of one read per stream.")
@@ -166,6 +178,9 @@ class ExecutionConfig(Section):
             flatten_rounds_max=self.flatten_rounds_max,
             cancels_max=self.cancels_max,
             orphan_after_s=self.orphan_after_s,
+            protect_after_s=self.protect_after_s,
+            protect_within_s=self.protect_within_s,
+            plan_pause_s=self.plan_pause_s,
             clock_offset_ms_max=self.risk.clock_offset_ms_max,
         )
 

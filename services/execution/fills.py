@@ -80,6 +80,19 @@ def _closes(state: State, fill: FillRecord) -> bool:
     )
 
 
+def nameless(state: State, order: OrderRecord) -> list[int]:
+    """Return broker orders with fills that `order` could have made, and that no report has shown yet.
+
+    A search for orders can lag behind one for fills, so such a fill is evidence that the order is there.
+    """
+    return sorted(
+        number
+        for number, parts in state.ownerless.items()
+        if number not in state.standing.externals and number not in state.unmatched
+        if any(one.contract_id == order.contract_id and one.side is order.side for one in parts)
+    )
+
+
 def _record(state: State, fill: FillReport) -> FillRecord:
     contract = state.standing.contracts.get(fill.contract_id)
     return FillRecord(

@@ -68,7 +68,9 @@ def advance(turn: Turn, order: OrderRecord, fact: OrderFact, **changes: Any) -> 
     """
     status = next_status(order.status, fact)
     changed = msgspec.structs.replace(order, status=status, **changes)
-    if status in _BY_FILLS:
+    if 0 < changed.order_qty <= changed.cum_qty and status in (*_BY_FILLS, OrderStatus.PENDING_CANCEL):
+        changed = msgspec.structs.replace(changed, status=OrderStatus.FILLED)  # it was made smaller meanwhile
+    elif status in _BY_FILLS:
         by_fills = OrderStatus.PARTIALLY_FILLED if changed.cum_qty else OrderStatus.NEW
         changed = msgspec.structs.replace(changed, status=by_fills)
     return store(turn, order, changed)
@@ -122,6 +124,8 @@ def report(turn: Turn, order: OrderRecord, seen: OrderReport) -> OrderRecord:
         changes["stop_price"] = seen.stop_price if seen.stop_price is not None else order.stop_price
         if seen.trail_distance is not None:
             changes["trail_ticks"] = int(seen.trail_distance / order.tick_size)
+        if order.status is OrderStatus.FILLED and seen.order_qty > order.cum_qty:
+            order = observe(turn, order, OrderFact.ENLARGED, order_qty=seen.order_qty)
     fact = FACTS.get(seen.status, OrderFact.FOUND)
     older = 0 < seen.ts_event_ns < order.ts_broker_ns
     if older and order.status is OrderStatus.REJECTED and not seen.cum_qty:

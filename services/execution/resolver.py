@@ -7,7 +7,7 @@ a late landing would have shown, and a position that is explained without the or
 
 from __future__ import annotations
 
-from services.execution import account, brackets, crossing, flatten, orders, protection
+from services.execution import account, brackets, crossing, fills, flatten, orders, protection
 from services.execution.events import OrderQueried, QueryOrder, Search, Searched
 from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, Check, Look, State
@@ -32,7 +32,7 @@ def recovered(turn: Turn) -> None:
         elif order.missing_qty:
             orders.want_search(turn, delay_s=0.0)
     _remember_pace(turn)
-    for number in sorted(number for number, fills in state.ownerless.items() if fills):
+    for number in sorted(number for number, parts in state.ownerless.items() if parts):
         if number not in state.standing.externals:
             orders.want_check(turn, number, delay_s=0.0)
     if state.standing.flatten is not None:
@@ -148,6 +148,10 @@ def _not_found(turn: Turn, order: OrderRecord, look: Searched, at_broker: dict[s
         )
         turn.alarm("unexplained_position", text)
         return
+    nameless = fills.nameless(state, order)
+    if nameless:
+        orders.want_check(turn, nameless[0], delay_s=0.0)
+        return  # a fill of an order that nobody has shown: it may be this one
     reason = f"not at the broker after {doubt.good_searches} searches in {waited_s:.0f} s"
     orders.advance(turn, order, OrderFact.PROVEN_ABSENT, reason=reason)
     if not state.is_doubtful(order.contract_id):

@@ -198,6 +198,9 @@ class SimulatorConfig(Section):
         description="Fees in USD per contract and side, by symbol.",
     )
     bracket_ticks_min: int = Field(default=4, ge=1, description="Least distance of a bracket, ticks.")
+    stop_limit_orders: bool = Field(
+        default=False, description="Take stop-limit orders; the gateway's documentation does not list them."
+    )
     close_cancels_brackets: bool = Field(
         default=False,
         description="Whether closing a position cancels its bracket children. Reported live: no.",

@@ -239,11 +239,11 @@ def _apply_changes(event: ModifyOrder, state: State, order: Order) -> None:
         if event.size > order.size:
             order.resting, order.queue_ahead = False, None  # growing loses the place in the queue
         order.size = event.size
-    if event.limit_price is not None and order.type in LIMITS:
+    if event.limit_price is not None and order.type in LIMITS | {OrderType.STOP_LIMIT}:
         ticks = to_ticks(event.limit_price, contract, "limit", code)
         if ticks != order.limit_ticks:
             order.limit_ticks, order.resting, order.queue_ahead = ticks, False, None
-    if event.stop_price is not None and order.type is OrderType.STOP:
+    if event.stop_price is not None and order.type in (OrderType.STOP, OrderType.STOP_LIMIT):
         order.stop_ticks = to_ticks(event.stop_price, contract, "stop", code)
     if event.trail_price is not None and order.type is OrderType.TRAILING_STOP:
         set_trail(order, event.trail_price, state.books[order.contract_id], contract, code, None)
@@ -270,7 +270,7 @@ def _fill_price(state: State, order: Order) -> int | None:
     book = state.books[order.contract_id]
     if order.status is not OrderStatus.OPEN or not book.tradable:
         return None
-    if order.type in LIMITS:
+    if matching.is_limit(order):
         return order.limit_ticks
     if order.type is OrderType.MARKET:
         return book.ask if order.is_buy else book.bid

@@ -37,6 +37,7 @@ def load_state(config: SimulatorConfig, store: Store, now_ns: int) -> State:
     rules = Rules(
         fees=config.fees_usd,
         bracket_ticks_min=config.bracket_ticks_min,
+        stop_limit=config.stop_limit_orders,
         close_cancels_brackets=config.close_cancels_brackets,
     )
     state = store.load(rules)

@@ -10,7 +10,8 @@ do not move it. Three rules keep fills believable:
   price; trades there and cancellations (a shrinking display) move it forward. It is
   filled by what trades beyond the queue, by a trade through its price, or when the
   opposite touch comes to it; always at its own price.
-- Stops trigger on a trade or a touch at their price and then take the market.
+- Stops trigger on a trade or a touch at their price and then take the market; a stop-limit order is a limit
+  order from then on.
 
 Nothing is ever filled while the book is crossed, locked or one-sided.
 """
@@ -24,7 +25,7 @@ from services.simulator.state import State
 from shared.broker.projectx.enums import OrderStatus, OrderType, TradeLogType
 
 LIMITS = frozenset({OrderType.LIMIT, OrderType.JOIN_BID, OrderType.JOIN_ASK})
-STOPS = frozenset({OrderType.STOP, OrderType.TRAILING_STOP})
+STOPS = frozenset({OrderType.STOP, OrderType.TRAILING_STOP, OrderType.STOP_LIMIT})
 
 
 def match_touch(state: State, contract_id: str) -> None:
@@ -40,12 +41,16 @@ def match_one(state: State, book: Book, order: Order) -> None:
     """Match one order against the present touch, if it is open and the book allows it."""
     if order.status is not OrderStatus.OPEN or not book.tradable:
         return
-    if order.type in LIMITS:
+    if order.type is OrderType.STOP_LIMIT and not order.triggered:
+        order.triggered = _touch_triggers(book, order)
+    if is_limit(order):
         if order.resting:
             _meet_resting(state, book, order)
         else:
             take(state, book, order, order.limit_ticks)
             _rest(book, order)
+    elif order.type is OrderType.STOP_LIMIT:
+        return
     elif order.type is OrderType.MARKET or order.triggered or _touch_triggers(book, order):
         order.triggered = order.type in STOPS
         take(state, book, order, None)
@@ -65,15 +70,23 @@ def match_trade(state: State, contract_id: str, price: int, qty: int, aggressor:
     for order in tuple(state.working.get(contract_id, ())):
         if order.status is not OrderStatus.OPEN:
             continue  # the other leg of this pair was filled by this very trade
-        if order.type in LIMITS and order.resting:
+        if is_limit(order) and order.resting:
             waited = aggressor is None or (aggressor is TradeLogType.SELL) == order.is_buy
             before = claimed[order.is_buy]
             claimed[order.is_buy] += _trade_meets(state, order, price, qty, before, waited)
+        elif order.type is OrderType.STOP_LIMIT and not order.triggered:
+            order.triggered = _reached(order, price)
+            match_one(state, book, order)
         elif order.type in STOPS:
             _trail(state, order, price)
             if order.triggered or _reached(order, price):
                 order.triggered = True
                 take(state, book, order, None)
+
+
+def is_limit(order: Order) -> bool:
+    """Does it match as a limit order now?"""
+    return order.type in LIMITS or (order.type is OrderType.STOP_LIMIT and order.triggered)
 
 
 def take(state: State, book: Book, order: Order, limit: int | None) -> None:

@@ -110,7 +110,7 @@ def _check_account(event: PlaceOrder, state: State, account: Account, contract: 
 
 
 def _check_shape(event: PlaceOrder, state: State) -> None:
-    if event.type not in PLACEABLE:
+    if event.type not in PLACEABLE and not (event.type == OrderType.STOP_LIMIT and state.rules.stop_limit):
         raise Refusal(REJECTED, f"Invalid order type ({event.type}).")
     if event.side not in (0, 1):
         raise Refusal(REJECTED, f"Invalid order side ({event.side}).")
@@ -150,9 +150,13 @@ def _set_prices(event: PlaceOrder, state: State, contract: Contract, order: Orde
         if event.limit_price is None:
             raise Refusal(REJECTED, "Limit price not set.")
         order.limit_ticks = to_ticks(event.limit_price, contract, "limit", REJECTED)
-    elif order.type is OrderType.STOP:
+    elif order.type in (OrderType.STOP, OrderType.STOP_LIMIT):
         if event.stop_price is None:
             raise Refusal(REJECTED, "Stop price not set.")
+        if order.type is OrderType.STOP_LIMIT:
+            if event.limit_price is None:
+                raise Refusal(REJECTED, "Limit price not set.")
+            order.limit_ticks = to_ticks(event.limit_price, contract, "limit", REJECTED)
         order.stop_ticks = to_ticks(event.stop_price, contract, "stop", REJECTED)
         _check_stop_side(book, order)
     elif order.type is OrderType.TRAILING_STOP:

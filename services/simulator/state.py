@@ -20,6 +20,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         bracket_ticks_min: Least distance of a bracket from the entry, in ticks.
         trail_ticks_max: Greatest trailing distance at placing, in ticks.
         order_size_max: Greatest order, in contracts.
+        stop_limit: Whether stop-limit orders are taken. The enum has their code, the documented list has not.
         close_cancels_brackets: Whether closing a position also cancels working
             bracket children. Reported live: it does not.
         history_max: Ended orders, and fills, kept in memory for searches.
@@ -29,6 +30,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     bracket_ticks_min: int = 4
     trail_ticks_max: int = 1000
     order_size_max: int = 500
+    stop_limit: bool = False
     close_cancels_brackets: bool = False
     history_max: int = 100_000
 

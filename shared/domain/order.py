@@ -212,41 +212,48 @@ class OrderFact(StrEnum):
     EXPIRED = "expired"
     ACTIVATED = "activated"
     SUSPENDED = "suspended"
+    ENLARGED = "enlarged"
 
 
 _S, _F = OrderStatus, OrderFact
 
 TRANSITIONS: dict[tuple[OrderStatus, OrderFact], OrderStatus] = {
+    # -- sent, not yet answered
     (_S.PENDING_NEW, _F.ACCEPTED): _S.NEW,
     (_S.PENDING_NEW, _F.REJECTED): _S.REJECTED,
     (_S.PENDING_NEW, _F.NOT_SENT): _S.REJECTED,
     (_S.PENDING_NEW, _F.UNANSWERED): _S.UNKNOWN,  # the broker may well have it
     (_S.PENDING_NEW, _F.FOUND): _S.NEW,  # the user hub can overtake the REST answer
+    (_S.PENDING_NEW, _F.ACTIVATED): _S.NEW,  # a child whose waiting nobody has shown
     (_S.PENDING_NEW, _F.SUSPENDED): _S.SUSPENDED,  # bracket children are born waiting
     (_S.PENDING_NEW, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,  # a fill can overtake its acknowledgement
     (_S.PENDING_NEW, _F.FULLY_FILLED): _S.FILLED,
-    (_S.PENDING_NEW, _F.CANCELED): _S.CANCELED,
+    (_S.PENDING_NEW, _F.CANCELED): _S.CANCELED,  # a search shows it ended before the answer is there
     (_S.PENDING_NEW, _F.EXPIRED): _S.EXPIRED,
-    (_S.UNKNOWN, _F.ACCEPTED): _S.NEW,
+    # -- of unknown fate: only evidence of the broker ends it
+    (_S.UNKNOWN, _F.ACCEPTED): _S.NEW,  # the answer came after we had stopped waiting
     (_S.UNKNOWN, _F.REJECTED): _S.REJECTED,
     (_S.UNKNOWN, _F.FOUND): _S.NEW,
-    (_S.UNKNOWN, _F.UNANSWERED): _S.UNKNOWN,
+    (_S.UNKNOWN, _F.ACTIVATED): _S.NEW,
+    (_S.UNKNOWN, _F.SUSPENDED): _S.SUSPENDED,
+    (_S.UNKNOWN, _F.UNANSWERED): _S.UNKNOWN,  # a restart asks again
     (_S.UNKNOWN, _F.PROVEN_ABSENT): _S.ABSENT,  # only after queries that also see closed orders
     (_S.UNKNOWN, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
     (_S.UNKNOWN, _F.FULLY_FILLED): _S.FILLED,
     (_S.UNKNOWN, _F.CANCELED): _S.CANCELED,
     (_S.UNKNOWN, _F.EXPIRED): _S.EXPIRED,
-    (_S.ABSENT, _F.FOUND): _S.NEW,  # a late landing; adopted with an alarm
-    (_S.ABSENT, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
-    (_S.ABSENT, _F.FULLY_FILLED): _S.FILLED,
+    # -- a bracket child that waits for its entry
     (_S.SUSPENDED, _F.ACTIVATED): _S.NEW,
     (_S.SUSPENDED, _F.FOUND): _S.NEW,
+    (_S.SUSPENDED, _F.SUSPENDED): _S.SUSPENDED,
+    (_S.SUSPENDED, _F.ACCEPTED): _S.SUSPENDED,  # taken is not awake
     (_S.SUSPENDED, _F.CANCEL_SENT): _S.PENDING_CANCEL,
-    (_S.SUSPENDED, _F.CANCELED): _S.CANCELED,
-    (_S.SUSPENDED, _F.REJECTED): _S.REJECTED,
+    (_S.SUSPENDED, _F.CANCELED): _S.CANCELED,  # with its entry
+    (_S.SUSPENDED, _F.REJECTED): _S.REJECTED,  # its price was passed before it woke up
     (_S.SUSPENDED, _F.EXPIRED): _S.EXPIRED,
-    (_S.SUSPENDED, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
+    (_S.SUSPENDED, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,  # woken and hit between two reports
     (_S.SUSPENDED, _F.FULLY_FILLED): _S.FILLED,
+    # -- working
     (_S.NEW, _F.ACCEPTED): _S.NEW,  # the answer of a POST whose order the hub showed first
     (_S.NEW, _F.FOUND): _S.NEW,
     (_S.NEW, _F.ACTIVATED): _S.NEW,
@@ -256,63 +263,66 @@ TRANSITIONS: dict[tuple[OrderStatus, OrderFact], OrderStatus] = {
     (_S.NEW, _F.CANCEL_SENT): _S.PENDING_CANCEL,
     (_S.NEW, _F.CANCELED): _S.CANCELED,
     (_S.NEW, _F.EXPIRED): _S.EXPIRED,
-    (_S.PARTIALLY_FILLED, _F.ACCEPTED): _S.PARTIALLY_FILLED,
+    (_S.PARTIALLY_FILLED, _F.ACCEPTED): _S.PARTIALLY_FILLED,  # the fill had overtaken the answer
     (_S.PARTIALLY_FILLED, _F.FOUND): _S.PARTIALLY_FILLED,
+    (_S.PARTIALLY_FILLED, _F.ACTIVATED): _S.PARTIALLY_FILLED,  # heard late
     (_S.PARTIALLY_FILLED, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
     (_S.PARTIALLY_FILLED, _F.FULLY_FILLED): _S.FILLED,
     (_S.PARTIALLY_FILLED, _F.CANCEL_SENT): _S.PENDING_CANCEL,
     (_S.PARTIALLY_FILLED, _F.CANCELED): _S.CANCELED,
     (_S.PARTIALLY_FILLED, _F.EXPIRED): _S.EXPIRED,
+    (_S.PARTIALLY_FILLED, _F.REJECTED): _S.REJECTED,  # the exchange refuses what is left; fills stay
+    # -- a cancel was sent
     (_S.PENDING_CANCEL, _F.CANCEL_REFUSED): _S.NEW,
     (_S.PENDING_CANCEL, _F.ACCEPTED): _S.PENDING_CANCEL,
-    (_S.PENDING_CANCEL, _F.FOUND): _S.PENDING_CANCEL,
-    (_S.PENDING_CANCEL, _F.CANCEL_SENT): _S.PENDING_CANCEL,
-    (_S.PENDING_CANCEL, _F.CANCELED): _S.CANCELED,
-    (_S.PENDING_CANCEL, _F.PARTLY_FILLED): _S.PENDING_CANCEL,
-    (_S.PENDING_CANCEL, _F.FULLY_FILLED): _S.FILLED,
-    (_S.PENDING_CANCEL, _F.EXPIRED): _S.EXPIRED,
-    (_S.PENDING_CANCEL, _F.REJECTED): _S.REJECTED,
-    (_S.CANCELED, _F.PARTLY_FILLED): _S.CANCELED,  # a fill in flight beat our cancel, in part
-    (_S.CANCELED, _F.FULLY_FILLED): _S.FILLED,  # a fill in flight beat our cancel
-    (_S.EXPIRED, _F.FULLY_FILLED): _S.FILLED,
-    (_S.EXPIRED, _F.PARTLY_FILLED): _S.EXPIRED,
-    (_S.REJECTED, _F.FOUND): _S.NEW,  # refused in words and there all the same; adopted with an alarm
-    (_S.REJECTED, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
-    (_S.REJECTED, _F.FULLY_FILLED): _S.FILLED,
-    (_S.ABSENT, _F.SUSPENDED): _S.SUSPENDED,
-    (_S.ABSENT, _F.CANCELED): _S.CANCELED,  # landed late and is gone already
-    (_S.ABSENT, _F.REJECTED): _S.REJECTED,
-    (_S.ABSENT, _F.EXPIRED): _S.EXPIRED,
-    (_S.UNKNOWN, _F.SUSPENDED): _S.SUSPENDED,
-    (_S.SUSPENDED, _F.SUSPENDED): _S.SUSPENDED,
-    (_S.SUSPENDED, _F.ACCEPTED): _S.SUSPENDED,
+    (_S.PENDING_CANCEL, _F.FOUND): _S.PENDING_CANCEL,  # still working says nothing of the cancel
     (_S.PENDING_CANCEL, _F.ACTIVATED): _S.PENDING_CANCEL,
     (_S.PENDING_CANCEL, _F.SUSPENDED): _S.PENDING_CANCEL,
+    (_S.PENDING_CANCEL, _F.CANCEL_SENT): _S.PENDING_CANCEL,  # once more, after a fresh look
+    (_S.PENDING_CANCEL, _F.CANCELED): _S.CANCELED,
+    (_S.PENDING_CANCEL, _F.PARTLY_FILLED): _S.PENDING_CANCEL,  # it races the cancel
+    (_S.PENDING_CANCEL, _F.FULLY_FILLED): _S.FILLED,  # and has won
+    (_S.PENDING_CANCEL, _F.EXPIRED): _S.EXPIRED,
+    (_S.PENDING_CANCEL, _F.REJECTED): _S.REJECTED,
+    # -- whole by a size that was the order's no more
+    (_S.FILLED, _F.ENLARGED): _S.PARTIALLY_FILLED,  # the broker had made the child larger before it filled
+    # -- ends that fills correct: a fill is a fact, whatever was said before
+    (_S.CANCELED, _F.PARTLY_FILLED): _S.CANCELED,  # a fill in flight beat our cancel, in part
+    (_S.CANCELED, _F.FULLY_FILLED): _S.FILLED,  # a fill in flight beat our cancel
+    (_S.EXPIRED, _F.PARTLY_FILLED): _S.EXPIRED,
+    (_S.EXPIRED, _F.FULLY_FILLED): _S.FILLED,
+    (_S.REJECTED, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,  # refused in words, and filled
+    (_S.REJECTED, _F.FULLY_FILLED): _S.FILLED,
+    # -- landed after it had been given up: adopted with an alarm, then ended
+    (_S.REJECTED, _F.FOUND): _S.NEW,  # refused in words and there all the same
+    (_S.ABSENT, _F.FOUND): _S.NEW,
+    (_S.ABSENT, _F.ACTIVATED): _S.NEW,
+    (_S.ABSENT, _F.SUSPENDED): _S.SUSPENDED,
+    (_S.ABSENT, _F.PARTLY_FILLED): _S.PARTIALLY_FILLED,
+    (_S.ABSENT, _F.FULLY_FILLED): _S.FILLED,
+    (_S.ABSENT, _F.CANCELED): _S.CANCELED,  # landed late and is gone already
+    (_S.ABSENT, _F.REJECTED): _S.REJECTED,  # arrived late, and was refused then
+    (_S.ABSENT, _F.EXPIRED): _S.EXPIRED,
 }
-"""(status, fact) -> status. A terminal status hears the same terminal fact again without complaint; see
-`next_status`. A pair that is neither is a broken invariant."""
+"""(status, fact) -> status. What an end hears without changing is in `REPEATED`. A pair that is in neither
+is a broken invariant: our model of the broker is wrong, or we are."""
 
-_SAME_AGAIN = {
-    _S.FILLED: frozenset(
-        {
-            _F.ACCEPTED,
-            _F.FOUND,
-            _F.ACTIVATED,
-            _F.FULLY_FILLED,
-            _F.PARTLY_FILLED,
-            _F.CANCEL_REFUSED,
-            _F.SUSPENDED,
-            _F.CANCELED,  # our fills make it whole, whatever else is said
-        }
-    ),
-    _S.CANCELED: frozenset(
-        {_F.ACCEPTED, _F.FOUND, _F.ACTIVATED, _F.CANCELED, _F.CANCEL_REFUSED, _F.SUSPENDED}
-    ),
-    _S.REJECTED: frozenset({_F.REJECTED, _F.ACCEPTED, _F.CANCEL_REFUSED, _F.UNANSWERED}),
-    _S.EXPIRED: frozenset({_F.EXPIRED, _F.ACCEPTED, _F.FOUND, _F.CANCEL_REFUSED, _F.CANCELED}),
-    _S.ABSENT: frozenset({_F.PROVEN_ABSENT, _F.UNANSWERED}),
-    _S.DENIED: frozenset[OrderFact](),
+_HEARD_LATE = frozenset({_F.ACCEPTED, _F.FOUND, _F.ACTIVATED, _F.SUSPENDED, _F.CANCEL_REFUSED})
+"""Reports and answers of before the end, which come after it: events arrive late and in any order."""
+
+REPEATED: dict[OrderStatus, frozenset[OrderFact]] = {
+    # Our fills make it whole, whatever else is said of it.
+    _S.FILLED: _HEARD_LATE
+    | {_F.FULLY_FILLED, _F.PARTLY_FILLED, _F.CANCELED, _F.EXPIRED, _F.REJECTED, _F.UNANSWERED},
+    _S.CANCELED: _HEARD_LATE | {_F.CANCELED, _F.EXPIRED, _F.REJECTED, _F.UNANSWERED},
+    _S.EXPIRED: _HEARD_LATE | {_F.EXPIRED, _F.CANCELED, _F.REJECTED, _F.UNANSWERED},
+    # That it is found again is no repetition: see the table.
+    _S.REJECTED: (_HEARD_LATE - {_F.FOUND})
+    | {_F.REJECTED, _F.CANCELED, _F.EXPIRED, _F.NOT_SENT, _F.UNANSWERED},
+    _S.ABSENT: frozenset({_F.PROVEN_ABSENT, _F.UNANSWERED, _F.CANCEL_REFUSED}),
+    _S.DENIED: frozenset[OrderFact](),  # it never left, so nothing can be said of it
 }
+"""What an end hears again, or late, and stays what it is."""
 
 
 class ImpossibleTransition(AssertionError):
@@ -335,6 +345,6 @@ def next_status(status: OrderStatus, fact: OrderFact) -> OrderStatus:
     following = TRANSITIONS.get((status, fact))
     if following is not None:
         return following
-    if status in _SAME_AGAIN and fact in _SAME_AGAIN[status]:
+    if fact in REPEATED.get(status, ()):
         return status
     raise ImpossibleTransition(status, fact)

@@ -94,7 +94,12 @@ async def _adapter(
         local_share=local_share,
     )
     adapter = ProjectX(
-        settings=ProjectXSettings(api_url=broker.rest_url, hub_url=broker.hub_url, live=broker.live_data),
+        settings=ProjectXSettings(
+            api_url=broker.rest_url,
+            hub_url=broker.hub_url,
+            live=broker.live_data,
+            stop_limit=broker.stop_limit_orders,
+        ),
         clock=context.clock,
         limiter=limiter,
         token=token,

@@ -135,6 +135,9 @@ class BrokerSection(Section):
     live_data: bool = Field(
         False, description="Use the live data subscription; practice accounts need false."
     )
+    stop_limit_orders: bool = Field(
+        False, description="The gateway takes stop-limit orders; its documentation does not list them."
+    )
     requests_max_per_60s: int = Field(
         190, ge=10, le=200, description="Shared by all processes; the gateway allows 200."
     )

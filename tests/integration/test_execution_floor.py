@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from shared.domain.control import Flatten, HaltKind, Resume, TradingState
 from shared.domain.execution import FlattenFinished, OrderDenied, OrderFilled, OrderUpdated
-from shared.domain.order import ClosePosition, OrderStatus, OrderType, Side
+from shared.domain.order import Bracket, ClosePosition, ModifyOrder, OrderStatus, OrderType, Side, StopPlan
 from shared.wire import topics
 from tests.support.simulator import ACCOUNT_ID
-from tests.support.trading_floor import trading_floor
+from tests.support.trading_floor import Floor, trading_floor
 
 pytestmark = pytest.mark.integration
 
@@ -135,5 +136,102 @@ def test_flatten_and_resume() -> None:
             assert [m for m in await floor.published(OrderUpdated) if m.client_order_id == resting][
                 -1
             ].status is (OrderStatus.CANCELED)
+
+    asyncio.run(scenario())
+
+
+def modify(floor: Floor, name: str, **changes: Any) -> ModifyOrder:
+    return ModifyOrder(
+        client_order_id=name,
+        strategy_id="s1",
+        symbol="MES",
+        cause="md:{MES}@1-3",
+        ts_cause_ns=floor.clock.now_ns(),
+        **changes,
+    )
+
+
+def test_trailing_stop_is_placed_changed_and_ends_the_position() -> None:
+    async def scenario() -> None:
+        async with trading_floor(speed=10.0) as floor:
+            execution = await floor.start_execution()
+            orders = execution.state.orders
+            name = await floor.submit()
+            await floor.until(lambda: name in orders and orders[name].cum_qty == 1, "the entry fills")
+            exit_ = await floor.submit(
+                Side.SELL,
+                order_type=OrderType.TRAILING_STOP,
+                trail_ticks=30,
+                bracket=None,
+                reduce_only=True,
+            )
+            await floor.until(
+                lambda: exit_ in orders and orders[exit_].status is OrderStatus.NEW, "the trailing stop works"
+            )
+            number = orders[exit_].broker_order_id
+            assert number is not None
+            at_venue = floor.simulator.venue.state.orders[number]
+            assert at_venue.trail_ticks is not None
+            assert abs(at_venue.trail_ticks - 30) <= 15  # measured from the venue's last trade
+            await floor.intend(modify(floor, exit_, trail_ticks=1))
+            contract_id = orders[name].contract_id
+            await floor.until(
+                lambda: not execution.state.open and execution.state.net_qty("s1", contract_id) == 0,
+                "it follows closely, is reached, and the children go",
+            )
+            assert await floor.broker_net_qty() == 0
+
+    asyncio.run(scenario())
+
+
+def test_stop_limit_order_where_the_gateway_has_it() -> None:
+    async def scenario() -> None:
+        async with trading_floor(stop_limit_orders=True, speed=10.0) as floor:
+            execution = await floor.start_execution()
+            orders = execution.state.orders
+            market = execution.state.markets["MES"]
+            assert market.ask_px is not None
+            trigger = Decimal(str(market.ask_px)) + Decimal("15")
+            name = await floor.submit(
+                order_type=OrderType.STOP_LIMIT, stop_price=trigger, limit_price=trigger + 1
+            )
+            await floor.until(lambda: name in orders and orders[name].status is OrderStatus.NEW, "it waits")
+            order = orders[name]
+            assert (order.stop_price, order.limit_price) == (trigger, trigger + 1)
+            near = Decimal(str(execution.state.markets["MES"].ask_px)) + Decimal("0.5")
+            await floor.intend(modify(floor, name, stop_price=near, limit_price=near + 5))
+            await floor.until(lambda: orders[name].cum_qty == 1, "it is triggered and filled")
+
+    asyncio.run(scenario())
+
+
+def test_stop_goes_to_break_even_while_its_strategy_is_gone() -> None:
+    async def scenario() -> None:
+        async with trading_floor(speed=10.0) as floor:
+            execution = await floor.start_execution()
+            orders = execution.state.orders
+            plan = StopPlan(break_even_after_ticks=2, trail_after_ticks=3, trail_ticks=2)
+            bracket = Bracket(stop_loss_ticks=60, take_profit_ticks=400, plan=plan)
+            name = await floor.submit(bracket=bracket)
+            stop = f"{name}:sl"
+            await floor.until(
+                lambda: stop in orders and orders[stop].status is OrderStatus.NEW, "the stop works"
+            )
+            first = orders[stop].stop_price
+            assert first is not None
+            await floor.stop("execution")
+            again = await floor.start_execution()
+            kept = again.state.orders
+            assert kept[name].plan == plan
+            entry_px = first + 15
+            await floor.until(
+                lambda: (kept[stop].stop_price or first) >= entry_px, "the stop follows the market"
+            )
+            number = kept[stop].broker_order_id
+            assert number is not None
+            ticks = floor.simulator.venue.state.orders[number].stop_ticks
+            assert ticks is not None
+            assert Decimal(ticks) * Decimal("0.25") >= entry_px
+            assert await floor.broker_net_qty() in (0, 1)
 
     asyncio.run(scenario())

@@ -54,19 +54,28 @@ BRACKET = Bracket(stop_loss_ticks=40, take_profit_ticks=80)
 class Floor:
     """One installation without processes: every shell is a task of the test's loop."""
 
-    def __init__(self, valkey: ValkeyServer, simulator: Simulator, folder: Path) -> None:
+    def __init__(
+        self, valkey: ValkeyServer, simulator: Simulator, folder: Path, *, speed: float = 1.0
+    ) -> None:
         self.valkey = valkey
         self.simulator = simulator
         self.folder = folder
         self.clock = SystemClock()
         self.log = Log(logging.getLogger("tests.floor"))
         self.julie = JulieSection.model_validate(
-            {"symbols": ["MES"], "data_dir": folder, "market_clock": "venue", "account_id": ACCOUNT_ID}
+            {
+                "symbols": ["MES"],
+                "data_dir": folder,
+                "market_clock": "venue",
+                "market_speed": speed,
+                "account_id": ACCOUNT_ID,
+            }
         )
         self.execution: Execution | None = None
         self.wrap_orders: Callable[[OrderPort], OrderPort] = lambda port: port
         self.wrap_account: Callable[[AccountPort], AccountPort] = lambda port: port
         self.heartbeat_silent = False
+        self.stop_limit = False
         self.execution_settings: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._strategies: dict[str, StreamWriter] = {}
@@ -98,7 +107,7 @@ class Floor:
     def adapter(self, token: Callable[[], str | None] | None = None) -> ProjectX:
         url = self.simulator.url
         adapter = ProjectX(
-            settings=ProjectXSettings(api_url=url, hub_url=f"{url}/hubs", live=False),
+            settings=ProjectXSettings(api_url=url, hub_url=f"{url}/hubs", stop_limit=self.stop_limit),
             clock=self.clock,
             limiter=LocalLimiter(clock=self.clock, sleep=self.clock.sleep),
             token=token or self.watch.token,
@@ -275,7 +284,8 @@ async def trading_floor(**overrides: Any) -> AsyncIterator[Floor]:
     try:
         with running_valkey() as valkey:
             async with running_simulator(**settings) as simulator:
-                floor = Floor(valkey, simulator, folder)
+                floor = Floor(valkey, simulator, folder, speed=overrides.get("speed", 1.0))
+                floor.stop_limit = bool(overrides.get("stop_limit_orders"))
                 try:
                     await floor.open()
                     yield floor

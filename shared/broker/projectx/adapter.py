@@ -19,12 +19,14 @@ class ProjectXSettings(Struct, frozen=True, kw_only=True):
     """Where the gateway is; other firms on the same platform have other hosts.
 
     Attributes:
+        stop_limit: This gateway takes stop-limit orders.
         live: Ask the live data subscription; practice and simulated accounts have only the other one.
     """
 
     api_url: str = "https://api.topstepx.com"
     hub_url: str = "https://rtc.topstepx.com/hubs"
     live: bool = False
+    stop_limit: bool = False
     link: LinkSettings = LinkSettings()
 
 
@@ -71,7 +73,7 @@ class ProjectX:
         return ProjectXAccount(self._gateway, self._hub, {} if instruments is None else instruments)
 
     def orders(self) -> OrderPort:
-        return ProjectXOrders(self._gateway)
+        return ProjectXOrders(self._gateway, stop_limit=self._settings.stop_limit)
 
     def venue_now_ns(self) -> int | None:
         return self._http.venue_now_ns()

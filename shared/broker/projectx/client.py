@@ -331,9 +331,20 @@ class ProjectXAccount(_Port):
 class ProjectXOrders(_Port):
     """For execution: the only hand that moves anything."""
 
+    def __init__(self, gateway: Gateway, *, stop_limit: bool = False) -> None:
+        """Remember what this gateway can.
+
+        Args:
+            stop_limit: It takes stop-limit orders, which the documentation does not promise.
+        """
+        super().__init__(gateway)
+        self._capabilities = CAPABILITIES
+        if stop_limit:
+            self._capabilities = msgspec.structs.replace(CAPABILITIES, order_types=frozenset(OrderType))
+
     @property
     def capabilities(self) -> Capabilities:
-        return CAPABILITIES
+        return self._capabilities
 
     async def place(self, ticket: OrderTicket) -> Outcome:
         request = translate.place_request(ticket)

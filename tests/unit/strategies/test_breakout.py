@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.strategy.rehearsal import Rehearsal
-from shared.domain.order import ClosePosition, Side, SubmitOrder
+from shared.domain.order import ClosePosition, Side, StopPlan, SubmitOrder
 from strategies.breakout import Breakout
 
 
@@ -22,6 +22,13 @@ def test_stop_and_target_travel_with_the_entry() -> None:
     (order,) = stage.bars(100.0, 100.0, 100.0, 101.0)
     assert isinstance(order, SubmitOrder) and order.bracket is not None
     assert (order.bracket.stop_loss_ticks, order.bracket.take_profit_ticks) == (4, 6)
+
+
+def test_break_even_is_a_setting() -> None:
+    for ticks, plan in ((0, None), (8, StopPlan(break_even_after_ticks=8))):
+        stage = Rehearsal(Breakout, break_even_ticks=ticks)
+        (order,) = stage.bars(100.0, 100.0, 100.0, 101.0)
+        assert order.bracket.plan == plan
 
 
 def test_one_position_at_a_time_and_out_after_a_while() -> None:

@@ -32,6 +32,9 @@ def test_examples(guide: types.ModuleType) -> None:
     stage.quote(100.0)
     stage.restart()
     assert list(vars(stage.strategy)["spreads"]) == [0.25]
+    stage = Rehearsal(guide.Follows)
+    (order,) = stage.bar(100.0)
+    assert order.bracket.plan.trail_ticks == 24
 
 
 def test_settings_example() -> None:

@@ -239,3 +239,55 @@ def test_any_order_and_any_repetition_end_the_same(data: st.DataObject) -> None:
         n: o.status for n, o in straight.state.orders.items()
     }
     assert all(order.cum_qty <= order.order_qty for order in desk.state.orders.values())
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+@pytest.mark.proves("I-7")
+def test_filled_quantity_never_falls_and_never_exceeds_the_order(data: st.DataObject) -> None:
+    desk, told = scenario()
+    filled: dict[str, int] = {}
+    for one in data.draw(st.lists(st.sampled_from(told), max_size=30)):
+        desk.report(one)  # type: ignore[arg-type]
+        for name, order in desk.state.orders.items():
+            assert filled.get(name, 0) <= order.cum_qty <= order.order_qty
+            filled[name] = order.cum_qty
+
+
+def ended_scenario() -> tuple[Desk, list[object]]:
+    """A cancel that a fill races, a refusal, a stop in two parts: everything the hub says of them."""
+    desk = ready_desk()
+    desk.intent(make_submit("a", qty=3))
+    desk.intent(make_submit("b", qty=1, strategy_id="s2"))
+    first, second = desk.place_all()
+    broker = desk.broker
+    told: list[object] = [broker.fill(first, 2), broker.orders[first]]
+    for child in (first + 1, first + 2):
+        broker.set(child, order_qty=2)
+        told.append(broker.orders[child])
+    broker.set(first, status=OrderStatus.CANCELED)
+    told += [broker.orders[first], broker.orders[second]]
+    for number in (second, second + 1, second + 2):
+        broker.set(number, status=OrderStatus.REJECTED)
+        told.append(broker.orders[number])
+    for _ in range(2):
+        told += [broker.fill(first + 1, 1, px="4998"), broker.orders[first + 1]]
+    return desk, [*told, broker.orders[first + 2]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+@pytest.mark.proves("I-9")
+def test_cancels_and_refusals_in_any_order_end_the_same(data: st.DataObject) -> None:
+    desk, told = ended_scenario()
+    repeated = told + data.draw(st.lists(st.sampled_from(told), max_size=10))
+    desk.report(*data.draw(st.permutations(repeated)))  # type: ignore[arg-type]
+    straight, words = ended_scenario()
+    straight.report(*words)  # type: ignore[arg-type]
+    ours, theirs = durable(desk.state), durable(straight.state)
+    for name in ("positions", "fills", "net_of_fills", "days"):
+        assert ours[name] == theirs[name], name
+    assert {n: o.status for n, o in desk.state.orders.items()} == {
+        n: o.status for n, o in straight.state.orders.items()
+    }
+    assert "impossible_report" not in desk.alarm_names()

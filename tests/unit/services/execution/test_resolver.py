@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import msgspec
 import pytest
 
-from services.execution.events import Cancel, CancelAnswered, Place
-from shared.broker.port import Accepted, NotSent, Outcome, Rejected, Unknown
+from services.execution.events import Cancel, CancelAnswered, OrderQueried, Place, QueryOrder
+from shared.broker.port import Accepted, LimitKind, NotSent, Outcome, Rejected, Unknown
+from shared.broker.projectx.client import ProjectXOrders
+from shared.broker.projectx.gateway import Gateway
+from shared.broker.projectx.transport import Http, HttpReply, NoAnswerError, NotSentError
 from shared.domain.execution import OrderDenied, OrderUpdated
 from shared.domain.order import CancelOrder, OrderStatus, Side
-from tests.support.execution import T0_NS, Desk, make_rules, make_submit, only
+from tests.support.clocks import ManualClock
+from tests.support.execution import MES, T0_NS, Desk, make_rules, make_submit, only
 
 TIMEOUT = Unknown(reason="timeout")
 
@@ -235,3 +243,108 @@ def test_shorter_quarantine_is_a_setting() -> None:
     desk.answer("o1", TIMEOUT)
     desk.run(12)
     assert desk.status() is OrderStatus.ABSENT
+
+
+def test_fill_of_an_order_that_nobody_has_shown_blocks_absence() -> None:
+    desk = ready_desk()
+    place = sent(desk)
+    desk.answer("o1", TIMEOUT)
+    number = desk.broker.place(place.ticket)
+    desk.broker.fill(number)
+    hidden = dict(desk.broker.orders)
+    desk.broker.orders.clear()  # the search for orders lags; fills and position are there and agree
+    for _ in range(60):
+        desk.pass_time(5)
+        desk.tick()
+        desk.answer_searches()
+        for query in desk.take(QueryOrder):
+            desk.feed(
+                OrderQueried(broker_order_id=query.broker_order_id, report=None, failure="503", at=desk.at())
+            )
+    assert desk.status() is OrderStatus.UNKNOWN
+    desk.broker.orders.update(hidden)
+    desk.run(20)
+    assert desk.status() is OrderStatus.FILLED
+    assert desk.net_qty() == 1
+
+
+def test_fill_of_a_known_stranger_does_not_block_absence() -> None:
+    desk = ready_desk()
+    by_hand = desk.broker.external()
+    desk.report(desk.broker.fill(by_hand))
+    desk.order_reports(by_hand)
+    sent(desk)
+    desk.answer("o1", TIMEOUT)
+    desk.run(140)
+    assert desk.status() is OrderStatus.ABSENT
+
+
+class Answering:
+    """The one thing that a gateway's transport does: an answer, or none."""
+
+    def __init__(self, answer: HttpReply | Exception) -> None:
+        self.answer = answer
+
+    async def post(self, *args: object, **kwargs: object) -> HttpReply:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class Free:
+    """A rate limit with room for everything."""
+
+    async def acquire(self, kind: LimitKind, urgent: bool) -> None: ...
+
+    async def pause(self, kind: LimitKind, pause_s: float) -> None: ...
+
+
+def finished(work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Return what a coroutine returns that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+    raise AssertionError("it waits")
+
+
+def reply(status: int, body: bytes = b"") -> HttpReply:
+    return HttpReply(status=status, body=body, retry_after_s=None)
+
+
+def business(code: int, *, success: bool = False, order_id: int | None = None) -> HttpReply:
+    body = {"success": success, "errorCode": code, "errorMessage": None, "orderId": order_id}
+    return reply(200, msgspec.json.encode(body))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (business(0, success=True, order_id=100), OrderStatus.NEW),
+        *((business(code), OrderStatus.REJECTED) for code in (1, 2, 3, 4, 5, 8, 9, 10)),
+        (business(2, order_id=100), OrderStatus.REJECTED),  # a refused order may have a number
+        (business(6), OrderStatus.UNKNOWN),  # order pending
+        (business(7), OrderStatus.UNKNOWN),  # unknown error
+        (business(11), OrderStatus.UNKNOWN),  # in no list
+        (business(0), OrderStatus.UNKNOWN),  # neither success nor a reason
+        (business(0, success=True), OrderStatus.UNKNOWN),  # no number to hold on to
+        (reply(200, b""), OrderStatus.UNKNOWN),
+        (reply(200, b"<html>busy</html>"), OrderStatus.UNKNOWN),
+        *((reply(status), OrderStatus.UNKNOWN) for status in (400, 401, 403, 404, 429, 500, 502, 503)),
+        (NoAnswerError("timeout"), OrderStatus.UNKNOWN),
+        (NotSentError("connection refused"), OrderStatus.REJECTED),  # proven, twice
+    ],
+)
+def test_outcome_of_every_answer_of_the_gateway(answer: HttpReply | Exception, expected: OrderStatus) -> None:
+    """The whole way from bytes to status: whatever does not say no is not taken for a no."""
+    clock = ManualClock(now_s=T0_NS / 1e9)
+    gateway = Gateway(http=cast(Http, Answering(answer)), limiter=Free(), clock=clock, token=lambda: "token")
+    desk = ready_desk()
+    place = sent(desk)
+    for _ in range(2):
+        outcome = finished(ProjectXOrders(gateway).place(place.ticket))
+        if desk.status() is OrderStatus.PENDING_NEW:
+            desk.answer("o1", outcome)
+    assert desk.status() is expected
+    assert (desk.state.is_frozen(MES)) is (expected is OrderStatus.UNKNOWN)

@@ -9,6 +9,7 @@ from tests.support.venue import BUY, SELL, Desk
 
 BOUGHT, SOLD = TradeLogType.BUY, TradeLogType.SELL
 LIMIT, STOP, TRAIL = OrderType.LIMIT, OrderType.STOP, OrderType.TRAILING_STOP
+STOP_LIMIT = OrderType.STOP_LIMIT
 
 
 @pytest.mark.parametrize(("side", "price"), [(BUY, 401), (SELL, 400)])
@@ -159,6 +160,30 @@ def test_stop_triggers_on_trade_or_touch(
         desk.touch(*touch)
     assert desk.status(reply.order_id) is OrderStatus.FILLED
     assert desk.prices() == [price]
+
+
+def test_stop_limit_order_waits_then_is_a_limit_order() -> None:
+    desk = Desk(stop_limit=True)
+    reply = desk.place(BUY, STOP_LIMIT, stop=404, limit=405)
+    desk.trade(403, 1, BOUGHT)
+    assert desk.net_qty == 0
+    desk.touch(406, 407)  # triggered, and beyond its limit
+    assert desk.net_qty == 0
+    desk.touch(404, 405)
+    assert desk.status(reply.order_id) is OrderStatus.FILLED
+    assert desk.prices() == [405]
+
+
+def test_stop_limit_order_is_triggered_by_a_trade() -> None:
+    desk = Desk(stop_limit=True)
+    reply = desk.place(SELL, STOP_LIMIT, stop=398, limit=396)
+    desk.touch(397, 399)
+    assert desk.status(reply.order_id) is OrderStatus.FILLED
+    assert desk.prices() == [397]
+
+
+def test_stop_limit_order_is_refused_where_the_venue_has_none() -> None:
+    assert Desk().place(BUY, STOP_LIMIT, stop=404, limit=405).message == "Invalid order type (3)."
 
 
 def test_trailing_stop_keeps_its_distance_and_never_retreats() -> None:
