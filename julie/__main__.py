@@ -148,6 +148,17 @@ def confirmed(question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
+@app.command
+def why(order: str, *, json: Annotated[bool, Parameter(help="For machines.")] = False) -> int:
+    """Show how an order came about: the input, the intent, the decision with its numbers, every step since.
+
+    ORDER is our id of it (denied and expired ones too), or the broker's number.
+    """
+    from julie.why import why as explain
+
+    return asyncio.run(explain(Installation.find(), console, order, as_json=json))
+
+
 @ledger.command(name="verify")
 def ledger_verify(
     *,

@@ -13,8 +13,12 @@ from shared.domain.execution import OrderClaimed
 from shared.domain.order import Bracket
 
 
-def claim(turn: Turn, order: OrderRecord) -> None:
-    """Keep a new order, say so, and send it; the record is in the commit that the POST follows."""
+def claim(turn: Turn, order: OrderRecord, numbers: dict[str, str] | None = None) -> None:
+    """Keep a new order, say so, and send it; the record is in the commit that the POST follows.
+
+    Args:
+        numbers: What risk approved it on; None for what execution does by itself.
+    """
     state = turn.state
     assert order.client_order_id not in state.orders, f"{order.client_order_id} is claimed for ever"
     state.put_order(order)
@@ -35,6 +39,7 @@ def claim(turn: Turn, order: OrderRecord) -> None:
             take_profit_ticks=order.take_profit_ticks,
             trail_ticks=order.trail_ticks,
             reduce_only=order.reduce_only,
+            numbers=numbers or {},
         )
     )
     state.recent.append((turn.at.mono_ns, order))

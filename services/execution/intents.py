@@ -22,7 +22,7 @@ from shared.domain.order import (
     Side,
     SubmitOrder,
 )
-from shared.domain.risk import check, reference
+from shared.domain.risk import check, reference, weighed
 
 ZERO = Decimal(0)
 
@@ -71,10 +71,18 @@ def _submit(turn: Turn, intent: SubmitOrder, *, role: str) -> None:
         return
     # A bracket on an exit would protect a position that is about to end.
     bracket = None if verdict.reduces else intent.bracket
-    _claim(turn, intent, contract_id, bracket, EXIT if verdict.reduces else role)
+    role = EXIT if verdict.reduces else role
+    _claim(turn, intent, contract_id, bracket, role, weighed(figures, market))
 
 
-def _claim(turn: Turn, intent: SubmitOrder, contract_id: str, bracket: Bracket | None, role: str) -> None:
+def _claim(
+    turn: Turn,
+    intent: SubmitOrder,
+    contract_id: str,
+    bracket: Bracket | None,
+    role: str,
+    numbers: dict[str, str],
+) -> None:
     state, at = turn.state, turn.at
     contract = state.standing.contracts[contract_id]
     order = OrderRecord(
@@ -101,7 +109,7 @@ def _claim(turn: Turn, intent: SubmitOrder, contract_id: str, bracket: Bracket |
         reduce_only=role == EXIT,
         reason=intent.reason,
     )
-    claims.claim(turn, order)
+    claims.claim(turn, order, numbers)
 
 
 def _close(turn: Turn, intent: ClosePosition) -> None:

@@ -31,7 +31,11 @@ class OrderDenied(msgspec.Struct, frozen=True, kw_only=True, tag="order_denied")
 
 
 class OrderClaimed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="order_claimed"):
-    """Written to the ledger; from now on this id is never claimed again. The POST follows."""
+    """Written to the ledger; from now on this id is never claimed again. The POST follows.
+
+    Attributes:
+        numbers: What risk approved it on: the reference, the position, what else works.
+    """
 
     client_order_id: str
     strategy_id: str
@@ -48,6 +52,7 @@ class OrderClaimed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     take_profit_ticks: int | None = None
     trail_ticks: int | None = None
     reduce_only: bool = False
+    numbers: dict[str, str] = {}
 
 
 class OrderUpdated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="order_updated"):

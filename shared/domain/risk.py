@@ -330,6 +330,20 @@ def _bracket(command: SubmitOrder, limits: Limits) -> Denied | None:
     return None
 
 
+_WEIGHED = (
+    "net_qty", "buy_qty", "sell_qty", "others_long_qty", "others_short_qty", "working_orders", "day_pnl",
+    "open_pnl", "messages_last_min", "reference_age_ms", "heartbeat_silent_ms",
+)  # fmt: skip
+
+
+def weighed(exposure: Exposure, market: MarketState | None) -> dict[str, str]:
+    """Return the figures that an approval rests on, for the record of the claim."""
+    numbers = {name: str(getattr(exposure, name)) for name in _WEIGHED}
+    if market is not None:
+        numbers |= {"bid_px": str(market.bid_px), "ask_px": str(market.ask_px)}
+    return numbers
+
+
 def reference(exposure: Exposure, market: MarketState | None, limits: Limits) -> Denied | None:
     """Deny unless there is a fresh, live, uncrossed market."""
     age_ms = exposure.reference_age_ms
