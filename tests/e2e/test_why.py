@@ -41,7 +41,7 @@ def order(stack: Stack) -> str:
         finally:
             await bus.close()
         rows = [json.loads(entry.value) for entry in entries if entry.kind == b"order_filled"]
-        found.extend(row["client_order_id"] for row in rows if row["role"] == "entry")
+        found.extend(row["client_order_id"] for row in rows if row.get("role", "entry") == "entry")
         return bool(found)
 
     asyncio.run(eventually(filled, within_s=TRADED_WITHIN_S, what="a strategy has traded", poll_s=0.5))
