@@ -260,8 +260,8 @@ async def panic(
     if not done:
         return 1
     console.print(
-        f"Execution stays halted while {halt_flag(data_dir)} is there: look at the platform, "
-        "remove the file, then `julie resume`.",
+        f"Execution stays halted by {halt_flag(data_dir)}: look at the broker's platform, "
+        "then `julie resume`.",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return 0

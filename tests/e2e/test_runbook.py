@@ -22,6 +22,8 @@ COMMAND_WITHIN_S = 60.0 * TIME_FACTOR
 TRADED_WITHIN_S = 90.0
 RUN = ("julie ", "redis-cli ", "supervisorctl ")
 MAY_BE_EMPTY = "may-be-empty"
+SHOWN = "shown"
+"""Settings, and what this page does not vouch for: shown and not run."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * TIME_FACTOR)]
 
@@ -46,10 +48,15 @@ def blocks() -> list[Block]:
             current = None
         else:
             language, _, mark = fence[1].partition(" ")
-            assert language == "sh", f"runbook line {number}: a block is neither sh nor run"
-            current = Block(number, mark, [])
+            assert language in ("sh", "toml", "text"), (
+                f"runbook line {number}: what is a block of {language}?"
+            )
+            current = Block(number, mark if language == "sh" else SHOWN, [])
     assert current is None
-    return found
+    for block in found:
+        hidden = [line for line in block.commands if block.mark == SHOWN and line.startswith(RUN)]
+        assert not hidden, f"runbook line {block.line}: {hidden} would not be run"
+    return [block for block in found if block.mark != SHOWN]
 
 
 @pytest.fixture(scope="module")
