@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from proof.simulation.bus.reading import reading
 from proof.simulation.bus.replies import OK, ErrorReply, Reply, Status, integer
 from proof.simulation.bus.scripting import library
 from proof.simulation.bus.store import ADMIN, GROWS, WRITE
-from proof.simulation.bus.streams import reading
 
 if TYPE_CHECKING:
     from proof.simulation.bus.server import SimServer

@@ -15,11 +15,11 @@ from proof.simulation.bus.commands import (
     SERVER_COMMANDS,
     ServerCommand,
 )
+from proof.simulation.bus.reading import Reading
 from proof.simulation.bus.replies import ErrorReply, Reply, Status
 from proof.simulation.bus.scripting import Function
 from proof.simulation.bus.session import Parked, Session
 from proof.simulation.bus.store import ADMIN, COMMANDS, GROWS, WRITE, Command, Store
-from proof.simulation.bus.streams import Reading
 
 PUSHED_BYTES_MAX = 32 * 1024 * 1024
 """A subscriber that leaves more than this unread is cut off (`client-output-buffer-limit pubsub`)."""

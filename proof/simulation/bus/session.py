@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from proof.simulation.bus.reading import Reading
 from proof.simulation.bus.replies import Reply
-from proof.simulation.bus.streams import Reading
 
 if TYPE_CHECKING:
     from proof.simulation.bus.server import SimServer
