@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up down status test check bench chaos fuzz settings lock clean help
+.PHONY: up down status test check bench sim chaos fuzz settings lock clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -35,6 +35,9 @@ fuzz: $(VENV)/.dev ## Bad input by the hundred thousand (RUNS=100000 SEED=1).
 chaos: $(VENV)/.dev ## Kill, freeze, cut and starve real processes, then check all (SEED=1 SECONDS=N PLAN=short).
 	@$(BIN)/python -m proof.chaos --seed $(or $(SEED),1) --plan $(or $(PLAN),short) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+sim: $(VENV)/.dev ## Play simulated worlds with faults: make sim SEEDS=1000, or SEED=7 for one with its trace.
+	@$(BIN)/python -m proof.simulation $(if $(SEED),--seed $(SEED) --log,--seeds $(or $(SEEDS),1000)) $(ARGS)
 
 settings: $(VENV)/.dev ## Write julie.toml anew from the settings' own descriptions.
 	@$(BIN)/python -m tools.example_settings > julie.toml.new && mv julie.toml.new julie.toml

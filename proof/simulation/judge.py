@@ -359,8 +359,9 @@ class Judge:
                 qty += _leaves(order)
             buys += qty if sent.buys else 0
             sells += 0 if sent.buys else qty
-        net = self.own_net()
-        worst = max(net + buys, sells - net)
+        # What others did by hand may count for them or against them: either way must keep the limit.
+        worst = min(max(net + buys, sells - net) for net in (self.own_net(), venue.net_qty))
+        net = venue.net_qty
         self.check(
             "I-10",
             worst <= POSITION_MAX,

@@ -26,6 +26,7 @@ from services.strategy.spec import WorkerSpec
 from services.strategy.worker import Worker
 from shared.broker.projectx.client import ProjectXAccount
 from shared.bus.blocking import BlockingBus
+from shared.domain.report import SyncHealth
 from shared.runtime.beat import BeatBoard
 from shared.runtime.logs import Log
 from shared.runtime.service import Context, _with_beats
@@ -103,6 +104,8 @@ class SimLog:
         self._process = process
 
     def _say(self, level: str, event: str, fields: dict[str, object]) -> None:
+        if event == "sync":
+            self._world.in_sync = fields["health"] is SyncHealth.IN_SYNC
         if self._world.tracing:
             shown = {name: value for name, value in fields.items() if name not in ("pid", "build")}
             self._world.trace(level, self._process, event, shown)

@@ -73,6 +73,7 @@ class World:
             self.redis.do, self.clock, self.venue, random.Random(self.rng.random())
         )
         self.forgotten: set[str] = set()
+        self.in_sync = False
         self._seen: dict[bytes, tuple[object, int]] = {}
 
     # -- the trace --------------------------------------------------------------
@@ -105,7 +106,13 @@ class World:
         self.judge.blocked_until_ns = max(self.judge.blocked_until_ns, until_ns)
 
     def can_act(self) -> bool:
-        """Return whether execution runs, has had a moment to recover, and reaches a broker that trades."""
+        """Return whether execution runs, has had a moment to recover, and hears of a broker that trades.
+
+        That broker_sync is dead or says "stale" is told to people, and stops new exposure.
+        """
+        sync = self.machine.processes["broker_sync"].now
+        if sync is None or sync.held or not self.in_sync:
+            return False
         process = self.machine.processes["execution"]
         running = process.now
         if running is None or running.held or self.loop.now_s - running.began_s < RECOVERED_S:
