@@ -192,10 +192,6 @@ class Judge:
         age_s = (now_ns - world.market_ns()) / NS_PER_S
         fresh = age_s <= REFERENCE_AGE_S + STALE_MARGIN_S
         self.check("I-4", fresh, lambda: f"{name} is claimed on a market of {age_s:.2f} s ago")
-        lost_ns = self.lost_ns
-        self.check(
-            "I-16", lost_ns is None, lambda: f"{name} is claimed after Redis lost entries at {lost_ns}"
-        )
 
     def _depends(self, name: str) -> bool:
         """Is it an order that execution sends by itself, to protect or end the position of a known one?"""
@@ -288,6 +284,8 @@ class Judge:
         )
         if not claim[0].reduce_only:
             self._obeys(tag, post.at_ns)
+            lost_ns = self.lost_ns
+            self.check("I-16", lost_ns is None, lambda: f"{tag} is sent, Redis lost entries at {lost_ns}")
             bracketed = body.stop_loss_bracket is not None
             self.check("I-6", bracketed, lambda: f"{tag} is sent without its stop")
         self.within_limit(f"{tag} is sent")
