@@ -148,9 +148,21 @@ class Shell:
             "recovered", orders=len(contents.orders), fills=len(contents.fills), step=contents.last_seq,
             republished=republished, state=self.state.trading_state,
         )  # fmt: skip
+        await self._check_cursors()
         await self._recall()
         self._look_at_switch()
         self._apply(Recovered(lost=lost, at=self._now()))
+
+    async def _check_cursors(self) -> None:
+        """Begin a stream anew that ends before our place in it: Redis was emptied or restored meanwhile.
+
+        Ids rise with the wall clock. Where that has fallen as well, nothing would ever come after our place.
+        """
+        for stream, cursor in sorted(self._cursors.items()):
+            newest = await self._ctx.bus.last(stream)
+            if not newest or _key(newest[0].id) < _key(cursor):
+                self._ctx.log.warning("stream_begins_anew", stream=stream, cursor=cursor)
+                self._cursors[stream] = "0-0"
 
     async def _recall(self) -> None:
         """Read reports again from the newest whole picture on, and whether broker_sync was in sync."""
