@@ -111,8 +111,12 @@ def test_an_order_that_slept_past_its_expiry_is_not_sent(floor: Floor) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     assert floor.orders.outcome(name) == "rejected"
-    reasons = [row["reason"] for kind, row in floor.orders.answers(name) if kind == "order_updated"]
-    assert reasons == ["not sent: it expired before it could be sent"]
+    (reason,) = [row["reason"] for kind, row in floor.orders.answers(name) if kind == "order_updated"]
+    # Heartbeat has missed it meanwhile: either of the two would do, and the halt may be read first.
+    assert reason in (
+        "not sent: it expired before it could be sent",
+        "not sent: trading was halted before it could be sent",
+    )
     assert name not in floor.venue.tags()
     floor.wait(floor.trading, "the halt for its silence is lifted")
     assert state_of(pid) not in ("", "T"), "the process goes on"
