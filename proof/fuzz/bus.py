@@ -72,7 +72,7 @@ def _check(data: bytes) -> None:
         if refused.raw != value[:RAW_EXCERPT_BYTES_MAX] or not refused.why:
             raise PromiseBroken(f"refused and not kept: {refused}") from refused
         return
-    if decode(kind_of(message), encode(message)) != message:
+    if encode(decode(kind_of(message), encode(message))) != encode(message):  # NaN is not equal to itself
         raise PromiseBroken(f"changed on its way: {message}")
     if isinstance(message, get_args(Intent)):
         _floor.intent(message)
@@ -86,6 +86,6 @@ def _check(data: bytes) -> None:
 
 TARGETS = (
     Target(
-        "bus", [bytes([KINDS.index(kind_of(one))]) + encode(one) for one in SOUND], _check, 15, head_bytes=1
+        "bus", [bytes([KINDS.index(kind_of(one))]) + encode(one) for one in SOUND], _check, 25, head_bytes=1
     ),
 )

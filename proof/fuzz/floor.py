@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from proof.fuzz.engine import PromiseBroken
 from services.execution.core import decide
 from services.execution.events import (
@@ -22,7 +24,7 @@ from services.execution.events import (
 from services.execution.state import Rules, State
 from shared.domain.control import Control, SessionHealth, TradingState
 from shared.domain.market import FeedHealth, MarketState
-from shared.domain.order import Intent
+from shared.domain.order import Bracket, Intent, OrderType, Side, SubmitOrder
 from shared.domain.report import Report, SnapshotBegun, SnapshotTaken, SyncHealth, SyncState
 from shared.domain.risk import Limits
 
@@ -30,6 +32,19 @@ ACCOUNT = 123
 NOW_NS = 1_753_105_500_000_000_000
 AT = Moment(now_ns=NOW_NS, mono_ns=10_000_000_000, venue_ns=NOW_NS)
 BID, ASK, TICK_SIZE = Decimal("6335.00"), Decimal("6335.25"), Decimal("0.25")
+INTENT = SubmitOrder(
+    client_order_id="sim.s1.after",
+    strategy_id="s1",
+    symbol="ES",
+    side=Side.BUY,
+    order_qty=1,
+    cause="md:{ES}@1-1",
+    ts_cause_ns=NOW_NS,
+    expires_at_ns=NOW_NS + 5_000_000_000,
+    order_type=OrderType.LIMIT,
+    limit_price=BID,
+    bracket=Bracket(stop_loss_ticks=8),
+)
 INPUTS_MAX = 200
 """After so many the floor is laid anew, so that nothing piles up."""
 
@@ -40,6 +55,7 @@ class Floor:
     def __init__(self, *, contract_id: str) -> None:
         self._contract_id = contract_id
         self._left = 0
+        self._count = 0
         self._state = State(Rules(account_id=ACCOUNT, limits=Limits(symbols=frozenset({"ES"}))))
 
     def intent(self, intent: Intent) -> None:
@@ -53,6 +69,7 @@ class Floor:
             order = self._state.orders[place.ticket.client_order_id]
             if not order.reduce_only:
                 raise PromiseBroken(f"{report} led to {place}")
+        self._go_on()
 
     def control(self, control: Control) -> None:
         if self._decide(ControlRead(control=control, by_operator=True, cause="control@1-1", at=AT)):
@@ -61,7 +78,15 @@ class Floor:
     def market(self, market: MarketState) -> None:
         if self._decide(MarketRead(market=market, at=AT)):
             raise PromiseBroken(f"{market} led to an order")
+        self._go_on()
         self._left = 0  # the next input meets the sound market again
+
+    def _go_on(self) -> None:
+        """Time passes and the next intent comes: whatever was taken in must not break them."""
+        self._count += 1
+        intent = msgspec.structs.replace(INTENT, client_order_id=f"sim.s1.after{self._count}")
+        decide(Tick(session=SessionHealth.ACTIVE, at=AT), self._state)
+        decide(IntentRead(intent=intent, strategy_id="s1", cause="intents@1-2", at=AT), self._state)
 
     def _decide(self, event: Event) -> list[Place]:
         if self._left <= 0:

@@ -144,8 +144,8 @@ TARGETS = (
             encode_completion("2", {"a": 1})[:-1],
         ],
         _signalr,
-        20,
+        15,
     ),
-    Target("market_hub", _frames("market_hub.jsonl"), _market, 20),
+    Target("market_hub", _frames("market_hub.jsonl"), _market, 15),
     Target("user_hub", _frames("user_hub.jsonl"), _user, 20),
 )

@@ -74,8 +74,8 @@ def _snapshot(turn: Turn, ts_recv_ns: int) -> None:
     if begun_ns is None:
         return  # its beginning was before we listened: not a whole picture
     sync.positions = dict(sync.building)
-    age_s = (turn.at.now_ns - ts_recv_ns) / NS_PER_S
-    if age_s <= state.rules.snapshot_age_s_max:
+    age_ns = turn.at.now_ns - ts_recv_ns
+    if age_ns <= state.rules.snapshot_age_s_max * NS_PER_S:
         sync.complete = True
     if not sync.complete:
         return

@@ -122,7 +122,8 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         (contract_id, book.position.net_qty)
         for (owner, contract_id), book in state.books.items()
         if owner == intent.strategy_id and book.position.net_qty
-        if state.standing.contracts[contract_id].symbol == intent.symbol
+        if (contract := state.standing.contracts.get(contract_id)) is not None
+        and contract.symbol == intent.symbol
     ]
     for order in state.open_of(intent.strategy_id, intent.symbol):
         if order.role == ENTRY:

@@ -30,9 +30,11 @@ def control(turn: Turn, read: ControlRead) -> None:
                 flatten.closed_by_guard(turn)
             else:
                 halt(turn, HaltKind.OPERATOR, f"flatten: {reason} ({issuer})")
-            age_s = (turn.at.now_ns - ts_ns) / NS_PER_S
-            if age_s > turn.state.rules.control_age_s_max:
-                turn.alarm("flatten_too_old", f"a flatten of {age_s:.0f} s ago only halts; send it again")
+            age_ns = turn.at.now_ns - ts_ns
+            if age_ns > turn.state.rules.control_age_s_max * NS_PER_S:
+                turn.alarm(
+                    "flatten_too_old", f"a flatten of {age_ns // NS_PER_S} s ago only halts; send it again"
+                )
             else:
                 flatten.begin(turn, reason, symbol)
 
@@ -68,9 +70,9 @@ def _resume(turn: Turn, order: Resume, lifter: Lifter) -> None:
 def _stale(turn: Turn, order: Resume) -> str:
     """Return why this resume may not loosen anything; remember it when it may."""
     age_s_max = turn.state.rules.control_age_s_max
-    age_s = (turn.at.now_ns - order.ts_ns) / NS_PER_S
-    if not -AHEAD_S_MAX <= age_s <= age_s_max:
-        return f"a resume of {age_s:.0f} s ago"
+    age_ns = turn.at.now_ns - order.ts_ns
+    if not -AHEAD_S_MAX * NS_PER_S <= age_ns <= age_s_max * NS_PER_S:
+        return f"a resume of {age_ns // NS_PER_S} s ago"
     name = f"{order.issuer}@{order.ts_ns} {order.strategy_id or order.kind}"
     standing = turn.state.change_standing()
     if name in standing.resumes:

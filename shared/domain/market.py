@@ -9,9 +9,14 @@ Times are UTC nanoseconds: `ts_event_ns` is the venue's, `ts_recv_ns` is ours.
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
+
+AMOUNT_MIN, AMOUNT_MAX = Decimal("1e-9"), Decimal("1e9")
+"""Of a tick, in points or money."""
 
 
 class Aggressor(StrEnum):
@@ -187,6 +192,21 @@ class MarketState(msgspec.Struct, frozen=True, kw_only=True, tag="market_state")
     tick_value: str
     ts_event_ns: int
     ts_asof_ns: int
+
+    def __post_init__(self) -> None:
+        for name, text in (("tick_size", self.tick_size), ("tick_value", self.tick_value)):
+            if not is_amount(text):
+                raise ValueError(f"{name} is {text!r}, not an amount above zero")
+
+
+@lru_cache(maxsize=64)
+def is_amount(text: str) -> bool:
+    """Is `text` a decimal number above zero that can be counted with? The same few come all day."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return False
+    return amount.is_finite() and AMOUNT_MIN <= amount <= AMOUNT_MAX
 
 
 class BarsWanted(msgspec.Struct, frozen=True, kw_only=True, tag="bars_wanted"):

@@ -13,6 +13,13 @@ import msgspec
 from shared.domain.order import OrderStatus, OrderType, Side
 
 
+def _finite(**amounts: Decimal | None) -> None:
+    """Refuse what no broker can mean: one NaN in a sum would make every later comparison fail."""
+    for name, amount in amounts.items():
+        if amount is not None and not amount.is_finite():
+            raise ValueError(f"{name} is {amount}")
+
+
 class SyncHealth(StrEnum):
     """Is what we know of the account what the broker knows?"""
 
@@ -31,6 +38,9 @@ class AccountReport(msgspec.Struct, frozen=True, kw_only=True, tag="account_repo
     ts_recv_ns: int
     simulated: bool | None = None
 
+    def __post_init__(self) -> None:
+        _finite(balance=self.balance)
+
 
 class PositionReport(msgspec.Struct, frozen=True, kw_only=True, tag="position_report"):
     """Attributes: net_qty: signed contracts, long positive; 0 says the position was closed."""
@@ -41,6 +51,9 @@ class PositionReport(msgspec.Struct, frozen=True, kw_only=True, tag="position_re
     avg_px: Decimal
     ts_event_ns: int
     ts_recv_ns: int
+
+    def __post_init__(self) -> None:
+        _finite(avg_px=self.avg_px)
 
 
 class OrderReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="order_report"):
@@ -70,6 +83,9 @@ class OrderReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     parent_order_id: int | None = None
     linked_order_id: int | None = None
 
+    def __post_init__(self) -> None:
+        _finite(limit_price=self.limit_price, stop_price=self.stop_price, avg_px=self.avg_px)
+
 
 class FillReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="fill_report"):
     """One execution ("half turn"), keyed by `fill_id`: duplicates and disorder are harmless.
@@ -90,6 +106,11 @@ class FillReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     ts_recv_ns: int
     realized_pnl: Decimal | None = None
     voided: bool = False
+
+    def __post_init__(self) -> None:
+        _finite(last_px=self.last_px, fees=self.fees, realized_pnl=self.realized_pnl)
+        if self.last_qty <= 0:
+            raise ValueError(f"last_qty is {self.last_qty}")
 
 
 class SnapshotBegun(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot_begun"):

@@ -195,7 +195,7 @@ class Settings:
         if path.exists():
             try:
                 raw = tomllib.loads(path.read_text(encoding="utf-8"))
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
                 problems.append(f"{path} is not valid TOML: {error}")
         elif "JULIE_CONFIG" in environ:
             problems.append(f"{path}: no such file; set JULIE_CONFIG to the settings file")
@@ -292,7 +292,7 @@ def _apply_variable(name: str, value: str, raw: dict[str, Any], problems: list[s
         return
     try:
         parsed = json.loads(value)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         parsed = value
     raw.setdefault(section, {})[field] = parsed
 

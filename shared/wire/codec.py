@@ -64,7 +64,7 @@ def decode(kind: bytes, value: bytes) -> Message:
         )
     try:
         return decoder.decode(value)  # type: ignore[return-value]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageRefused(kind.decode(), value, str(error)) from error
 
 

@@ -21,6 +21,13 @@ _PLAIN: dict[type, st.SearchStrategy[Any]] = {
     mi.DecimalType: st.decimals(allow_nan=False, allow_infinity=False),
 }
 
+_BY_NAME: dict[str, st.SearchStrategy[Any]] = {
+    "tick_size": st.sampled_from(["0.25", "0.1", "0.00005", "1"]),
+    "tick_value": st.sampled_from(["12.5", "1.25", "0.5"]),
+    "last_qty": st.integers(1, 2**31),
+}
+"""Fields that refuse what their type would allow."""
+
 
 def messages(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     """Return a strategy for one message type."""
@@ -44,5 +51,9 @@ def _of(info: Any) -> st.SearchStrategy[Any]:
         case mi.ListType(item_type=item):
             return st.lists(_of(item), max_size=3)
         case mi.StructType(cls=cls, fields=fields):
-            return st.builds(cls, **{field.name: _of(field.type) for field in fields})
+            parts = {
+                field.name: _BY_NAME[field.name] if field.name in _BY_NAME else _of(field.type)
+                for field in fields
+            }
+            return st.builds(cls, **parts)
     raise AssertionError(f"no strategy for {info}")

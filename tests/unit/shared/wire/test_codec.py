@@ -74,3 +74,35 @@ def test_garbage_is_refused_or_a_message_never_a_crash(value: bytes, kind: str) 
         decode(kind.encode(), value)
     except MessageRefused as refused:
         assert refused.kind == kind
+
+
+FILL = (
+    b'{"type":"fill_report","account_id":1,"fill_id":1,"broker_order_id":1,"contract_id":"c","side":"buy",'
+    b'"last_qty":1,"last_px":"5000.25","fees":"0","ts_event_ns":1,"ts_recv_ns":1}'
+)
+STATE = (
+    b'{"type":"market_state","symbol":"ES","contract_id":"c","health":"live","bid_px":1,"ask_px":2,"last_px":1,'
+    b'"crossed":false,"tick_size":"0.25","tick_value":"1","ts_event_ns":1,"ts_asof_ns":1}'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sound", "part", "bad"),
+    [
+        (b"fill_report", FILL, b"5000.25", b"NaN"),
+        (b"fill_report", FILL, b'"last_qty":1', b'"last_qty":0'),
+        (b"market_state", STATE, b"0.25", b"0"),
+        (b"market_state", STATE, b"0.25", b"abc"),
+    ],
+)
+def test_what_nothing_could_be_counted_with_is_refused(
+    kind: bytes, sound: bytes, part: bytes, bad: bytes
+) -> None:
+    decode(kind, sound)
+    with pytest.raises(MessageRefused):
+        decode(kind, sound.replace(part, bad))
+
+
+def test_nesting_without_end_is_refused() -> None:
+    with pytest.raises(MessageRefused):
+        decode(b"halt", b"[" * 100_000)
