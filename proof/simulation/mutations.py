@@ -20,6 +20,7 @@ from services.execution import (
     claims,
     exposure,
     fills,
+    halts,
     intents,
     orders,
     resolver,
@@ -100,7 +101,7 @@ def same_tag_on_retry() -> Patches:
 
 @bug
 def claimed_order_sent_after_a_restart() -> Patches:
-    """What was claimed and not answered is sent again at the start."""
+    """What was claimed and not answered is sent again at the start, whatever holds trading then."""
     recovered = resolver.recovered
 
     def again(turn: Any) -> None:
@@ -109,7 +110,22 @@ def claimed_order_sent_after_a_restart() -> Patches:
                 claims.post(turn, order)
         recovered(turn)
 
-    return [patch.object(resolver, "recovered", again)]
+    return [
+        patch.object(resolver, "recovered", again),
+        patch.object(halts, "hold", lambda state, order: False),
+    ]
+
+
+@bug
+def order_that_a_search_does_not_show_sent_again() -> Patches:
+    not_found = resolver._not_found
+
+    def again(turn: Any, order: Any, look: Any, at_broker: Any) -> None:
+        not_found(turn, order, look, at_broker)
+        if turn.at.now_ns < order.expires_at_ns and order.parent is None:
+            claims.post(turn, order)
+
+    return [patch.object(resolver, "_not_found", again)]
 
 
 @bug

@@ -99,8 +99,12 @@ def mutants(names: Sequence[str], seeds: Sequence[int], *, processes: int) -> It
     """Yield each planted bug with the worlds up to the first that caught it."""
     jobs = [(list(seeds), name, True) for name in names]
     with multiprocessing.get_context("spawn").Pool(processes, initializer=_begin) as pool:
-        for name, packed in zip(names, pool.imap(_work, jobs), strict=True):
+        for name, packed in pool.imap_unordered(_hunt, jobs):
             yield name, msgspec.json.decode(packed, type=Outcome)
+
+
+def _hunt(job: tuple[list[int], str, bool]) -> tuple[str, bytes]:
+    return job[1], _work(job)
 
 
 def _pooled(jobs: list[tuple[list[int], str | None, bool]], processes: int) -> Iterator[Outcome]:
