@@ -57,7 +57,6 @@ STATES: tuple[str, ...] = (
     "kill of execution sent http /api/Order/place",
     "kill of execution after http /api/Order/place",
     "kill of execution sent http /api/Order/cancel",
-    "kill of execution sent http /api/Position/closeContract",
     "kill of execution before bus julie_append",
     "kill of execution after bus julie_append",
     "kill of broker_sync before bus julie_append",

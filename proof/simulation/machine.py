@@ -54,7 +54,6 @@ class Incarnation:
         self.held = False
         self.dead = False
         self.stopped = False
-        self.writes = False
         self.began_s = process.machine.loop.now_s
         self.bomb: Bomb | None = None
         self.on_death: list[Callable[[], None]] = []
@@ -148,7 +147,7 @@ class Process:
     """One supervised program.
 
     Attributes:
-        fatal: Ends that are a bug of ours, in words, as they are found.
+        writer: The life that took the right to write last.
     """
 
     name: str
@@ -156,6 +155,7 @@ class Process:
     machine: Machine
     restarts: bool = True
     incarnations: list[Incarnation] = field(default_factory=list)
+    writer: Incarnation | None = None
 
     @property
     def now(self) -> Incarnation | None:

@@ -113,6 +113,9 @@ class World:
         sync = self.machine.processes["broker_sync"].now
         if sync is None or sync.held or not self.in_sync:
             return False
+        server = self.redis.server
+        if not server.up or server.frozen or server.disk_full or server.out_of_memory:
+            return False
         process = self.machine.processes["execution"]
         running = process.now
         if running is None or running.held or self.loop.now_s - running.began_s < RECOVERED_S:
