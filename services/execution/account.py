@@ -6,7 +6,7 @@ from services.execution import brackets, fills, halts
 from services.execution.events import Moment, QueryOrder
 from services.execution.orders import want_search
 from services.execution.records import BEFORE
-from services.execution.state import NS_PER_S, Sync
+from services.execution.state import NS_PER_S, State, Sync
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
 from shared.domain.execution import PositionMismatch
@@ -120,13 +120,23 @@ def _query_missing(turn: Turn, sync: Sync, begun_ns: int) -> None:
             turn.do(QueryOrder(broker_order_id=number))
 
 
+def _explained(state: State, contract_id: str) -> None:
+    """Forget a difference that fills heard later explain: lifting the halt must not accept it as well."""
+    if contract_id in state.standing.mismatches:
+        standing = state.change_standing()
+        standing.mismatches = {name: qty for name, qty in standing.mismatches.items() if name != contract_id}
+
+
 def _compare(turn: Turn, sync: Sync) -> None:
     """Twice in a row the same difference with nothing on its way is a broken invariant."""
     state = turn.state
     before, sync.differences = sync.differences, {}
     for contract_id in sorted(set(sync.positions) | set(state.net_of_fills) | set(state.standing.baselines)):
         ours, theirs = state.contract_qty(contract_id), sync.positions.get(contract_id, 0)
-        if ours == theirs or state.in_flight(contract_id):
+        if ours == theirs:
+            _explained(state, contract_id)
+            continue
+        if state.in_flight(contract_id):
             continue
         want_search(turn, delay_s=0.0)  # a fill we never heard of is the usual reason
         sync.differences[contract_id] = (ours, theirs)

@@ -45,6 +45,24 @@ def test_difference_counts_from_the_second_picture_on() -> None:
     assert desk.state.contract_qty(MES) == 1
 
 
+def test_difference_that_a_late_fill_explains_is_not_accepted_once_more() -> None:
+    desk = ready_desk()
+    fill = desk.broker.fill(desk.broker.external())
+    hidden, desk.broker.fills = desk.broker.fills, []
+    held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
+    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    desk.snapshot()
+    desk.snapshot()
+    assert HaltKind.INVARIANT in desk.state.standing.halts
+    desk.report(fill)
+    desk.snapshot()
+    desk.control(Resume(kind=HaltKind.INVARIANT, reason="looked", issuer="t", ts_ns=T0_NS))
+    assert desk.state.contract_qty(MES) == 1
+    desk.snapshot()
+    desk.snapshot()
+    assert not desk.state.standing.halts
+
+
 def test_pictures_older_than_a_search_of_ours_prove_no_difference() -> None:
     desk = ready_desk()
     desk.opened("o1", qty=2)
