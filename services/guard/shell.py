@@ -409,9 +409,10 @@ class Shell:
         assert writer is not None
         async for _ in turns(self._clock, CHECK_S):
             try:
-                if writer.acked_seq:
+                acked_seq = writer.acked_seq  # before the question: it may rise while we wait
+                if acked_seq:
                     heads = await self._ctx.bus.heads([topics.CONTROL_GUARD])
-                    if heads[topics.CONTROL_GUARD] < writer.acked_seq:
+                    if heads[topics.CONTROL_GUARD] < acked_seq:
                         self._refuse(RolledBack(f"{topics.CONTROL_GUARD} lost entries: Redis was emptied"))
                     elif heads[topics.CONTROL_GUARD] > writer.last_seq:
                         self._refuse(Fenced(f"another guard writes {topics.CONTROL_GUARD}"))
