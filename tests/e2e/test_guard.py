@@ -43,14 +43,14 @@ class Desk:
     def _ready(self) -> bool:
         return self.stack.status()["trading"]["state"] == "active"
 
-    def until(self, condition: Any, what: str, within_s: float = 60.0) -> Any:
+    def until(self, condition: Any, what: str, within_s: float = 60.0, poll_s: float = 0.2) -> Any:
         deadline = time.monotonic() + within_s * TIME_FACTOR
         while True:
             found = condition()
             if found:
                 return found
             assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}\n{self.stack.logs(25)}"
-            time.sleep(0.1)
+            time.sleep(poll_s)
 
     def guard(self) -> dict[str, Any]:
         """Return guard's hash, {} while there is none."""
@@ -77,14 +77,15 @@ class Desk:
         place = {"contractId": contract_id, "side": 0, "size": qty}
         self.venue._ask("/api/Order/place", {**place, "type": 2})
         self.venue._ask("/api/Order/place", {**place, "type": 1, "limitPrice": 1000.0})
-        self.until(lambda: self.venue.positions(), "a position")
 
     def _contract(self) -> str:
         found = self.venue._ask("/api/Contract/search", {"searchText": "MES", "live": False})
         return str(next(one["id"] for one in found["contracts"] if one["activeContract"]))
 
-    def flat(self) -> bool:
-        return not self.venue.positions() and not self.venue.working()
+    def until_flat(self) -> None:
+        """Wait until the market has moved far enough. The venue counts our questions in the same budget."""
+        self.until(lambda: not self.venue.positions(), "everything was closed", MOVE_WITHIN_S, poll_s=2.0)
+        self.until(lambda: not self.venue.working(), "everything was cancelled", poll_s=2.0)
 
     def breach(self) -> dict[str, Any]:
         """Return the breach as guard recorded it, with the time it was seen flat."""
@@ -108,7 +109,7 @@ def desk(**variables: str) -> Iterator[Desk]:
 def test_the_market_breaks_the_daily_loss_and_execution_closes() -> None:
     with desk() as it:
         it.buy(CONTRACTS)
-        it.until(it.flat, "the market moved and everything was closed", MOVE_WITHIN_S)
+        it.until_flat()
         breach = it.breach()
         assert breach["rule"] == "daily_loss"
         assert breach["closed_by"] == "execution"
@@ -127,11 +128,11 @@ def test_a_stopped_execution_is_not_waited_for() -> None:
         orders = Orders(it.stack)
         mine = orders.take("MES", Side.BUY)
         assert orders.outcome(mine) in ("new", "filled", "partially_filled")
-        it.buy(CONTRACTS)
         pid = it.pid("execution")
         os.kill(pid, signal.SIGSTOP)
         try:
-            it.until(it.flat, "the market moved and guard closed everything", MOVE_WITHIN_S)
+            it.buy(CONTRACTS)
+            it.until_flat()
             breach = it.breach()
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -149,9 +150,9 @@ def test_a_stopped_execution_is_not_waited_for() -> None:
 
 def test_redis_is_gone_and_guard_still_sees_and_closes() -> None:
     with desk() as it:
-        it.buy(CONTRACTS)
         it.server.kill()
-        it.until(it.flat, "guard asked the broker for prices, and closed", MOVE_WITHIN_S)
+        it.buy(CONTRACTS)
+        it.until_flat()
         it.server.start()
         breach = it.breach()
         assert breach["closed_by"] == "guard"
