@@ -529,6 +529,10 @@ class Judge:
         for_people = plan.externals or plan.closed
         if self.data_lost or plan.disk or by_word or for_people:
             expected.add(HaltKind.INVARIANT)
+        if self.data_lost:
+            expected.add(
+                HaltKind.OPERATOR
+            )  # its resume may be among what was lost; the halt is in the ledger
         if len(self.exits) >= EXITS_PER_MIN_MAX:
             expected.add(HaltKind.RUNAWAY)
         wrong = {kind: why for kind, why in halts.items() if kind not in expected}

@@ -7,10 +7,11 @@ import signal
 from contextlib import suppress
 
 from services.execution.config import ExecutionConfig
-from services.execution.ledger import Commit, LedgerFailed, Run, SqliteLedger, ledger_path
+from services.execution.ledger import Commit, Ledger, LedgerFailed, Run, SqliteLedger, ledger_path
 from services.execution.records import Standing
 from services.execution.shell import Shell
 from services.execution.switch import KillSwitch
+from shared.bus.port import RolledBack
 from shared.domain.control import HaltKind
 from shared.runtime.broker import order_ports
 from shared.runtime.build import BUILD
@@ -40,6 +41,17 @@ async def open_ledger(ctx: Context[ExecutionConfig]) -> SqliteLedger:
             return ledger
 
 
+def latch(ledger: Ledger, why: str, *, now_ns: int) -> None:
+    """Write a halt that the next start finds and a person lifts.
+
+    Raises:
+        LedgerFailed: If it is not known to be on disk.
+    """
+    standing = ledger.load().standing or Standing()
+    standing.halts = {**standing.halts, HaltKind.INVARIANT: why}
+    ledger.commit(Commit(steps=[], orders={}, fills={}, standing=standing, cursors={}, ts_ns=now_ns))
+
+
 async def record_failure(ctx: Context[ExecutionConfig], why: str) -> None:
     """Latch a halt as soon as the ledger takes writes again; nothing is sent before, or after it.
 
@@ -51,11 +63,7 @@ async def record_failure(ctx: Context[ExecutionConfig], why: str) -> None:
     while True:
         ledger = await open_ledger(ctx)
         try:
-            standing = ledger.load().standing or Standing()
-            standing.halts = {**standing.halts, HaltKind.INVARIANT: f"the ledger failed: {why}"}
-            ledger.commit(
-                Commit(steps=[], orders={}, fills={}, standing=standing, cursors={}, ts_ns=ctx.clock.now_ns())
-            )
+            latch(ledger, f"the ledger failed: {why}", now_ns=ctx.clock.now_ns())
         except LedgerFailed:
             await ctx.clock.sleep(LEDGER_RETRY_S)
         else:
@@ -76,13 +84,25 @@ async def run(ctx: Context[ExecutionConfig]) -> None:
             await shell.run()
     except* LedgerFailed as group:
         ledger.close()
-        await record_failure(ctx, str(group.exceptions[0]))
+        await record_failure(ctx, str(_first(group)))
+        raise
+    except* RolledBack as group:
+        # What was lost may lie above what the ledger knows as acknowledged: the next start could not tell.
+        latch(ledger, f"Redis has lost entries: {_first(group)}", now_ns=ctx.clock.now_ns())
         raise
     finally:
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
         ledger.close()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception that is no group."""
+    one: BaseException = group
+    while isinstance(one, BaseExceptionGroup):
+        one = one.exceptions[0]
+    return one
 
 
 if __name__ == "__main__":

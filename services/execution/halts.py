@@ -11,6 +11,9 @@ from shared.domain.execution import TradingStateChanged
 
 def hold(state: State, order: OrderRecord) -> bool:
     """Do the halts forbid to send this order, whatever was allowed when it was claimed?"""
+    if order.parent is not None:
+        # It protects a position or ends it: no halt is against that. A flatten does it in its own way.
+        return HaltKind.STARTING in state.own_halts or state.standing.flatten is not None
     trading = state.trading_state
     return trading is TradingState.HALTED or (trading is TradingState.REDUCING and not order.reduce_only)
 
