@@ -33,6 +33,7 @@ def main() -> int:
         well &= _mutants(options, outcome)
     well &= _same_traces(options, outcome)
     well &= coverage.complete(outcome)
+    coverage.count_faults(outcome.record)
     outcome.record.seconds = round(time.monotonic() - began, 1)
     outcome.record.write(RECORD)
     print(f"written: {RECORD}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from proof.record import Record
 from proof.simulation.runs import Outcome
 
 SEEDS_MIN = 1_000
@@ -64,6 +67,36 @@ STATES: tuple[str, ...] = (
     "kill of s1 before bus julie_step",
     "kill of s1 after bus julie_step",
 )
+
+
+ROWS: tuple[tuple[str, str], ...] = (
+    (r"kill of \w+ at once", "F-1"),
+    (r"kill of \w+ (before|after|sent) .*", "F-2"),
+    (r"redis killed", "F-4"),
+    (r"redis (emptied|rolled_back)", "F-6"),
+    (r"redis frozen", "F-7"),
+    (r"redis misconf|ledger's disk fails", "F-8"),
+    (r"redis oom", "F-9"),
+    (r"reply of Redis lost", "F-10"),
+    (r"request to Redis lost|broker cut off", "F-11"),
+    (r"two of execution", "F-12"),
+    (r"wall clock jumped", "F-14"),
+    (r"storm of 429|unknown: (unreadable answer|code 6 or 7)", "F-18"),
+    (r"user event dropped|user hub fell", "F-21"),
+    (r"order by hand", "F-22"),
+    (r"late landing|unknown: wrong status", "F-23"),
+    (r"question without an answer", "F-24"),
+    (r"halt while an order is under way", "F-27"),
+)
+"""States that are the effect of a fault -> its row in the matrix."""
+
+
+def count_faults(record: Record) -> None:
+    """Count the rows of the fault matrix by what really happened."""
+    for state, times in record.reached.items():
+        for pattern, row in ROWS:
+            if re.fullmatch(pattern, state):
+                record.inject(row, times)
 
 
 def complete(outcome: Outcome) -> bool:
