@@ -55,6 +55,9 @@ CATCH_UP_MAX_NS = 60 * NS_PER_S
 RETRY_S = 0.2
 ADOPT_EVERY_NS = 2 * NS_PER_S
 
+EMPTY = "0-0"
+"""Where a stream without entries ends; what was trimmed from it is not lost."""
+
 Reply = list[tuple[str, list[list[Any]]]]
 
 
@@ -221,6 +224,7 @@ class Worker:
                 self._skip()
             if now_ns - self._adopted_ns > ADOPT_EVERY_NS or now_ns < self._adopted_ns:
                 self._adopt()
+                self._check_place()
             due = consumption.dirty and (
                 bool(consumption.intents)
                 or consumption.count >= entries_max
@@ -319,6 +323,20 @@ class Worker:
             raise StrategyRaised(told(error), cause) from error
         finally:
             words[BUSY] = 0
+
+    def _check_place(self) -> None:
+        """Notice a stream that ends before our place in it.
+
+        Redis lost entries that we had read, and the wall clock was set back: what is written now has ids that
+        we would never see. What is stored is as old as the stream, so a new start is in step with it.
+
+        Raises:
+            RolledBack: It does.
+        """
+        for stream, cursor in self._consumption.cursors.items():
+            newest = self._reach(lambda s=stream: self._bus.last_id(s))  # type: ignore[misc]
+            if newest != EMPTY and _place(newest.encode()) < _place(cursor):
+                raise RolledBack(f"{stream} ends at {newest}, before our place {cursor.decode()} in it")
 
     def _adopt(self) -> None:
         """Where the stream has not said that a symbol is live, ask the feed's conflated view."""
@@ -445,3 +463,8 @@ class Worker:
             self._bus.step(self._lease, self._state_key, self._snapshot, [output])
         except (BusAway, BusRefused) as error:
             self._log.warning("failure_not_journaled", why=str(error))
+
+
+def _place(entry_id: bytes) -> tuple[int, int]:
+    ms, _, seq = entry_id.partition(b"-")
+    return int(ms), int(seq or 0)

@@ -16,7 +16,13 @@ import msgspec
 import pytest
 
 from services.strategy.spawn import ProcessSpawn, WorkerProcess
-from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_STRATEGY_FAILED, WorkerSpec
+from services.strategy.spec import (
+    EXIT_FENCED,
+    EXIT_REFUSED,
+    EXIT_ROLLED_BACK,
+    EXIT_STRATEGY_FAILED,
+    WorkerSpec,
+)
 from shared.bus.bus import RedisBus
 from shared.bus.port import Lease, StreamWriter
 from shared.domain.journal import (
@@ -203,6 +209,25 @@ def test_lease_taken_by_another_stops_the_worker() -> None:
             await it.quotes(10)
             assert await it.exit_code() == EXIT_FENCED
             assert await it.bus.length(INTENTS) == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-16")
+def test_stream_that_ends_before_the_workers_place_starts_it_anew() -> None:
+    """Redis lost what the worker had read, and the clock was set back: it would be deaf for ever."""
+
+    async def scenario() -> None:
+        async with rig() as it:
+            it.start()
+            await it.ready()
+            await it.quotes(3)
+            await it.wait_for_intents(1)
+            newest = (await it.bus.last(MD))[0]
+            await it.bus.delete(MD)
+            earlier = f"{newest.ts_ms - 3_600_000}-{newest.seq + 1}"
+            await it.bus._once.execute_command("XADD", MD, earlier, newest.kind, newest.value)
+            assert await it.exit_code() == EXIT_ROLLED_BACK
 
     asyncio.run(scenario())
 
