@@ -161,15 +161,17 @@ def _count_foreign(turn: Turn, fill: FillRecord) -> None:
     """Count a fill of an order that is not ours, or not yet known to be."""
     state = turn.state
     rest = fill.qty
-    part = 0
+    # Parts that are counted already stay; one of the same number would take another's place in the ledger.
+    part = max((one.part for one in state.fills.get(fill.fill_id, ())), default=-1) + 1
     by = "external" if fill.broker_order_id in state.standing.externals else "flatten"
     if _closes(state, fill):
         if fill.broker_order_id in state.standing.externals:
             theirs = state.net_qty(EXTERNAL, fill.contract_id)
             own = min(rest, abs(theirs)) if theirs * fill.side.sign < 0 else 0
             if own:  # what was opened by hand is what is closed by hand
-                state.put_fill(msgspec.structs.replace(fill, qty=own, fees=fill.fees * own / fill.qty))
-                rest, part = rest - own, 1
+                fees = fill.fees * own / fill.qty
+                state.put_fill(msgspec.structs.replace(fill, part=part, qty=own, fees=fees))
+                rest, part = rest - own, part + 1
         for strategy_id in sorted({name for name, contract in state.books if contract == fill.contract_id}):
             net = state.net_qty(strategy_id, fill.contract_id)
             if strategy_id == EXTERNAL or net * fill.side.sign >= 0 or rest == 0:

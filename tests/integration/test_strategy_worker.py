@@ -221,7 +221,7 @@ def test_stream_that_ends_before_the_workers_place_starts_it_anew() -> None:
         async with rig() as it:
             it.start()
             await it.ready()
-            await it.quotes(3)
+            await it.quotes(10)
             await it.wait_for_intents(1)
             newest = (await it.bus.last(MD))[0]
             await it.bus.delete(MD)

@@ -41,7 +41,8 @@ def _fills(evidence: Evidence, record: Record) -> None:
     """The same fills on both sides, each once."""
     parts: dict[int, int] = defaultdict(int)
     for fill in evidence.fills:
-        parts[fill.fill_id] += fill.qty
+        if fill.fill_id >= 0:  # below zero: between two books of ours, at the end of a flatten
+            parts[fill.fill_id] += fill.qty
     at_venue = {fill.id: fill.size for fill in evidence.venue_fills}
     for fill_id in {*parts, *at_venue}:
         here, there = parts.get(fill_id, 0), at_venue.get(fill_id, 0)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.execution import fills
 from services.execution.events import Place
+from services.execution.turn import Turn
 from shared.broker.port import Accepted
 from shared.domain.control import HaltKind, Resume
 from shared.domain.execution import ExternalOrderSeen, OrderDenied, PositionMismatch
@@ -115,6 +117,25 @@ def test_order_of_another_is_seen_once_and_counted() -> None:
     assert not desk.messages(PositionMismatch)
     assert desk.state.contract_qty(MES) == 3
     assert desk.net_qty() == 0
+
+
+def test_a_fill_shared_out_in_two_steps_keeps_all_its_parts_in_the_ledger() -> None:
+    """Found by chaos: the second share took the first one's number, and a restart missed a contract."""
+    desk = ready_desk()
+    desk.opened("o1", strategy_id="s1")
+    by_hand = desk.broker.external(side=Side.SELL, qty=2)
+    desk.order_reports(by_hand)
+    fill = desk.broker.fill(by_hand)
+    desk.report(fill)
+    assert desk.net_qty("s1") == 0  # one contract closed it, the other was opened by hand
+    desk.opened("o2", strategy_id="s2")
+    fills.attribute_closes(Turn(state=desk.state, at=desk.at()))
+    desk.tick()
+    again = Desk(desk.rules, ledger=desk.ledger)
+    for state in (desk.state, again.state):
+        assert sum(part.qty for part in state.fills[fill.fill_id]) == 2
+        assert sum((part.fees for part in state.fills[fill.fill_id]), Decimal(0)) == fill.fees
+    assert durable(again.state)["net_of_fills"] == durable(desk.state)["net_of_fills"]
 
 
 def test_close_position_then_its_children_go() -> None:
