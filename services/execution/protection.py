@@ -52,6 +52,8 @@ def due(turn: Turn) -> None:
         if order.is_protective and order.parent is not None:
             legs.setdefault(order.parent, []).append(order)
     for order in list(state.open.values()):
+        if _looked_for(state, order):
+            continue
         if order.unwanted and order.status in _WORKING and not _flattened(state, order.contract_id):
             cancel(turn, order, "landed after it had been given up")
     for name in sorted(legs.keys() - held.keys()):
@@ -85,13 +87,18 @@ def _held(state: State) -> dict[str, Held]:
     return held
 
 
+def _looked_for(state: State, order: OrderRecord) -> bool:
+    """Is a fresh look at this order due? A cancel that was just refused would be refused again, for ever."""
+    return order.broker_order_id in state.checks
+
+
 def _alone(turn: Turn, entry: OrderRecord, legs: list[OrderRecord]) -> None:
     """Cancel protective orders that have nothing left to protect; one alone would open a new position."""
     state = turn.state
     if entry.status.may_fill or entry.missing_qty:
         return
     for leg in legs:
-        if leg.status in _UNSETTLED or leg.cancel_wanted:
+        if leg.status in _UNSETTLED or leg.cancel_wanted or _looked_for(state, leg):
             continue
         # The broker cancels its own pair, and what waited for an entry that never filled; ours it does not.
         family = [state.orders[name] for name in state.children.get(entry.client_order_id, ())]
