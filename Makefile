@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up down status test check bench sim chaos fuzz settings lock clean help
+.PHONY: up down status test check bench sim mutants chaos fuzz settings lock clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -38,6 +38,9 @@ chaos: $(VENV)/.dev ## Kill, freeze, cut and starve real processes, then check a
 
 sim: $(VENV)/.dev ## Play simulated worlds with faults: make sim SEEDS=1000, or SEED=7 for one with its trace.
 	@$(BIN)/python -m proof.simulation $(if $(SEED),--seed $(SEED) --log,--seeds $(or $(SEEDS),1000)) $(ARGS)
+
+mutants: $(VENV)/.dev ## Plant each bug of the list in the simulation and see it caught within 500 seeds.
+	@$(BIN)/python -m proof.simulation --seeds 0 --mutants
 
 settings: $(VENV)/.dev ## Write julie.toml anew from the settings' own descriptions.
 	@$(BIN)/python -m tools.example_settings > julie.toml.new && mv julie.toml.new julie.toml
