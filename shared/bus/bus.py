@@ -206,17 +206,18 @@ class RedisBus:
         task = asyncio.current_task()
         cancels = task.cancelling() if task is not None else 0
         try:
-            result = await command
+            return await command
         except ResponseError as error:
             refusal = refusal_of(error)
             raise refusal if isinstance(refusal, BusRefused) else BusRefused(words_of(error)) from error
         except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             why = f"Redis at {self.address.cli()} gave no answer within {COMMAND_TIMEOUT_S} s: {error}"
             raise BusAway(why) from error
-        if task is not None and task.cancelling() > cancels:
-            # The library's `wait_for` of Python 3.11 swallows a cancellation that arrives with the reply.
-            raise asyncio.CancelledError
-        return result
+        finally:
+            # The library's `wait_for` of Python 3.11 swallows a cancellation that arrives with the reply, and
+            # an error is a reply too: whoever survives those would go on for ever after he was told to stop.
+            if task is not None and task.cancelling() > cancels:
+                raise asyncio.CancelledError
 
 
 def _is_about_passwords(error: BaseException | None) -> bool:

@@ -19,7 +19,7 @@ SEARCHES = ("/api/Order/search", "/api/Trade/search", "/api/Position/search")
 async def misbehave(
     world: World, row: str, seconds: float, *faults: Mapping[str, Any], least: int = 1
 ) -> int:
-    """Put faults in force for a while; count them when they hit. Returns how often they did."""
+    """Put faults in force for a while; count that when they hit at all. Returns how often they did."""
     world.watch.disturb(seconds + 5.0)
     before = await world.venue_hits()
     world.tell("venue faults", faults=[dict(one) for one in faults], seconds=seconds)
@@ -27,7 +27,7 @@ async def misbehave(
         await asyncio.sleep(seconds)
     hits = sum((await world.venue_hits()).values()) - sum(before.values())
     if hits >= least:
-        world.record.inject(row, hits)
+        world.record.inject(row)
     world.tell("venue hits", hits=hits)
     return hits
 
