@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
@@ -23,6 +24,24 @@ class _Blocking(greenlet):
     """Set when its process is killed or cancelled: unwinding must not reach the outside again."""
 
 
+_begun: list[_Blocking] = []
+"""All since `unwind` was last called."""
+
+
+def unwind(end: BaseException) -> None:
+    """End what still waits by raising `end` in it.
+
+    The stack of a waiting greenlet is out of the garbage collector's sight: what it holds (a whole world) would
+    stay for ever.
+    """
+    for running in _begun:
+        if running:
+            running.ended_by = end
+            with suppress(type(end)):
+                running.throw(end)
+    _begun.clear()
+
+
 async def run_blocking(fn: Callable[[], T]) -> T:
     """Run `fn`, which may use `await_` and `sleep`, and return what it returns.
 
@@ -30,6 +49,7 @@ async def run_blocking(fn: Callable[[], T]) -> T:
     """
     running = _Blocking(fn)
     running.gr_context = getcurrent().gr_context
+    _begun.append(running)
     handed = running.switch()
     while not running.dead:
         try:

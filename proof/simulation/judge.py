@@ -27,7 +27,7 @@ from services.simulator.orders import Order
 from services.simulator.state import Command, FillBooked
 from shared.broker.projectx.payloads import PlaceOrderRequest
 from shared.domain.control import HaltKind
-from shared.domain.execution import FlattenFinished, OrderClaimed
+from shared.domain.execution import FlattenFinished, OrderClaimed, OrderUpdated
 from shared.domain.ids import dependent_order_id
 from shared.domain.order import (
     TRANSITIONS,
@@ -165,7 +165,7 @@ class Judge:
             if step.kind == b"order_claimed":
                 message = decode(step.kind, step.value)
                 assert isinstance(message, OrderClaimed)
-                self._claimed(message)
+                self._claimed(message, batch)
         for name, after in batch.orders.items():
             self._moved(name, orders.get(name), after)
         if batch.standing is not None and HaltKind.INVARIANT in batch.standing.halts:
@@ -173,7 +173,7 @@ class Judge:
                 self.reach("rollback detected")
             self.lost_ns = None
 
-    def _claimed(self, claim: OrderClaimed) -> None:
+    def _claimed(self, claim: OrderClaimed, batch: Commit) -> None:
         world, name = self.world, claim.client_order_id
         now_ns = world.clock.true_ns()
         self.check("I-1", name not in self.claims, lambda: f"{name} is claimed again")
@@ -186,7 +186,9 @@ class Judge:
         frozen = [
             one.client_order_id
             for one in world.disk.orders.values()
-            if one.status is OrderStatus.UNKNOWN and one.contract_id == claim.contract_id
+            if one.status is OrderStatus.UNKNOWN
+            and one.contract_id == claim.contract_id
+            and not _found_before(one.client_order_id, name, batch)
         ]
         self.check("I-4", not frozen, lambda: f"{name} goes into a contract frozen by {frozen}")
         halts = world.disk.standing_now().halts
@@ -552,6 +554,20 @@ class Judge:
         self.check("I-26", venue.net_qty == 0 and not working, lambda: text)
         left = [n for n, o in self.world.disk.orders.items() if not o.status.is_terminal]
         self.check("I-2", not left, lambda: f"without an end after the flatten: {left}")
+
+
+def _found_before(unknown: str, claimed: str, batch: Commit) -> bool:
+    """Return whether the commit that claims one order has found the unknown one in an earlier step."""
+    for step in batch.steps:
+        if step.kind in (b"order_claimed", b"order_updated"):
+            message = decode(step.kind, step.value)
+            assert isinstance(message, OrderClaimed | OrderUpdated)
+            if isinstance(message, OrderUpdated):
+                if message.client_order_id == unknown and message.status is not OrderStatus.UNKNOWN:
+                    return True
+            elif message.client_order_id == claimed:
+                return False
+    return False
 
 
 def _leaves(order: Order | None) -> int:

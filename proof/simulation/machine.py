@@ -230,6 +230,13 @@ class Machine:
             self._failed(incarnation, error)
         self._again(incarnation)
 
+    def close(self) -> None:
+        """End the world: nothing that is left of a process has an effect any more."""
+        self.closed = True
+        for process in self.processes.values():
+            for incarnation in process.incarnations:
+                incarnation.dead = incarnation.held = True
+
     def _again(self, incarnation: Incarnation) -> None:
         process = incarnation.process
         if self.closed or not process.restarts or process.incarnations[-1] is not incarnation:

@@ -67,7 +67,7 @@ def play_all(seeds: Sequence[int], mutation: str | None = None, *, until_caught:
         if violations:
             outcome.failed[seed] = violations
         del one
-        if outcome.seeds % 5 == 0:
+        if outcome.seeds % 10 == 0:
             gc.collect()
         if violations and until_caught:
             break

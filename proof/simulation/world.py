@@ -7,6 +7,7 @@ started again, and within bounds all must be known, equal and flat.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import random
 from collections import deque
@@ -16,10 +17,11 @@ from typing import Any
 import msgspec
 
 from proof.simulation import faults, processes, swarm
+from proof.simulation.bridge import unwind
 from proof.simulation.disk import Disk
 from proof.simulation.judge import LOOK_S, Judge
 from proof.simulation.loop import NS_PER_S, SimClock, SimLoop, run
-from proof.simulation.machine import Incarnation, Machine
+from proof.simulation.machine import Crash, Incarnation, Machine
 from proof.simulation.surroundings import Surroundings
 from proof.simulation.swarm import Plan
 from proof.simulation.venue import ACCOUNT_ID, SYMBOL, SimVenue
@@ -129,11 +131,20 @@ class World:
     # -- life -------------------------------------------------------------------
 
     def play(self) -> None:
-        """Run it from start to rest."""
+        """Run it from start to rest.
+
+        The garbage collector waits: what it takes of killed processes would be closed, and so go on running, in the
+        middle of another one.
+        """
+        collects = gc.isenabled()
+        gc.disable()
         try:
             run(self.loop, self._play)
         finally:
-            self.machine.closed = True
+            self.machine.close()
+            unwind(Crash("the world is over"))
+            if collects:
+                gc.enable()
 
     async def _play(self) -> None:
         machine, plan = self.machine, self.plan
