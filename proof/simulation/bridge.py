@@ -31,8 +31,8 @@ _begun: list[_Blocking] = []
 def unwind(end: BaseException) -> None:
     """End what still waits by raising `end` in it.
 
-    The stack of a waiting greenlet is out of the garbage collector's sight: what it holds (a whole world) would
-    stay for ever.
+    The stack of a waiting greenlet is out of the garbage collector's sight: what it holds (a whole world)
+    would stay for ever.
     """
     for running in _begun:
         if running:

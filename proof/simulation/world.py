@@ -133,8 +133,8 @@ class World:
     def play(self) -> None:
         """Run it from start to rest.
 
-        The garbage collector waits: what it takes of killed processes would be closed, and so go on running, in
-        the middle of another one.
+        The garbage collector waits: what it takes of killed processes would be closed, and so go on running,
+        in the middle of another one.
         """
         collects = gc.isenabled()
         gc.disable()
