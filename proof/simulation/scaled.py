@@ -68,6 +68,7 @@ def execution() -> ExecutionConfig:
         {
             "risk": risk,
             "quarantine_s": QUARANTINE_S,
+            "mismatch_after_s": 2.0,
             "tick_ms": 250,
             "read_block_ms": 1000,
             "discover_s": 2.0,

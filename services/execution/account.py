@@ -6,7 +6,7 @@ from services.execution import brackets, fills, halts
 from services.execution.events import Moment, QueryOrder
 from services.execution.orders import want_search
 from services.execution.records import BEFORE
-from services.execution.state import NS_PER_S, State, Sync
+from services.execution.state import NS_PER_S, Difference, State, Sync
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
 from shared.domain.execution import PositionMismatch
@@ -128,7 +128,11 @@ def _explained(state: State, contract_id: str) -> None:
 
 
 def _compare(turn: Turn, sync: Sync) -> None:
-    """Twice in a row the same difference with nothing on its way is a broken invariant."""
+    """The same difference in all pictures of a while, with nothing on its way, is a broken invariant.
+
+    Two pictures in a row are not enough: a reconnect takes two within a second, and searches for fills are known
+    to lag behind positions.
+    """
     state = turn.state
     before, sync.differences = sync.differences, {}
     for contract_id in sorted(set(sync.positions) | set(state.net_of_fills) | set(state.standing.baselines)):
@@ -139,8 +143,12 @@ def _compare(turn: Turn, sync: Sync) -> None:
         if state.in_flight(contract_id):
             continue
         want_search(turn, delay_s=0.0)  # a fill we never heard of is the usual reason
-        sync.differences[contract_id] = (ours, theirs)
-        if before.get(contract_id) != (ours, theirs):
+        earlier = before.get(contract_id)
+        if earlier is None or (earlier.ours, earlier.theirs) != (ours, theirs):
+            sync.differences[contract_id] = Difference(ours, theirs, turn.at.mono_ns)
+            continue
+        sync.differences[contract_id] = earlier
+        if turn.at.mono_ns - earlier.since_ns < state.rules.mismatch_after_s * NS_PER_S:
             continue
         if state.standing.mismatches.get(contract_id) == theirs - ours:
             continue  # said already

@@ -126,6 +126,12 @@ class ExecutionConfig(Section):
         description="An order not found is given up no sooner; late landings of 90 s are known.",
     )
     searches_min: int = Field(3, ge=1, le=100, description="Successful searches before an order is given up.")
+    mismatch_after_s: float = Field(
+        25.0,
+        ge=0,
+        le=600,
+        description="A position that our fills do not explain reduces trading when it lasts that long.",
+    )
     flatten_rounds_max: int = Field(
         20, ge=1, le=100, description="Rounds before a flatten calls for a person."
     )
@@ -174,6 +180,7 @@ class ExecutionConfig(Section):
             venue_clock=julie.market_clock == "venue",
             quarantine_s=self.quarantine_s,
             searches_min=self.searches_min,
+            mismatch_after_s=self.mismatch_after_s,
             day_starts_at_utc_h=self.risk.day_starts_at_utc_h,
             flatten_rounds_max=self.flatten_rounds_max,
             cancels_max=self.cancels_max,

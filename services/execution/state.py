@@ -48,6 +48,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     plan_pause_s: float = 1.0
     control_age_s_max: float = 60.0
     snapshot_age_s_max: float = 45.0
+    mismatch_after_s: float = 25.0
     clock_offset_ms_max: int = 2_000
     build: str = ""
     settings: str = ""
@@ -125,6 +126,15 @@ class Move:
     sent_ns: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a contract's fills make, what the broker holds instead, and since when that is so."""
+
+    ours: int
+    theirs: int
+    since_ns: int
+
+
 @dataclass(slots=True)
 class Sync:
     """The account as broker_sync tells it.
@@ -141,7 +151,7 @@ class Sync:
     seen_orders: set[int] = field(default_factory=set)
     building: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
-    differences: dict[str, tuple[int, int]] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

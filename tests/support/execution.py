@@ -367,6 +367,11 @@ class Desk:
     def order_reports(self, *numbers: int) -> list[Command]:
         return self.report(*[self.broker.orders[number] for number in numbers])
 
+    def next_snapshot(self) -> None:
+        """The broker's picture again, when the schedule asks for it."""
+        self.pass_time(30)
+        self.snapshot()
+
     def snapshot(self) -> list[Command]:
         """Report the whole account, as every reconcile does."""
         working, positions = self.broker.working(), self.broker.positions()

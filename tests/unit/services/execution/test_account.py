@@ -34,7 +34,9 @@ def test_difference_counts_from_the_second_picture_on() -> None:
     desk.broker.positions = lambda: held  # type: ignore[method-assign]
     desk.snapshot()
     assert not desk.messages(PositionMismatch)
-    desk.snapshot()
+    desk.snapshot()  # a reconnect takes two
+    assert not desk.messages(PositionMismatch)
+    desk.next_snapshot()
     (mismatch,) = desk.messages(PositionMismatch)
     assert (mismatch.from_fills, mismatch.at_broker) == (0, 1)
     assert HaltKind.INVARIANT in desk.state.standing.halts
@@ -42,7 +44,7 @@ def test_difference_counts_from_the_second_picture_on() -> None:
     assert len(desk.messages(PositionMismatch)) == 1
     desk.control(Resume(kind=HaltKind.INVARIANT, reason="looked", issuer="t", ts_ns=T0_NS))
     desk.snapshot()
-    desk.snapshot()
+    desk.next_snapshot()
     assert not desk.state.standing.halts
     assert desk.state.contract_qty(MES) == 1
 
@@ -54,14 +56,14 @@ def test_difference_that_a_late_fill_explains_is_not_accepted_once_more() -> Non
     held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
     desk.broker.positions = lambda: held  # type: ignore[method-assign]
     desk.snapshot()
-    desk.snapshot()
+    desk.next_snapshot()
     assert HaltKind.INVARIANT in desk.state.standing.halts
     desk.report(fill)
     desk.snapshot()
     desk.control(Resume(kind=HaltKind.INVARIANT, reason="looked", issuer="t", ts_ns=T0_NS))
     assert desk.state.contract_qty(MES) == 1
     desk.snapshot()
-    desk.snapshot()
+    desk.next_snapshot()
     assert not desk.state.standing.halts
 
 
@@ -98,9 +100,10 @@ def test_position_from_before_the_ledger_is_a_baseline() -> None:
     assert "baseline" in desk.alarm_names()
     assert desk.state.standing.baselines == {MES: 2}
     desk.snapshot()
-    desk.snapshot()
+    desk.next_snapshot()
     assert not desk.state.standing.halts
     assert desk.net_qty() == 0
+    desk.ready()
     (denied,) = only(desk.intent(make_submit(qty=4)), OrderDenied)
     assert denied.code == "position_max"  # 2 + 4 > 5
 
@@ -113,7 +116,7 @@ def test_order_of_another_is_seen_once_and_counted() -> None:
     assert len(desk.messages(ExternalOrderSeen)) == 1
     desk.report(desk.broker.fill(number))
     desk.snapshot()
-    desk.snapshot()
+    desk.next_snapshot()
     assert not desk.messages(PositionMismatch)
     assert desk.state.contract_qty(MES) == 3
     assert desk.net_qty() == 0

@@ -48,7 +48,7 @@ def test_the_close_is_the_strategies_exit() -> None:
     last = desk.messages(OrderFilled)[-1]
     assert (last.strategy_id, last.role, last.strategy_net_qty) == ("s1", "exit", 0)
     desk.snapshot()
-    desk.snapshot()
+    desk.next_snapshot()
     assert "position_mismatch" not in desk.alarm_names()
 
 
@@ -107,7 +107,7 @@ def test_flatten_uses_up_what_was_there_before_the_ledger() -> None:
     assert desk.net_qty() == 0
     assert desk.state.standing.baselines == {MES: 0}
     desk.snapshot()
-    desk.snapshot()
+    desk.next_snapshot()
     assert "position_mismatch" not in desk.alarm_names()
 
 

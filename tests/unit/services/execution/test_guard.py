@@ -86,5 +86,5 @@ def test_what_guard_closed_while_we_slept_is_the_strategies_exit() -> None:
     last = desk.messages(OrderFilled)[-1]
     assert (last.strategy_id, last.side, last.strategy_net_qty) == ("s1", Side.SELL, 0)
     desk.snapshot()
-    desk.snapshot()
+    desk.next_snapshot()
     assert "position_mismatch" not in desk.alarm_names()
