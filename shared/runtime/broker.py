@@ -106,12 +106,16 @@ async def _adapter(
         chance=context.rng.random,
         on_sent=_mark_sent if marks.ARMED else None,
     )
-    keeping = asyncio.create_task(limiter.keep_spares(), name="spares")
+    keeping = [
+        asyncio.create_task(work, name="spares")
+        for work in ((limiter.keep_spares(), limiter.hear_pauses()) if spares else ())
+    ]
     try:
         yield adapter
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
         await adapter.close()
 
 

@@ -17,6 +17,7 @@ from shared.broker.port import LimitKind
 from shared.bus.port import Bus, BusAway, BusRefused
 from shared.runtime.clock import NS_PER_S, Clock
 from shared.runtime.config import BrokerSection
+from shared.wire import topics
 
 GENERAL_WINDOW_S = 60.0
 HISTORY_WINDOW_S = 30.0
@@ -73,6 +74,11 @@ class SharedLimiter:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._spare_used.wait(), SPARE_KEPT_S / 2)
 
+    async def hear_pauses(self) -> None:
+        """Give the places taken in advance back when any process is told to wait, until cancelled."""
+        async for _channel, _pause_ms in self._bus.subscribe([topics.pauses(self._name("general"))]):
+            self._spares.clear()
+
     def _drop_old_spares(self) -> None:
         oldest_ns = self._clock.monotonic_ns() - round(SPARE_KEPT_S * NS_PER_S)
         while self._spares and self._spares[0] < oldest_ns:
@@ -98,6 +104,7 @@ class SharedLimiter:
         await self._local.pause(kind, pause_s)
         try:
             await self._bus.budget_pause(self._name(kind), pause_s)
+            await self._bus.publish(topics.pauses(self._name(kind)), b"%d" % round(pause_s * 1000))
         except (BusAway, BusRefused):
             return
 

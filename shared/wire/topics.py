@@ -191,6 +191,13 @@ TOPICS = (
         readers="every process that calls the broker",
         retention="one window",
     ),
+    Topic(
+        key="pauses:{NAME}",
+        kind=Kind.CHANNEL,
+        writer="who is told by the broker to wait, milliseconds",
+        readers="who has taken places of budget NAME in advance",
+        retention="none",
+    ),
 )
 
 
@@ -259,6 +266,10 @@ def refused(process: str) -> str:
 
 def budget(name: str) -> str:
     return f"budget:{{{name}}}"
+
+
+def pauses(name: str) -> str:
+    return f"pauses:{{{name}}}"
 
 
 BARS_WANTED = "bars:wanted"

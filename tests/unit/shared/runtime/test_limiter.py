@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ class CountedBudget:
         self.away = away
         self.asked: list[dict[str, Any]] = []
         self.paused: list[tuple[str, float]] = []
+        self.said: list[tuple[str, bytes]] = []
 
     async def budget(self, name: str, **asked: Any) -> float:
         if self.away:
@@ -36,6 +38,14 @@ class CountedBudget:
         if self.away:
             raise BusAway("away")
         self.paused.append((name, seconds))
+
+    async def publish(self, channel: str, value: bytes) -> None:
+        self.said.append((channel, value))
+
+    async def subscribe(self, channels: list[str]) -> AsyncIterator[tuple[str, bytes]]:
+        for said in self.said:
+            if said[0] in channels:
+                yield said
 
 
 def make_limiter(bus: CountedBudget, clock: ManualClock, *, spares: int = 0) -> SharedLimiter:
@@ -139,6 +149,23 @@ def test_old_spare_is_not_used() -> None:
         keeping = asyncio.create_task(limiter.keep_spares())
         await asyncio.sleep(0)
         clock.advance(SPARE_KEPT_S + 1)
+        await limiter.acquire("general", False)
+        assert len(bus.asked) == 2
+        keeping.cancel()
+
+    asyncio.run(story())
+
+
+def test_pause_of_another_process_takes_spares_back() -> None:
+    bus, clock = CountedBudget(), ManualClock()
+    limiter, other = make_limiter(bus, clock, spares=1), make_limiter(bus, clock)
+
+    async def story() -> None:
+        keeping = asyncio.create_task(limiter.keep_spares())
+        await asyncio.sleep(0)
+        await other.pause("general", 5.0)
+        assert bus.said == [("pauses:{demo.general}", b"5000")]
+        await limiter.hear_pauses()
         await limiter.acquire("general", False)
         assert len(bus.asked) == 2
         keeping.cancel()
