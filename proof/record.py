@@ -18,6 +18,7 @@ class Record(msgspec.Struct, kw_only=True):
 
     Attributes:
         machine: `simulation`, `chaos`, `fuzz`, `tests` or `bench`.
+        plan: Of chaos: a run of another plan stands beside this one; one of the same plan replaces it.
         command: Which repeats the run.
         checks: Invariant -> how often it was checked.
         violations: Invariant -> how often it did not hold.
@@ -31,6 +32,7 @@ class Record(msgspec.Struct, kw_only=True):
     command: str
     build: str
     started: str
+    plan: str = ""
     seconds: float = 0.0
     checks: dict[str, int] = {}
     violations: dict[str, int] = {}
@@ -38,6 +40,11 @@ class Record(msgspec.Struct, kw_only=True):
     faults: dict[str, int] = {}
     reached: dict[str, int] = {}
     figures: dict[str, float] = {}
+
+    @property
+    def name(self) -> str:
+        """Return the name of its file, without the ending."""
+        return f"{self.machine}-{self.plan}" if self.plan else self.machine
 
     def check(self, invariant: str, holds: bool, text: str = "", *, times: int = 1) -> None:
         """Count one check of an invariant, and its text when it does not hold."""

@@ -1,12 +1,15 @@
 """`python -m proof.table`: write the tables of `docs/reliability.md` from the records in `docs/proof/`.
 
-`python -m proof.table RECORD ...` first takes new records over: the runs of one machine become one file.
+`python -m proof.table RECORD ...` first takes new records over: each replaces that of its machine and plan.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from proof.invariants import FAULTS, INVARIANTS
@@ -16,75 +19,145 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
 RECORDS = ROOT / "docs" / "proof"
 MACHINES = ("simulation", "chaos", "fuzz", "tests", "bench")
+STARTED = slice(0, 16)
+"""Of a time: to the minute."""
+
+FIGURES: dict[str, tuple[str, ...]] = {
+    "simulation": ("{seeds} seeds", "{seeds_per_s} seeds/s", "{virtual_s} virtual s", "{kills} kills"),
+    "chaos": (
+        "{kills} kills", "{intents} intents", "{orders_at_venue} orders at the venue",
+        "{duplicates} duplicates", "{lost} lost", "{wrong_positions_at_rest} wrong positions at rest",
+        "standstill noticed in p99 {noticed_s_p99} s",
+        "deciding again after its kill alone p50 {deciding_again_alone_s_p50} s, "
+        "p99 {deciding_again_alone_s_p99} s ({deciding_again_alone_samples} times)",
+        "after any p50 {deciding_again_all_s_p50} s, p99 {deciding_again_all_s_p99} s",
+        "breach to flat at most {breach_to_flat_s_max} s ({breach_to_flat_samples} times)",
+    ),
+    "fuzz": ("{inputs} inputs", "{failures} failures"),
+    "bench": ("lateness p99 {lateness ms p99} ms", "at most {lateness ms max} ms"),
+}  # fmt: skip
+"""Machine -> what the page tells of its figures; the rest stands in the record."""
+
+BUG = "planted bug caught: "
+GROUPS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(kill of \w+) (?:before|after|sent) .+"), r"\1 before or after a call"),
+)
+"""States that are shown as one -> its words."""
 
 
-def kept() -> dict[str, Record]:
-    """Return the records of the page by machine, in the order of `MACHINES`."""
-    found = {path.stem: read(path) for path in sorted(RECORDS.glob("*.json"))}
-    return {name: found[name] for name in MACHINES if name in found}
+def kept() -> list[Record]:
+    """Return the records of the page, in the order of `MACHINES`."""
+    found = [read(path) for path in sorted(RECORDS.glob("*.json"))]
+    return sorted(found, key=lambda one: (MACHINES.index(one.machine), one.plan))
 
 
 def keep(paths: Iterable[Path]) -> None:
-    """Replace the records of the machines that `paths` are from; several of one machine are summed."""
+    """Replace the records of the machines and plans that `paths` are from; several of one are summed."""
     summed: dict[str, Record] = {}
     for record in map(read, paths):
-        if record.machine in summed:
-            summed[record.machine].add(record)
-            summed[record.machine].seconds += record.seconds
+        if record.name in summed:
+            summed[record.name].add(record)
+            summed[record.name].seconds += record.seconds
         else:
-            summed[record.machine] = record
+            summed[record.name] = record
     for name, record in summed.items():
         record.write(RECORDS / f"{name}.json")
 
 
-def invariants(records: dict[str, Record]) -> list[str]:
+def invariants(records: Sequence[Record]) -> list[str]:
     """Return the table of invariants: what is promised, where it is checked and how often it was."""
     rows = ["| | Promise | Checked in | Times | Broken |", "|---|---|---|---:|---:|"]
     for name, words in INVARIANTS.items():
-        where = {machine: one.checks[name] for machine, one in records.items() if one.checks.get(name)}
-        shown = ", ".join(f"{machine} {times:,}" for machine, times in where.items()) or "nowhere yet"
-        broken = sum(one.violations.get(name, 0) for one in records.values())
-        rows.append(f"| {name} | {words} | {shown} | {sum(where.values()):,} | {broken} |")
+        where = _by_machine((one.machine, one.checks.get(name, 0)) for one in records)
+        broken = sum(one.violations.get(name, 0) for one in records)
+        rows.append(f"| {name} | {words} | {_places(where)} | {where.total():,} | {broken} |")
     return rows
 
 
-def faults(records: dict[str, Record]) -> list[str]:
+def faults(records: Sequence[Record]) -> list[str]:
     """Return the fault matrix: what was done to the system, where and how often."""
     rows = ["| | Fault | Injected in |", "|---|---|---|"]
     for name, words in FAULTS.items():
-        where = [
-            f"{machine} {one.faults[name]:,}" for machine, one in records.items() if one.faults.get(name)
-        ]
-        rows.append(f"| {name} | {words} | {', '.join(where) or 'nowhere yet'} |")
+        where = _by_machine((one.machine, one.faults.get(name, 0)) for one in records)
+        rows.append(f"| {name} | {words} | {_places(where)} |")
     return rows
 
 
-def runs(records: dict[str, Record]) -> list[str]:
-    """Return what was run, when, and its figures."""
+def runs(records: Sequence[Record]) -> list[str]:
+    """Return what was run, when, and what most asked for of its figures."""
     rows = ["| Machine | Command | Build | Begun | Took | Figures |", "|---|---|---|---|---:|---|"]
-    for machine, one in records.items():
-        figures = ", ".join(f"{name} {_number(value)}" for name, value in one.figures.items())
-        took = f"{one.seconds:,.0f} s"
-        rows.append(f"| {machine} | `{one.command}` | {one.build} | {one.started} | {took} | {figures} |")
+    for one in records:
+        took = f"{one.seconds:,.0f} s" if one.seconds else ""
+        name = f"{one.machine}, {one.plan}" if one.plan else one.machine
+        told = ", ".join(_figures(one))
+        rows.append(f"| {name} | `{one.command}` | {one.build} | {one.started[STARTED]} | {took} | {told} |")
     return rows
 
 
-def states(records: dict[str, Record]) -> list[str]:
-    """Return every rare state that was reached and every planted bug that was caught."""
-    rows = ["| Machine | State reached or bug caught | Times |", "|---|---|---:|"]
-    for machine, one in records.items():
-        rows += [f"| {machine} | {state} | {times:,} |" for state, times in sorted(one.reached.items())]
+def states(records: Sequence[Record]) -> list[str]:
+    """Return every rare state that was reached."""
+    rows = ["| Machine | State reached | Times |", "|---|---|---:|"]
+    for machine, reached in _reached(records).items():
+        rows += [f"| {machine} | {state} | {times:,} |" for state, times in sorted(reached.items())]
     return rows
+
+
+def bugs(records: Sequence[Record]) -> list[str]:
+    """Return every planted bug that was caught, and how soon."""
+    rows = ["| Planted bug | Seeds until caught |", "|---|---:|"]
+    for one in records:
+        for state in sorted(one.reached):
+            if state.startswith(BUG):
+                seeds = one.figures[f"seeds until caught: {state.removeprefix(BUG)}"]
+                rows.append(f"| {state.removeprefix(BUG)} | {seeds:,.0f} |")
+    return rows
+
+
+def _by_machine(counts: Iterable[tuple[str, int]]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for machine, times in counts:
+        found[machine] += times
+    return found
+
+
+def _places(where: Counter[str]) -> str:
+    return ", ".join(f"{machine} {times:,}" for machine, times in where.items() if times) or "nowhere yet"
+
+
+def _figures(record: Record) -> Iterator[str]:
+    """Yield the phrases of which the record has every figure."""
+    numbers = {name: _number(value) for name, value in record.figures.items()}
+    for phrase in FIGURES.get(record.machine, ()):
+        with suppress(KeyError):
+            yield phrase.format_map(numbers)
+    if caught := sum(state.startswith(BUG) for state in record.reached):
+        yield f"{caught} planted bugs caught"
+
+
+def _reached(records: Iterable[Record]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in records:
+        for state, times in one.reached.items():
+            if not state.startswith(BUG):
+                found[one.machine][_group(state)] += times
+    return found
+
+
+def _group(state: str) -> str:
+    for pattern, words in GROUPS:
+        if found := pattern.fullmatch(state):
+            return found.expand(words)
+    return state
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
+    return f"{value:,.0f}" if value == int(value) or value >= 1_000 else f"{value:,.3g}"
 
 
-TABLES = {"runs": runs, "invariants": invariants, "faults": faults, "states": states}
+TABLES = {"runs": runs, "invariants": invariants, "faults": faults, "states": states, "bugs": bugs}
 
 
-def page(text: str, records: dict[str, Record]) -> str:
+def page(text: str, records: Sequence[Record]) -> str:
     """Return `text` with every table between its marks made anew."""
     for name, table in TABLES.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"

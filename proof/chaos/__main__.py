@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proof.chaos.plans import plans
-from proof.chaos.run import RECORD, put_away, run
+from proof.chaos.run import RECORDS, put_away, run
 from proof.invariants import FAULTS, INVARIANTS
 from proof.record import Record
 
@@ -30,7 +30,7 @@ def main() -> int:
             plan, name=asked.plan, seed=asked.seed, seconds=asked.seconds or plan.seconds, strict=asked.strict
         )
     )
-    record.write(RECORD)
+    record.write(RECORDS / f"{record.name}.json")
     show(record, Console())
     bad = bool(record.violations)
     folder = put_away(world, keep=bad or asked.keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from dataclasses import dataclass
 
@@ -101,7 +102,7 @@ class Chaos:
             since_s = since_s or time.monotonic()
             if time.monotonic() - since_s > OPERATOR_S:
                 for kind in latched:
-                    self.world.record.reach(f"{kind} halt: {' '.join(halts[kind].split()[:4])}")
+                    self.world.record.reach(f"{kind} halt: {_words(halts[kind])}")
                 self.world.tell("operator resumes", halts={str(kind): halts[kind] for kind in halts})
                 for name, why in strategies.items():
                     self.world.record.reach(f"strategy latched off: {why.partition(':')[0]}")
@@ -142,3 +143,8 @@ class Chaos:
         if ALONE in self._busy or (ALONE in uses and self._running):
             return False
         return not uses & self._busy
+
+
+def _words(reason: str) -> str:
+    """Return a reason without the figures and paths that make each one different."""
+    return re.split(r"[:;(/{]|-?\d", reason)[0].strip()

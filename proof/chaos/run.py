@@ -21,7 +21,7 @@ from proof.record import Record
 from shared.domain.control import TradingState
 from shared.runtime.build import BUILD
 
-RECORD = ROOT / "build" / "proof" / "chaos.json"
+RECORDS = ROOT / "build" / "proof"
 WARM_UP_S = 10.0
 BACK_S = 120.0
 REST_S = 180.0
@@ -32,6 +32,7 @@ async def run(plan: Plan, *, name: str, seed: int, seconds: float, strict: bool)
     """Return the record and the world, which has stopped."""
     record = Record(
         machine="chaos",
+        plan=name,
         command=f"make chaos SEED={seed} SECONDS={seconds:g} PLAN={name}",
         build=BUILD,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,10 +86,10 @@ async def come_to_rest(world: World, record: Record) -> None:
     flat = await until(lambda: not any(world.venue_positions().values()), within_s=FLAT_S)
     if held:
         world.flat_s.append(time.monotonic() - begun)
-    record.figures["flat_s_max"] = round(max(world.flat_s, default=0.0), 2)
-    record.figures["breach_to_flat_s_max"] = round(max(world.breach_s, default=0.0), 2)
-    record.figures["breach_samples"] = len(world.breach_s)
-    record.figures["flat_samples"] = len(world.flat_s)
+    for figure, times_s in (("flat", world.flat_s), ("breach_to_flat", world.breach_s)):
+        if times_s:
+            record.figures[f"{figure}_s_max"] = round(max(times_s), 2)
+            record.figures[f"{figure}_samples"] = len(times_s)
     record.check("I-26", flat, f"not flat {FLAT_S:g} s after a flatten: {world.venue_positions()}")
     await until(lambda: _nothing_open(world), within_s=REST_S, poll_s=1.0)
     await asyncio.sleep(2.0)
