@@ -14,6 +14,7 @@ import msgspec
 
 from proof.record import Record
 from proof.simulation.bus.replies import ErrorReply
+from proof.simulation.bus.session import Parked
 from proof.simulation.bus.streams import Stream
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
@@ -136,7 +137,8 @@ class Judge:
             incarnation.process.writer = incarnation
         elif name == "julie_append" or name == "julie_step":
             writer = incarnation.process.writer
-            if writer is not incarnation and writer is not None and not self.data_lost:
+            owed = isinstance(answer, Parked)  # frozen: nothing is carried out yet
+            if writer is not incarnation and writer is not None and not self.data_lost and not owed:
                 refused = isinstance(answer, ErrorReply)
                 self.check(
                     "I-17", refused, lambda: f"the older {incarnation.name} may still {name}: {answer}"
@@ -199,8 +201,13 @@ class Judge:
 
     def _depends(self, name: str) -> bool:
         """Is it an order that execution sends by itself, to protect or end the position of a known one?"""
-        orders = self.world.disk.orders
-        found = any(dependent_order_id(one, purpose) == name for one in orders for purpose in PURPOSES)
+        disk = self.world.disk
+        # What was traded by hand, or by a flatten, may be left over in a strategy's books, too.
+        by_hand = {
+            f"{by}:{fill.broker_order_id}" for fill in disk.fills.values() for by in ("external", "flatten")
+        }
+        parents = disk.orders.keys() | by_hand
+        found = any(dependent_order_id(one, purpose) == name for one in parents for purpose in PURPOSES)
         if found:
             self.reach("order of execution's own")
             self.dependent.add(name)
@@ -428,6 +435,8 @@ class Judge:
         for name in self.wishes:
             if name not in orders and name not in world.forgotten:
                 return f"intent {name} has no answer"
+        if not world.in_sync:
+            return "broker_sync is not in sync"
         ours = self.ledger_net()
         if world.venue.net_qty not in (ours, ours + self._latched_difference()):
             return f"the ledger holds {ours:+d}, the broker {world.venue.net_qty:+d}"
@@ -435,6 +444,8 @@ class Judge:
         for strategy_id, position in world.strategy_positions():
             if position != books.get(strategy_id, 0):
                 return f"{strategy_id} sees {position:+d}, holds {books.get(strategy_id, 0):+d}"
+        if not self._latched_difference() and len(self._own_fills()) < len(world.venue.state.fills):
+            return "the broker has fills that the ledger has not"
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.sent.items()):
             return "orders are under way"
         return ""
@@ -445,6 +456,14 @@ class Judge:
             return 0
         mismatches = self.world.disk.standing_now().mismatches
         return mismatches.get(self.world.venue.contract.id, 0)
+
+    def _own_fills(self) -> dict[int, int]:
+        """Return what each of the broker's fills is in the ledger, contracts bought."""
+        ours: dict[int, int] = {}
+        for fill in self.world.disk.fills.values():
+            if fill.fill_id >= 0:  # below: between two books of ours, at the end of a flatten
+                ours[fill.fill_id] = ours.get(fill.fill_id, 0) + fill.signed_qty
+        return ours
 
     def ledger_net(self) -> int:
         disk, contract_id = self.world.disk, self.world.venue.contract.id
@@ -467,11 +486,7 @@ class Judge:
             return
         self.check("I-8", self.ledger_net() == venue.net_qty, lambda: "positions differ")
         theirs = {one.id: (one.size if one.side == 0 else -one.size) for one in venue.state.fills}
-        ours: dict[int, int] = {}
-        for fill in disk.fills.values():
-            if fill.fill_id < 0:
-                continue  # between two books of ours, at the end of a flatten
-            ours[fill.fill_id] = ours.get(fill.fill_id, 0) + fill.signed_qty
+        ours = self._own_fills()
         self.check("I-8", ours == theirs, lambda: f"fills differ: {_difference(ours, theirs)}")
         for tag, landed in venue.landed.items():
             for one in landed:
@@ -526,6 +541,10 @@ class Judge:
         """Trading goes on again unless something that a person must look at has latched a halt."""
         plan = self.world.plan
         expected = {HaltKind.OPERATOR} if self.halted_ns is not None else set()
+        if any(event == "resume_refused" for _, _, event in self.alarms):
+            expected.add(
+                HaltKind.OPERATOR
+            )  # its word came too old, by a clock that jumped, and nothing is lifted
         by_word = any(word == "halt-reducing" for _, word in plan.commands)
         # Unexplained for a while by what was done by hand; or exits that a closed market refused.
         for_people = plan.externals or plan.closed

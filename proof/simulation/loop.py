@@ -78,6 +78,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.tasks_made = 0
         self._timers = 0
         self.steps = 0
+        self.failure: BaseException | None = None
         self.set_task_factory(_make_task)
 
     def time(self) -> float:
@@ -100,7 +101,13 @@ class SimLoop(asyncio.BaseEventLoop):
         """A kill leaves generators behind as they are."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """What a killed process left unfinished is nobody's news; live ones are judged by their end."""
+        """What a killed process left unfinished is nobody's news; live ones are judged by their end.
+
+        An error of the world itself ends it: a fault that was not injected, a check that was not made.
+        """
+        handle = context.get("handle")
+        if handle is not None and handle._context.get(OWNER) is None:
+            self.failure = context.get("exception")
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
@@ -117,6 +124,8 @@ class SimLoop(asyncio.BaseEventLoop):
         return self.call_at(self.now_s + delay, callback, *args, context=context)
 
     def _run_once(self) -> None:
+        if self.failure is not None:
+            raise self.failure
         ready, scheduled = self._ready, self._scheduled
         if not ready:
             while scheduled and scheduled[0][2]._cancelled:

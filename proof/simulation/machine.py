@@ -52,6 +52,7 @@ class Incarnation:
         self.number = number
         self.name = process.name
         self.held = False
+        self.in_sync = False  # said by a broker_sync
         self.dead = False
         self.stopped = False
         self.began_s = process.machine.loop.now_s
@@ -206,7 +207,14 @@ class Machine:
         """Begin a task that belongs to `owner`, or to the world."""
         context = self.context.copy()
         context.run(OWNER.set, owner)
-        return self.loop.create_task(work, context=context)
+        task = self.loop.create_task(work, context=context)
+        if owner is None:
+            task.add_done_callback(self._of_the_world, context=self.context)
+        return task
+
+    def _of_the_world(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
     def later(self, delay_s: float, call: Callable[[], object]) -> asyncio.TimerHandle:
         """Have the world do something, whoever is dead by then."""

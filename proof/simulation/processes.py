@@ -99,13 +99,14 @@ class ProcessClock:
 class SimLog:
     """Keeps the names of alarms; prints only what is asked for."""
 
-    def __init__(self, world: World, process: str) -> None:
+    def __init__(self, world: World, process: str, incarnation: Incarnation | None = None) -> None:
         self._world = world
         self._process = process
+        self._incarnation = incarnation
 
     def _say(self, level: str, event: str, fields: dict[str, object]) -> None:
-        if event == "sync":
-            self._world.in_sync = fields["health"] is SyncHealth.IN_SYNC
+        if event == "sync" and self._incarnation is not None:
+            self._incarnation.in_sync = fields["health"] is SyncHealth.IN_SYNC
         if self._world.tracing:
             shown = {name: value for name, value in fields.items() if name not in ("pid", "build")}
             self._world.trace(level, self._process, event, shown)
@@ -146,7 +147,7 @@ def context(world: World, incarnation: Incarnation, config: Any) -> Context[Any]
         rng=random.Random(world.rng.random()),
         bus=bus,
         beat=beat,
-        log=cast(Log, SimLog(world, name)),
+        log=cast(Log, SimLog(world, name, incarnation)),
     )
 
 

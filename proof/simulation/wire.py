@@ -155,7 +155,9 @@ class SimHttp:
                 status, answer = await reply
         except TimeoutError:
             incarnation.alive()
+            net.machine.trace(incarnation.name, name, "no answer")
             raise NoAnswerError("TimeoutError") from None
+        net.machine.trace(incarnation.name, name, status)
         incarnation.point(name, AFTER)
         if self._behind_ns is None:
             self._behind_ns = net.clock.true_ns() % NS_PER_S

@@ -75,7 +75,6 @@ class World:
             self.redis.do, self.clock, self.venue, random.Random(self.rng.random())
         )
         self.forgotten: set[str] = set()
-        self.in_sync = False
         self._seen: dict[bytes, tuple[object, int]] = {}
 
     # -- the trace --------------------------------------------------------------
@@ -106,6 +105,12 @@ class World:
         """Note that execution cannot hear an operator until then."""
         until_ns = self.clock.true_ns() + round((for_s + 1.0) * NS_PER_S)
         self.judge.blocked_until_ns = max(self.judge.blocked_until_ns, until_ns)
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether the newest broker_sync says so."""
+        sync = self.machine.processes["broker_sync"].now
+        return sync is not None and sync.in_sync
 
     def can_act(self) -> bool:
         """Return whether execution runs, has had a moment to recover, and hears of a broker that trades.

@@ -289,11 +289,14 @@ class SimServer:
         self.log = []
         fresh = Session(self)
         store.loading = True
+        troubles = self.out_of_memory, self.disk_full
+        self.out_of_memory = self.disk_full = False  # what the file holds is loaded whatever it needs
         for group in log:
             for args in group:
                 reply = self._run(fresh, args)
                 assert not isinstance(reply, ErrorReply)
         store.loading = False
+        self.out_of_memory, self.disk_full = troubles
         store.appended = []
         self.log, self.durable = log, len(log)
         self.up = True

@@ -49,6 +49,23 @@ def test_difference_counts_from_the_second_picture_on() -> None:
     assert desk.state.contract_qty(MES) == 1
 
 
+def test_same_difference_after_other_fills_is_another() -> None:
+    desk = ready_desk()
+    fills_of_others = [
+        desk.broker.fill(desk.broker.external(side=side)) for side in (Side.BUY, Side.SELL, Side.BUY)
+    ]
+    hidden, desk.broker.fills = desk.broker.fills, []
+    held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
+    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    desk.snapshot()
+    for late in fills_of_others[:2]:
+        desk.report(late)
+    desk.next_snapshot()
+    assert not desk.messages(PositionMismatch)
+    desk.next_snapshot()
+    assert len(desk.messages(PositionMismatch)) == 1
+
+
 def test_difference_that_a_late_fill_explains_is_not_accepted_once_more() -> None:
     desk = ready_desk()
     fill = desk.broker.fill(desk.broker.external())
