@@ -134,8 +134,8 @@ def _explained(state: State, contract_id: str) -> None:
 def _compare(turn: Turn, sync: Sync) -> None:
     """The same difference in all pictures of a while, with nothing on its way, is a broken invariant.
 
-    Two pictures in a row are not enough: a reconnect takes two within a second, and searches for fills are known
-    to lag behind positions.
+    Two pictures in a row are not enough: a reconnect takes two within a second, and searches for fills are
+    known to lag behind positions.
     """
     state = turn.state
     before, sync.differences = sync.differences, {}
