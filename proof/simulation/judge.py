@@ -22,6 +22,7 @@ from proof.simulation.scaled import EXITS_PER_MIN_MAX, HALT_WITHIN_S, INTENT_TTL
 from proof.simulation.swarm import POSITION_MAX, QUARANTINE_S
 from proof.simulation.venue import ACCOUNT_ID
 from proof.simulation.wire import PLACE, Post
+from services.execution.account import VENUE_MARGIN_NS
 from services.execution.ledger import Commit
 from services.execution.records import BEFORE, OrderRecord
 from services.simulator.orders import Order
@@ -426,6 +427,8 @@ class Judge:
 
     def unsettled(self) -> str:
         """Return what is not at rest yet, empty when all is."""
+        if self.left_to_a_person():
+            return ""
         world = self.world
         orders = world.disk.orders
         waiting = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN, OrderStatus.PENDING_CANCEL)
@@ -449,6 +452,20 @@ class Judge:
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.sent.items()):
             return "orders are under way"
         return ""
+
+    def left_to_a_person(self) -> bool:
+        """Was traded by hand as the ledger began, so that no clock tells whether the baseline contains it?
+
+        The position stays unexplained, which is said, and what is unknown stays so.
+        """
+        begun_ns = self.world.disk.standing_now().baseline_venue_ns
+        told = any(event == "unexplained_position" for _, _, event in self.alarms)
+        by_hand_ns = [
+            fill.created_ns
+            for fill in self.world.venue.state.fills
+            if fill.order_id in self.world.venue.externals
+        ]
+        return told and any(abs(ns - begun_ns - VENUE_MARGIN_NS) <= VENUE_MARGIN_NS for ns in by_hand_ns)
 
     def _latched_difference(self) -> int:
         """Return what execution has halted over; only what was done by hand at its start may be that."""
@@ -481,6 +498,9 @@ class Judge:
         if left:
             return
         venue, disk = world.venue, world.disk
+        if self.left_to_a_person():
+            self.reach("unexplained position, for a person to look at")
+            return
         if self._latched_difference() and self.ledger_net() != venue.net_qty:
             self.reach("position mismatch latched, for a person to look at")
             return

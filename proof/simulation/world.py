@@ -166,7 +166,7 @@ class World:
         faults.heal(self)
         left = await self._settled(SETTLE_S)
         self.judge.at_rest(left)
-        if not left:
+        if not left and not self.judge.left_to_a_person():
             await self._end_flat()
         look.cancel()
 
