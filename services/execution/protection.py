@@ -26,6 +26,7 @@ from shared.domain.order import OrderStatus, OrderType, Side
 EXITS_MAX = 3
 """Of one entry, sent by execution itself; after that a person has to look."""
 EXPIRES_S = 5.0
+LOOK_AGAIN_S = 2.5
 
 _WORKING = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 _UNSETTLED = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN, OrderStatus.PENDING_CANCEL)
@@ -152,7 +153,9 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
             return
         assert state.look is not None
         if state.look.positions.get(held.contract_id, 0) != state.contract_qty(held.contract_id):
-            return  # `account` says so; trading would not make it better
+            # `account` says so when it lasts; trading would not make it better. One of both may be old.
+            _look_again(turn, gap, LOOK_AGAIN_S)
+            return
     gap.acted_ns = turn.at.mono_ns
     order = state.orders.get(held.name)
     if order is None or order.role != ENTRY:
@@ -183,10 +186,14 @@ def _looked(turn: Turn, gap: Gap) -> bool:
     before_ns = max(gap.since_ns, gap.acted_ns)
     if state.look is not None and state.look.started_ns > before_ns:
         return True
-    if turn.at.mono_ns - gap.looked_ns >= NS_PER_S or gap.looked_ns < before_ns:
+    _look_again(turn, gap, 1.0 if gap.looked_ns >= before_ns else 0.0)
+    return False
+
+
+def _look_again(turn: Turn, gap: Gap, after_s: float) -> None:
+    if turn.at.mono_ns - gap.looked_ns >= after_s * NS_PER_S:
         gap.looked_ns = turn.at.mono_ns
         want_search(turn, delay_s=0.0)
-    return False
 
 
 def _fit(turn: Turn, held: Held, gap: Gap, entry: OrderRecord, legs: list[OrderRecord]) -> None:

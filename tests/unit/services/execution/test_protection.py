@@ -52,6 +52,19 @@ def settled(desk: Desk) -> None:
     assert not desk.state.standing.halts
 
 
+def test_look_that_shows_another_position_is_repeated() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1")
+    desk.broker.set(number + 1, status=OrderStatus.CANCELED)
+    desk.show(number + 1)
+    held = desk.broker.positions
+    desk.broker.positions = lambda: []  # type: ignore[method-assign]
+    desk.run(3, places=True)
+    assert stops(desk) == 0
+    desk.broker.positions = held  # type: ignore[method-assign]
+    settled(desk)
+
+
 def test_entry_partly_filled() -> None:
     desk = ready_desk()
     desk.intent(make_submit("o1", qty=4, order_type=OrderType.LIMIT, limit_price=Decimal(5000)))
