@@ -36,6 +36,7 @@ from shared.domain.order import (
     ClosePosition,
     Intent,
     OrderStatus,
+    OrderType,
     SubmitOrder,
 )
 from shared.wire import topics
@@ -134,7 +135,7 @@ class Judge:
 
     def wrote(self, incarnation: Incarnation, name: str, answer: object) -> None:
         """Look at what one process has just written to Redis."""
-        if name == "julie_open" or (name == "julie_lease" and type(answer) is list and answer[1]):
+        if type(answer) is list and (name == "julie_open" or (name == "julie_lease" and answer[1])):
             incarnation.process.writer = incarnation
         elif name == "julie_append" or name == "julie_step":
             writer = incarnation.process.writer
@@ -184,7 +185,8 @@ class Judge:
         self.check("I-3", asked, lambda: f"{name} is claimed and nobody asked for it")
         self.claims.setdefault(name, (claim, now_ns))
         if claim.reduce_only:
-            self._exited(now_ns)
+            if claim.order_type is OrderType.MARKET:  # a stop protects: it ends nothing yet
+                self._exited(now_ns)
             return
         frozen = [
             one.client_order_id

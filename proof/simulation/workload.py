@@ -28,6 +28,8 @@ class Scripted(Strategy):
     def on_quote(self, quote: Quote) -> None:
         if quote.ts_event_ns >= self.until_ns or quote.bid_px is None or quote.ask_px is None:
             return
+        if self.market().tick_size is None:
+            return  # Redis was emptied: the contract is told again soon
         chances = [crc32(b"%d %d %d" % (self.seed, quote.ts_event_ns, n)) / SCALE for n in range(4)]
         if self.style == "runaway":
             self.asked += 1
