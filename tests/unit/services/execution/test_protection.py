@@ -58,7 +58,7 @@ def test_look_that_shows_another_position_is_repeated() -> None:
     desk.broker.set(number + 1, status=OrderStatus.CANCELED)
     desk.show(number + 1)
     held = desk.broker.positions
-    desk.broker.positions = lambda: []  # type: ignore[method-assign]
+    desk.broker.positions = list  # type: ignore[method-assign]
     desk.run(3, places=True)
     assert stops(desk) == 0
     desk.broker.positions = held  # type: ignore[method-assign]
