@@ -366,7 +366,7 @@ class Judge:
         for sent in self.sent.values():
             if sent.protective:
                 continue
-            qty = sent.qty if sent.arrives and sent.tag not in venue.landed else 0
+            qty = sent.qty if self._under_way(sent) else 0
             for one in venue.landed.get(sent.tag, ()):
                 order = venue.state.orders.get(one.order_id)
                 qty += _leaves(order)
@@ -386,6 +386,12 @@ class Judge:
                 f"when {why}: position {net:+d}, may still buy {buys} and sell {sells}, limit {POSITION_MAX}"
             ),
         )
+
+    def _under_way(self, sent: Sent) -> bool:
+        """May it still come, as far as anybody can know? Later than its quarantine is the declared rest."""
+        record = self.world.disk.orders.get(sent.tag)
+        given_up = record is not None and record.status in GIVEN_UP
+        return sent.arrives and sent.tag not in self.world.venue.landed and not given_up
 
     def _raced(self) -> int:
         """Return what stops, targets and exits have filled in the last seconds."""
