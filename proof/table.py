@@ -28,9 +28,10 @@ FIGURES: dict[str, tuple[str, ...]] = {
         "{kills} kills", "{intents} intents", "{orders_at_venue} orders at the venue",
         "{duplicates} duplicates", "{lost} lost", "{wrong_positions_at_rest} wrong positions at rest",
         "standstill noticed in p99 {noticed_s_p99} s",
-        "deciding again after its kill alone p50 {deciding_again_alone_s_p50} s, "
-        "p99 {deciding_again_alone_s_p99} s ({deciding_again_alone_samples} times)",
-        "after any p50 {deciding_again_all_s_p50} s, p99 {deciding_again_all_s_p99} s",
+        "deciding again after a kill p50 {deciding_again_clean_s_p50} s, "
+        "p99 {deciding_again_clean_s_p99} s ({deciding_again_clean_samples} times)",
+        "whatever else was killed meanwhile p50 {deciding_again_any_s_p50} s, "
+        "p99 {deciding_again_any_s_p99} s ({deciding_again_any_samples} times)",
         "breach to flat at most {breach_to_flat_s_max} s ({breach_to_flat_samples} times)",
     ),
     "fuzz": ("{inputs} inputs", "{failures} failures"),

@@ -32,7 +32,10 @@ def main() -> int:
     )
     record.write(RECORDS / f"{record.name}.json")
     show(record, Console())
-    bad = bool(record.violations)
+    missing = [row for row in plan.rows if row not in record.faults]
+    for row in missing:
+        print(f"NOT REACHED: {row}: {FAULTS[row]}")
+    bad = bool(record.violations or missing)
     folder = put_away(world, keep=bad or asked.keep)
     if folder is not None:
         print(f"kept: {folder} (timeline.jsonl, logs, data); repeat: {record.command}")

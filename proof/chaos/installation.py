@@ -22,10 +22,12 @@ SYMBOLS = ("MES", "MNQ")
 USER = "demo"
 POSITION_MAX = 12
 INSTANCES = ("c1", "c2", "c3", "c4")
+KEEP_S = 3_600.0
+"""How long archived entries of the market and of journals stay in Redis."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "julie": {"market_clock": "venue", "market_speed": 10.0, "account_id": ACCOUNT_ID},
-    "heartbeat": {"start_grace_s": 30.0},
+    "heartbeat": {"start_grace_s": 30.0, "resume_after_s": 0.5},
     "feed": {"sessions": "always", "backfill_bars": 10},
     "broker_sync": {"reconcile_interval_s": 30.0, "history_hours": 1.0},
     "strategy": {"failures_max": 100, "warmup_s": 120.0},
@@ -62,11 +64,13 @@ class Installation:
     """Files and addresses.
 
     Attributes:
+        keep_s: How long archived entries of the market and of journals stay in Redis.
         redis_socket: Where the services connect: the door. `redis_real` is the server behind it.
         secrets: What must be found nowhere but in its own file.
     """
 
-    def __init__(self, *, every_s: int, seed: int) -> None:
+    def __init__(self, *, every_s: int, seed: int, load: float = 1.0, keep_s: float = KEEP_S) -> None:
+        self.keep_s = keep_s
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.data = self.folder / "data"
         self.logs = self.folder / "logs"
@@ -89,7 +93,7 @@ class Installation:
             path.write_text(value)
             path.chmod(0o600)
         self.settings = self.folder / "julie.toml"
-        self.settings.write_text(_toml(self._settings(every_s, seed)))
+        self.settings.write_text(_toml(self._settings(every_s, seed, load)))
         self.redis_config = self.folder / "redis.conf"
         self._write_redis_config()
 
@@ -129,8 +133,10 @@ class Installation:
         self.redis_config.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
         self.redis_config.chmod(0o600)
 
-    def _settings(self, every_s: int, seed: int) -> dict[str, dict[str, Any]]:
+    def _settings(self, every_s: int, seed: int, load: float) -> dict[str, dict[str, Any]]:
         found = {name: dict(section) for name, section in SETTINGS.items()}
+        found["julie"]["market_speed"] *= load
+        found["recorder"]["keep_s"] = self.keep_s
         found["julie"] |= {"data_dir": str(self.data), "symbols": list(SYMBOLS)}
         found["redis"] = {
             "url": f"unix://{self.redis_socket}",

@@ -16,22 +16,30 @@ from proof.chaos.faults import network as network
 from proof.chaos.faults import operators as operators
 from proof.chaos.faults import redis as redis
 from proof.chaos.faults import resources as resources
+from proof.chaos.installation import KEEP_S
+from proof.chaos.processes import until
 from proof.chaos.world import World
-from shared.domain.control import HaltKind
+from proof.invariants import FAULTS
+from shared.domain.control import HaltKind, TradingState
 
 BY_THEMSELVES = frozenset({HaltKind.LIVENESS, HaltKind.STARTING, HaltKind.CLOCK})
 OPERATOR_S = 4.0
 """How long a person takes to look."""
+TRIES = 5
+CALM_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Attributes:
     weights: Action -> how often against the others.
-    first: Actions that are done before any is drawn, each once.
+    first: Actions that are done before any is drawn, each once; the rows of all of them must be reached.
     pause_s: Between two actions of one lane.
     lanes: How many actions at once.
     every_s: Market seconds between two steps of each strategy.
+    load: How many times as fast the market goes as in other plans.
+    keep_s: How long archived entries of the market and of journals stay in Redis.
+    row: Of the fault matrix, when the plan as a whole is one.
     """
 
     weights: dict[str, float]
@@ -39,14 +47,23 @@ class Plan:
     lanes: int = 1
     first: tuple[str, ...] = ()
     every_s: int = 20
+    load: float = 1.0
+    keep_s: float = KEEP_S
+    row: str = ""
     seconds: float = 120.0
+
+    @property
+    def rows(self) -> list[str]:
+        """Return the rows of the fault matrix that a run has to reach."""
+        rows = {ACTIONS[name].row for name in self.first} | ({self.row} - {""})
+        return [row for row in FAULTS if row in rows]
 
 
 _SHORT = (
     "kill_one", "kill_at_mark", "stay_dead", "kill_redis", "freeze_redis", "partition",
     "lose_answer_of_order", "too_many_requests", "late_landing", "flatten_in_trouble",
 )  # fmt: skip
-_KILLS = {"kill_one": 20.0, "freeze_one": 0.15, "stay_dead": 0.1, "kill_all": 0.05, "kill_venue": 0.1}
+_KILLS = {"kill_many": 20.0, "freeze_one": 1.0, "stay_dead": 0.7, "kill_all": 0.3, "kill_venue": 0.7}
 
 
 def plans() -> dict[str, Plan]:
@@ -60,9 +77,16 @@ def plans() -> dict[str, Plan]:
             every_s=20,
             seconds=75.0,
         ),
-        "kills": Plan(weights=_KILLS, pause_s=(0.3, 1.0), seconds=2700.0),
+        "kills": Plan(weights=_KILLS, pause_s=(4.0, 7.0), seconds=2000.0),
         "matrix": Plan(weights=everything, pause_s=(0.5, 3.0), lanes=2, first=tuple(ACTIONS), seconds=3600.0),
-        "soak": Plan(weights={"kill_one": 5.0, "freeze_one": 1.0}, pause_s=(5.0, 20.0), seconds=3600.0),
+        "soak": Plan(
+            weights={"kill_one": 3.0, "partition": 1.0, "reset": 1.0},
+            pause_s=(30.0, 90.0),
+            load=2.0,
+            keep_s=600.0,
+            row="F-32",
+            seconds=3600.0,
+        ),
     }
 
 
@@ -86,7 +110,23 @@ class Chaos:
                 for _ in range(self.plan.lanes)
             ]
             await asyncio.wait(lanes)
+            for row in self.missing():
+                await self._insist(row)
             keeping.cancel()
+
+    def missing(self) -> list[str]:
+        """Return the rows that must be reached by an action and were not."""
+        return [row for row in self.plan.rows if row != self.plan.row and row not in self.world.record.faults]
+
+    async def _insist(self, row: str) -> None:
+        """Do the actions of a row alone, while everything trades, until one of them has its effect."""
+        names = [name for name in self.plan.first if ACTIONS[name].row == row]
+        for name in names * TRIES:
+            await self.world.in_order()
+            await until(lambda: self.world.trading is TradingState.ACTIVE, within_s=CALM_S)
+            await self._do(ACTIONS[name], self._chance)
+            if row in self.world.record.faults:
+                return
 
     async def _keep_trading(self) -> None:
         """The operator who looks, finds the account in order and resumes; halts stay his to lift."""
@@ -112,21 +152,23 @@ class Chaos:
                 since_s = None
 
     async def _lane(self, deadline: float, chance: random.Random) -> None:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or self._queue:
             await asyncio.sleep(chance.uniform(*self.plan.pause_s))
             one = self._next()
-            if one is None:
-                continue
-            self._busy |= one.uses
-            self._running += 1
-            self.world.check()
-            self.world.tell("begin", action=one.name, row=one.row)
-            try:
-                await one.do(self.world, chance)
-            finally:
-                self._busy -= one.uses
-                self._running -= 1
-                self.world.tell("end", action=one.name)
+            if one is not None:
+                await self._do(one, chance)
+
+    async def _do(self, one: Action, chance: random.Random) -> None:
+        self._busy |= one.uses
+        self._running += 1
+        self.world.check()
+        self.world.tell("begin", action=one.name, row=one.row)
+        try:
+            await one.do(self.world, chance)
+        finally:
+            self._busy -= one.uses
+            self._running -= 1
+            self.world.tell("end", action=one.name)
 
     def _next(self) -> Action | None:
         for name in list(self._queue):

@@ -337,6 +337,10 @@ class Requests:
             self.all.append(Request(mono_s=time.monotonic(), client=link.client, path=path, body=rest[:size]))
             data = rest[size:]
 
+    def write(self, path: Path) -> None:
+        """Write who asked what and when, for people."""
+        path.write_text("".join(f'["{one.client}", {one.mono_s:.3f}, "{one.path}"]\n' for one in self.all))
+
 
 def _length(head: bytes) -> int:
     for line in head.split(b"\r\n"):

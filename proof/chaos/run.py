@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proof.chaos.checkers import orders, positions, secrets, streams, timing
+from proof.chaos.checkers import endurance, orders, positions, secrets, streams, timing
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.installation import ROOT, Installation
 from proof.chaos.plans import Chaos, Plan
@@ -38,7 +38,8 @@ async def run(plan: Plan, *, name: str, seed: int, seconds: float, strict: bool)
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     started = time.monotonic()
-    world = World(Installation(every_s=plan.every_s, seed=seed), record, seed)
+    installation = Installation(every_s=plan.every_s, seed=seed, load=plan.load, keep_s=plan.keep_s)
+    world = World(installation, record, seed)
     this = asyncio.current_task()
     assert this is not None
     # A run that is told to stop ends what it has started.
@@ -52,6 +53,8 @@ async def run(plan: Plan, *, name: str, seed: int, seconds: float, strict: bool)
         await asyncio.sleep(WARM_UP_S)
         world.tell("chaos", plan=name, seed=seed)
         await Chaos(world, plan, seed).run(seconds)
+        if plan.row and seconds >= plan.seconds:
+            record.inject(plan.row)
         await come_to_rest(world, record)
         final = await read_streams(world)
     finally:
@@ -62,6 +65,8 @@ async def run(plan: Plan, *, name: str, seed: int, seconds: float, strict: bool)
     streams.check(evidence, record)
     timing.check(evidence, record, strict=strict)
     secrets.check(evidence, record, commands)
+    if plan.row == "F-32":
+        endurance.check(world.sampler, record)
     record.seconds = round(time.monotonic() - started, 1)
     return record, world
 

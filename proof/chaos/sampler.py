@@ -10,8 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from proof.chaos.installation import SYMBOLS
 from proof.chaos.processes import descriptors, rss_mb
 from services.simulator.orders import WORKING
+from shared.wire import topics
 
 if TYPE_CHECKING:
     from proof.chaos.world import World
@@ -23,9 +25,18 @@ SETTLED_S = 15.0
 
 @dataclass(slots=True)
 class Memory:
+    """What one life of a process held at one moment."""
+
+    pid: int
     mono_s: float
     rss_mb: float
     descriptors: int
+
+
+@dataclass(slots=True)
+class Length:
+    mono_s: float
+    entries: int
 
 
 @dataclass(slots=True)
@@ -48,12 +59,14 @@ class Sampler:
     """Attributes:
     bare: Every such time, the present ones too.
     looks: How often positions were compared with their stops.
+    lengths: Stream that is trimmed -> how long it was.
     """
 
     world: World
     bare: list[Bare] = field(default_factory=list)
     looks: int = 0
     memory: dict[str, list[Memory]] = field(default_factory=lambda: defaultdict(list))
+    lengths: dict[str, list[Length]] = field(default_factory=lambda: defaultdict(list))
     _now_bare: dict[str, Bare] = field(default_factory=dict)
     _started: dict[int, float] = field(default_factory=dict)
 
@@ -63,6 +76,7 @@ class Sampler:
             with suppress(sqlite3.Error):
                 self._protection()
             self._processes()
+            await self._streams()
 
     def _protection(self) -> None:
         positions, stops = self._venue()
@@ -108,4 +122,11 @@ class Sampler:
                 continue
             started = self._started.setdefault(pid, now_s)
             if now_s - started > SETTLED_S:
-                self.memory[name].append(Memory(now_s, rss_mb(pid), descriptors(pid)))
+                self.memory[name].append(Memory(pid, now_s, rss_mb(pid), descriptors(pid)))
+
+    async def _streams(self) -> None:
+        for symbol in SYMBOLS:
+            key = topics.md(symbol)
+            entries = await self.world.redis_command("XLEN", key)
+            if entries is not None:
+                self.lengths[key].append(Length(time.monotonic(), int(entries)))

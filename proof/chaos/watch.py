@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,33 +47,60 @@ class Seen:
 
 @dataclass(slots=True)
 class Killing:
-    """A kill whose end is waited for."""
+    """A kill whose end is waited for.
+
+    Attributes:
+        clean: Nothing that the process needs was hit from shortly before its kill on.
+        first_s: Of kills in a row without being ready in between, the first.
+    """
 
     process: str
     pid: int
     mono_s: float
-    alone: bool
+    first_s: float
+    clean: bool
     cold: bool
 
 
 @dataclass(slots=True)
 class Recovery:
     """Attributes:
-    alone: No other fault met the system in the meantime.
+    took_s: From the last kill of the process until it does its job again.
+    overall_s: From the first kill, when it was killed again before it was back; else the same.
+    clean: Neither it nor what it needs was hit in between, nor was another fault on.
     cold: Its warm parent died too.
     """
 
     process: str
     took_s: float
-    alone: bool
+    overall_s: float
+    clean: bool
     cold: bool
+
+
+NEEDS = {
+    "heartbeat": ("redis", "simulator"),
+    "feed": ("redis", "simulator", "heartbeat"),
+    "broker_sync": ("redis", "simulator", "heartbeat"),
+    "execution": ("redis", "simulator", "heartbeat", "broker_sync"),
+    "guard": ("redis", "simulator", "heartbeat"),
+    "recorder": ("redis",),
+    "strategy@chaos": ("redis",),
+    "simulator": ("redis",),
+    "strategy": ("redis", "strategy@chaos"),
+}
+"""Process -> whose work its own start waits for; workers stand under `strategy`."""
+
+
+def needs(process: str) -> tuple[str, ...]:
+    return NEEDS[process.partition(":")[0]]
 
 
 @dataclass
 class Watch:
     """Attributes:
     streams: Everything that was seen: key -> entries in order, over all lives of Redis.
-    generation: Rises when Redis lost data on purpose; (key, id) of `lost` were seen before.
+    recovered: Told of each recovery.
     """
 
     address: Address
@@ -84,6 +112,7 @@ class Watch:
     disturbed_s: float = 0.0
     beaten_s: dict[str, float] = field(default_factory=dict)
     tokens: set[bytes] = field(default_factory=set)
+    recovered: Callable[[Recovery], None] = lambda recovery: None
     _killed: dict[str, Killing] = field(default_factory=dict)
     _finished: bool = False
     _cursors: dict[str, bytes] = field(default_factory=dict)
@@ -91,12 +120,13 @@ class Watch:
     def killed(self, process: str, pid: int, *, cold: bool = False) -> None:
         """From now on wait for this process to do its job again, with another pid."""
         now_s = time.monotonic()
-        self._killed.pop(process, None)
-        alone = not self._killed and now_s > self.disturbed_s
-        self._killed[process] = Killing(process, pid, now_s, alone, cold)
+        before = self._killed.pop(process, None)
+        clean = now_s > self.disturbed_s and not any(need in self._killed for need in needs(process))
+        first_s = before.first_s if before is not None else now_s
+        self._killed[process] = Killing(process, pid, now_s, first_s, clean, cold)
         for other in self._killed.values():
-            if other.process != process:
-                other.alone = False
+            if process in needs(other.process):
+                other.clean = False
 
     def not_killed(self, process: str) -> None:
         """It did not come to it."""
@@ -106,13 +136,17 @@ class Watch:
         """Another fault is on: what recovers meanwhile recovers under more than its kill."""
         self.disturbed_s = max(self.disturbed_s, time.monotonic() + for_s)
         for one in self._killed.values():
-            one.alone = False
+            one.clean = False
 
     def forget_all(self) -> None:
         """Redis is emptied or set back on purpose: what was seen before may be gone."""
         for key, entries in self.streams.items():
             self.rebuilt.append((key, len(entries)))
         self._cursors.clear()
+
+    def ready_again(self, process: str) -> bool:
+        """Say whether it was seen doing its job since its last kill."""
+        return process not in self._killed
 
     @property
     def waiting(self) -> list[str]:
@@ -136,14 +170,15 @@ class Watch:
                 while True:
                     message = await channel.get_message(ignore_subscribe_messages=True, timeout=1.0)
                     if message is not None:
-                        self._beat(message["data"])
+                        self.hear(message["data"])
             except AWAY:
                 await asyncio.sleep(RETRY_S)
             finally:
                 with suppress(*AWAY):
                     await client.aclose()
 
-    def _beat(self, value: bytes) -> None:
+    def hear(self, value: bytes) -> None:
+        """Note a beat, and the end of a recovery when it tells of one."""
         with suppress(MessageRefused):
             beat = decode(b"beat", value)
             if not isinstance(beat, Beat):
@@ -153,8 +188,10 @@ class Watch:
             killing = self._killed.get(beat.process)
             if killing is not None and beat.pid not in (killing.pid, 0) and beat.ready:
                 del self._killed[beat.process]
-                took_s = now_s - killing.mono_s
-                self.recoveries.append(Recovery(beat.process, took_s, killing.alone, killing.cold))
+                took_s, overall_s = now_s - killing.mono_s, now_s - killing.first_s
+                found = Recovery(beat.process, took_s, overall_s, killing.clean, killing.cold)
+                self.recoveries.append(found)
+                self.recovered(found)
 
     async def _follow(self) -> None:
         client = self.address.once_client()

@@ -21,7 +21,7 @@ from proof.chaos.processes import Supervisor, until
 from proof.chaos.proxy import Door, Link, Requests
 from proof.chaos.sampler import Sampler
 from proof.chaos.venue import VenueControl, venue_control
-from proof.chaos.watch import AWAY, Watch
+from proof.chaos.watch import AWAY, Recovery, Watch
 from proof.record import Record
 from shared.bus.bus import RedisBus
 from shared.bus.port import BusAway, BusRefused, Fenced
@@ -74,7 +74,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.processes = Supervisor(self.installation, SERVICES)
-        self.watch = Watch(self.installation.address)
+        self.watch = Watch(self.installation.address, recovered=self._tell_recovery)
         self.redis_door = Door(
             "redis", target=self.installation.redis_real, who=self.processes.who, seed=self.seed
         )
@@ -109,6 +109,7 @@ class World:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.redis_door.close()
         await self.broker_door.close()
+        self.requests.write(self.installation.folder / "requests.jsonl")
 
     def check(self) -> None:
         """Raise what the harness itself failed with."""
@@ -126,6 +127,10 @@ class World:
         )
         with self.installation.timeline.open("ab") as out:
             out.write(msgspec.json.encode(line) + b"\n")
+
+    def _tell_recovery(self, one: Recovery) -> None:
+        took_s = round(one.took_s, 3)
+        self.tell("deciding again", process=one.process, took_s=took_s, clean=one.clean, cold=one.cold)
 
     # -- looks ----------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ here.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from services.broker_sync import core, events, view
@@ -38,6 +39,8 @@ RECALL_ENTRIES = 2_000
 VIEW_REWRITTEN_S = 5.0
 """The hash is checked this often, so that a Redis that lost it is noticed."""
 QUOTE_POLL_S = 1.0
+LINK_FIRST_S = 1.0
+"""The first read waits so long for the user hub."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class Shell:
         self._writer: StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._link_tried = asyncio.Event()
         self._marks: dict[str, MarketState] = {}
         self._written: _Written | None = None
         self.state = core.State(
@@ -117,6 +121,9 @@ class Shell:
         )
 
     async def _schedule(self) -> None:
+        with suppress(TimeoutError):
+            # What is read before the user hub is connected has to be read again after it.
+            await asyncio.wait_for(self._link_tried.wait(), LINK_FIRST_S)
         async for _ in turns(self._ctx.clock, self._ctx.config.reconcile_interval_s, self._reconcile):
             now_ns, ts_ns = self._now()
             self._decide(events.Due(now_ns=now_ns, ts_ns=ts_ns))
@@ -146,6 +153,7 @@ class Shell:
     def _hear_link(self, item: LinkEvent) -> None:
         now_ns, ts_ns = self._now()
         log, detail = self._ctx.log, self._ctx.beat.detail
+        self._link_tried.set()
         match item:
             case LinkUp(connection=connection):
                 detail["user_hub"] = f"up, connection {connection}"

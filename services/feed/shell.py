@@ -166,6 +166,7 @@ class Shell:
             case LinkUp(connection=connection):
                 log.info("link_up", connection=connection)
                 self._apply(LinkChanged(up=True, reason="", now_ns=now_ns, mono_ns=mono_ns))
+                self._look_whether_ready()
             case LinkDown(reason=reason, planned=planned):
                 log.info("link_down", why=reason, planned=planned)
                 self._apply(
@@ -206,9 +207,8 @@ class Shell:
         beat = self._context.beat
         duty = beat.duty("watch", interval_s=WATCH_INTERVAL_S)
         async for _ in turns(self._clock, WATCH_INTERVAL_S, duty):
-            markets = self.state.markets.values()
-            beat.ready = self.state.link_was_up and any(m.instrument is not None for m in markets)
-            for market in markets:
+            self._look_whether_ready()
+            for market in self.state.markets.values():
                 beat.detail[market.symbol] = _detail(market)
             for outlet in self._outlets.values():
                 if trimmed := outlet.newly_trimmed():
@@ -218,6 +218,10 @@ class Shell:
                     )  # fmt: skip
                     beat.detail["alarm"] = f"{outlet.symbol}: the hard cap trimmed {outlet.trimmed} entries"
             duty.did(self._clock.now_ns())
+
+    def _look_whether_ready(self) -> None:
+        known = any(market.instrument is not None for market in self.state.markets.values())
+        self._context.beat.ready = self.state.link_was_up and known
 
     async def _guard(self) -> None:
         """Notice in a silent market too that another feed has taken over, or that Redis lost entries."""

@@ -271,6 +271,7 @@ class Shell:
     def _decide(self, event: Event) -> None:
         for command in decide(event, self.state):
             self._obey(command)
+        self._ctx.beat.ready = self._ctx.beat.ready or self.state.truth is not None
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -392,7 +393,6 @@ class Shell:
         async for _ in turns(self._clock, SHOW_S):
             at = self._now()
             state, detail = self.state, self._ctx.beat.detail
-            self._ctx.beat.ready = self._ctx.beat.ready or state.truth is not None
             detail["guard"] = view.sentence(state, at)
             if state.look_failure:
                 detail["look"] = state.look_failure[:200]

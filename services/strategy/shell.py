@@ -56,7 +56,7 @@ REASON_CHARS_MAX = 400
 """The whole reason is in the log."""
 
 SETTLE_TURNS = 1
-"""Placement turns before the first lease, so that hosts starting together see each other."""
+"""Placement turns before the first lease of another, so that hosts starting together see each other."""
 
 
 class Shell:
@@ -115,9 +115,9 @@ class Shell:
                 ctx.log.warning("placement_failed", why=str(error))
                 continue
             self._turn += 1
-            if self._turn > SETTLE_TURNS:
-                await self._take(placed)
-                ctx.beat.ready = True
+            settling = self._turn <= SETTLE_TURNS
+            await self._take(placed._replace(settling=settling))
+            ctx.beat.ready = not settling or all(seat.ours for seat in self._state.seats.values())
             duty.did(ctx.clock.now_ns())
 
     async def _tell(self) -> None:
@@ -238,6 +238,7 @@ class Shell:
             seen = self._seen[name] = worker.look()
             if code is None:
                 await self._take(Looked(name, clock.monotonic_ns(), seen, worker.rss_mb()))
+                await self._tell_running(name)
                 continue
             del self._workers[name]
             worker.close()
@@ -301,6 +302,13 @@ class Shell:
                 await bus.hash_drop(topics.BARS_WANTED, [field])
 
     # Telling
+
+    async def _tell_running(self, name: str) -> None:
+        """Tell at once that a worker has begun to run."""
+        board, seat = self._boards.get(name), self._state.seats[name]
+        if board is not None and seat.phase is Phase.RUNNING and not board.ready:
+            self._fill(board, seat, self._seen.get(name))
+            await board.send()
 
     def _describe(self) -> None:
         ctx = self._ctx

@@ -32,11 +32,15 @@ class Phase(StrEnum):
 
 
 class Placed(NamedTuple):
-    """Attributes: holders: instance -> host that holds its lease, "" for none."""
+    """Attributes:
+    holders: instance -> host that holds its lease, "" for none.
+    settling: Other hosts may not have been seen yet: nothing is taken but what is our own.
+    """
 
     now_ns: int
     holders: Mapping[str, str]
     live_hosts: frozenset[str]
+    settling: bool = False
 
 
 class LeaseGranted(NamedTuple):
@@ -118,7 +122,7 @@ class Rules(NamedTuple):
     memory_max_mb: int = 512
     backoff_first_ns: int = NS_PER_S // 2
     backoff_max_ns: int = 30 * NS_PER_S
-    settled_ns: int = 10 * NS_PER_S
+    settled_ns: int = 3 * NS_PER_S
     failures_max: int = 5
     failure_window_ns: int = 600 * NS_PER_S
 
@@ -205,6 +209,11 @@ def _place(event: Placed, state: State) -> list[Command]:
     for name, holder in event.holders.items():
         if name in seats and not seats[name].ours:
             seats[name].holder = holder
+    if event.settling:
+        # Our predecessor's, killed before it gave them back: nobody else may take these yet.
+        return [
+            Acquire(seat.instance) for seat in seats.values() if not seat.ours and seat.holder == state.host
+        ]
     live = event.live_hosts | {state.host}
     share = -(-len(seats) // len(live))
     count = dict.fromkeys(live, 0)

@@ -6,6 +6,8 @@ proves little; what counts are the duties in the beat: completed work with its t
 
 from __future__ import annotations
 
+import asyncio
+
 from shared.bus.port import Bus, BusAway, BusRefused
 from shared.domain.control import Beat
 from shared.runtime.clock import Clock
@@ -38,7 +40,8 @@ class BeatBoard:
         self.settings = settings
         self.lag: dict[str, int] = {}
         self.detail: dict[str, str] = {}
-        self.ready = False
+        self._ready = False
+        self._became_ready = asyncio.Event()
         self.refused = Quarantine(process)
         self._clock = clock
         self._bus = bus
@@ -47,6 +50,17 @@ class BeatBoard:
         self._started_at_ns = clock.now_ns()
         self._progress: dict[str, Progress] = {}
         self._seq = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process does its job. That it now does is told at once: trading waits for it."""
+        return self._ready
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        if ready and not self._ready:
+            self._became_ready.set()
+        self._ready = ready
 
     def duty(self, name: str, *, interval_s: float = 0.0) -> Progress:
         """Return the progress record of a duty; `interval_s` 0 for work that comes when it comes."""
@@ -87,5 +101,16 @@ class BeatBoard:
 
     async def run(self) -> None:
         """Send beats until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._on_schedule(), name="beats-scheduled")
+            tasks.create_task(self._when_ready(), name="beats-ready")
+
+    async def _on_schedule(self) -> None:
         async for _ in turns(self._clock, self._interval_s):
+            await self.send()
+
+    async def _when_ready(self) -> None:
+        while True:
+            await self._became_ready.wait()
+            self._became_ready.clear()
             await self.send()

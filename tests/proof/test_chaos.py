@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -13,12 +14,14 @@ import msgspec
 import pytest
 
 from proof.chaos.checkers import orders, positions, streams
+from proof.chaos.checkers.endurance import WARM_UP_S, lives, slope_pct_per_10min
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.faults import ACTIONS
 from proof.chaos.installation import ACCOUNT_ID, Installation
-from proof.chaos.plans import plans
+from proof.chaos.plans import Chaos, plans
 from proof.chaos.proxy import Door, Link, Request, Requests
-from proof.chaos.watch import Seen
+from proof.chaos.sampler import Memory
+from proof.chaos.watch import Seen, Watch
 from proof.chaos.world import World
 from proof.invariants import FAULTS
 from proof.record import Record
@@ -27,7 +30,8 @@ from services.execution.records import FillRecord, OrderRecord
 from services.simulator.orders import Fill as VenueFill
 from services.simulator.orders import Order as VenueOrder
 from shared.broker.projectx import enums
-from shared.domain.control import TradingState
+from shared.bus.client import Address
+from shared.domain.control import Beat, TradingState
 from shared.domain.execution import OrderClaimed, TradingStateChanged
 from shared.domain.journal import InputsConsumed
 from shared.domain.order import OrderStatus, OrderType, Side, SubmitOrder
@@ -157,12 +161,86 @@ def test_requests_are_counted_however_they_are_cut() -> None:
 
 
 def test_every_row_of_the_matrix_has_an_action_or_a_plan() -> None:
-    assert {one.row for one in ACTIONS.values()} | {"F-32"} == set(FAULTS)
+    assert {one.row for one in ACTIONS.values()} | {plan.row for plan in plans().values()} - {""} == set(
+        FAULTS
+    )
+
+
+def test_matrix_names_the_rows_that_it_did_not_reach() -> None:
+    matrix = plans()["matrix"]
+    assert matrix.rows == [row for row in FAULTS if row != "F-32"]
+    record = Record(machine="chaos", command="", build="", started="")
+    world = World(Installation(every_s=1, seed=1), record, 1)
+    for row in set(matrix.rows) - {"F-31"}:
+        record.inject(row)
+    assert Chaos(world, matrix, 1).missing() == ["F-31"]
+    shutil.rmtree(world.installation.folder)
 
 
 def test_plans_name_actions_that_there_are() -> None:
     for plan in plans().values():
         assert {*plan.weights, *plan.first} <= set(ACTIONS)
+
+
+# -- recoveries ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("process", "other", "clean"),
+    [
+        ("execution", "recorder", True),
+        ("execution", "heartbeat", False),
+        ("strategy:c1", "strategy@chaos", False),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_recovery_is_clean_when_nothing_it_needs_was_killed(
+    process: str, other: str, clean: bool, first: bool
+) -> None:
+    watch = Watch(Address(unix_path="nowhere"))
+    for name in (other, process) if first else (process, other):
+        watch.killed(name, 7)
+    beat(watch, process)
+    assert [one.clean for one in watch.recoveries] == [clean]
+
+
+def test_time_to_deciding_counts_from_the_last_kill_and_overall_from_the_first() -> None:
+    watch = Watch(Address(unix_path="nowhere"))
+    watch.killed("feed", 7)
+    first_s = time.monotonic()
+    watch.killed("feed", 8)
+    beat(watch, "feed")
+    (found,) = watch.recoveries
+    assert found.took_s < found.overall_s
+    assert found.overall_s <= time.monotonic() - first_s + 0.1
+
+
+def beat(watch: Watch, process: str) -> None:
+    """Let the watch hear that a new incarnation does its job."""
+    one = Beat(
+        process=process, pid=99, host="h", build="b", started_at_ns=NS, ts_ns=NS, seq=1, ready=True,
+        duties={}, lag={}, detail={},
+    )  # fmt: skip
+    watch.hear(encode(one))
+
+
+# -- endurance ---------------------------------------------------------------------
+
+
+def life(pid: int, seconds: int, growth_mb_per_s: float) -> list[Memory]:
+    return [Memory(pid, float(at_s), 100.0 + growth_mb_per_s * at_s, 12) for at_s in range(seconds)]
+
+
+def test_growth_is_that_of_one_life_after_its_warm_up() -> None:
+    short, long = life(1, 800, 1.0), life(2, 1_200, 0.01)
+    (found,) = lives([*short, *long])
+    assert (found[0].pid, found[0].mono_s) == (2, WARM_UP_S + 1.0)
+    assert slope_pct_per_10min(found) == pytest.approx(5.75, abs=0.1)
+
+
+def test_restarts_hide_no_growth_and_make_none() -> None:
+    restarted = [look for pid in range(3) for look in life(pid, 1_000, 0.0)]
+    assert [slope_pct_per_10min(one) for one in lives(restarted)] == [0.0, 0.0, 0.0]
 
 
 # -- checkers: one good case, then one bug at a time -----------------------------------

@@ -14,8 +14,8 @@ from shared.domain.journal import InputsConsumed
 from shared.domain.order import ClosePosition, SubmitOrder
 from shared.wire import topics
 
-KEPT_MS = 3_500_000
-"""`recorder.keep_s` with a margin."""
+KEPT_MARGIN_S = 100.0
+"""An entry that is younger than `recorder.keep_s` by this much must be there."""
 
 
 def _ms(entry: Seen) -> int:
@@ -53,9 +53,10 @@ def _kept(evidence: Evidence, record: Record) -> None:
     """I-12, I-15: what was once seen is there still, the same; streams of this length are not trimmed."""
     for key, entries in evidence.world.watch.streams.items():
         final = {one.id: one.value for one in evidence.final.get(key, [])}
-        # An hour after they were archived, journals may go.
+        # Some time after they were archived, journals may go.
         may_trim = key.startswith("journal:")
-        oldest_ms = _ms(entries[-1]) - KEPT_MS if entries else 0
+        kept_ms = round((evidence.world.installation.keep_s - KEPT_MARGIN_S) * 1_000)
+        oldest_ms = _ms(entries[-1]) - kept_ms if entries else 0
         for seen in entries:
             there = final.get(seen.id)
             if there is None and may_trim and _ms(seen) < oldest_ms:

@@ -20,7 +20,6 @@ PROTECTED_S = 5.0
 UNTOLD_S = 15.0
 """PROTECTED_S, and what execution may need to start again and to see the position."""
 RSS_MB_MAX = 400.0
-SLOPE_S = 600.0
 VITAL = ("feed", "broker_sync", "execution")
 
 
@@ -78,22 +77,11 @@ def _alarms(evidence: Evidence) -> Iterator[int]:
 
 
 def _memory(evidence: Evidence, record: Record) -> None:
-    """I-24: memory and descriptors stay where they are; slopes only of runs long enough to have one."""
+    """I-24: memory stays in bounds; how it grows is looked at in long runs (`endurance`)."""
     for name, samples in evidence.world.sampler.memory.items():
         most = max(one.rss_mb for one in samples)
         record.figures[f"rss_mb_max_{name}"] = round(most, 1)
         record.check("I-24", most <= RSS_MB_MAX, f"{name} held {most:.0f} MB")
-        span_s = samples[-1].mono_s - samples[0].mono_s
-        third = len(samples) // 3
-        if span_s < SLOPE_S or not third:
-            continue
-        early, late = (_middle([one.rss_mb for one in part]) for part in (samples[:third], samples[-third:]))
-        slope = (late - early) / early / (span_s * 2 / 3) * 600.0
-        record.figures[f"rss_slope_pct_per_10min_{name}"] = round(100 * slope, 2)
-
-
-def _middle(values: list[float]) -> float:
-    return percentile(values, 0.5)
 
 
 def _recoveries(evidence: Evidence, record: Record) -> None:
@@ -105,11 +93,12 @@ def _recoveries(evidence: Evidence, record: Record) -> None:
     groups: dict[str, list[float]] = defaultdict(list)
     for one in watch.recoveries:
         kind = "worker" if one.process.startswith("strategy:") else one.process.partition("@")[0]
-        groups["all"].append(one.took_s)
+        groups["any"].append(one.overall_s)
+        if not one.clean:
+            continue
+        groups["clean"].append(one.took_s)
         groups["cold" if one.cold else "warm"].append(one.took_s)
         groups[kind].append(one.took_s)
-        if one.alone:
-            groups["alone"].append(one.took_s)
     for name, values in sorted(groups.items()):
         for share, label in ((0.5, "p50"), (0.99, "p99")):
             record.figures[f"deciding_again_{name}_s_{label}"] = round(percentile(values, share), 3)

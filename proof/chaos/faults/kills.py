@@ -14,7 +14,9 @@ KILLABLE = tuple(name for name in SERVICES if name != "simulator")
 FROZEN_S = (1.0, 4.5, 7.0)
 WHOLE_SHARE = 0.1
 """Of kills that take the warm parent too."""
-SETTLED_NS = 10_500_000_000
+AGAIN_SHARE = 0.15
+"""Of kills of a service that are followed by another one, before it is back or soon after."""
+SETTLED_NS = 3_500_000_000
 MARKS = ("before_claim", "after_claim", "after_post_sent", "after_reply", "before_publish")
 
 
@@ -40,16 +42,25 @@ def kill(world: World, name: str, *, whole: bool = False) -> bool:
 
 @action("F-1")
 async def kill_one(world: World, chance: random.Random) -> None:
-    """A kill; in half the cases a second one before it is back."""
+    """A kill; now and then a second one of the same."""
     name = someone(world, chance)
     if not kill(world, name, whole=chance.random() < WHOLE_SHARE):
         return
     world.record.inject("F-1")
-    if chance.random() < 0.3:
+    if chance.random() < AGAIN_SHARE and not name.startswith("strategy:"):
         await asyncio.sleep(chance.uniform(0.05, 1.5))
+        ready = world.watch.ready_again(BEAT_NAMES.get(name, name))
         if kill(world, name):
             world.record.inject("F-1")
-            world.record.reach("killed again before it was ready")
+            world.record.reach("killed again before it was ready", times=int(not ready))
+
+
+@action("F-1")
+async def kill_many(world: World, chance: random.Random) -> None:
+    """A wave of kills at random moments; between two waves there is time to trade."""
+    for _ in range(chance.randint(6, 12)):
+        await kill_one(world, chance)
+        await asyncio.sleep(chance.uniform(0.0, 0.4))
 
 
 @action("F-1", "redis")

@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from proof.chaos.faults import action
+from proof.chaos.processes import until
 from proof.chaos.proxy import Link
 from proof.chaos.world import World
 
@@ -15,6 +16,8 @@ LINKS = (
     ("heartbeat", "rest"), ("strategy", "redis"), ("worker", "redis"), ("recorder", "redis"),
 )  # fmt: skip
 PLACE = b"POST /api/Order/place"
+ORDER_WITHIN_S = 20.0
+"""How long the next order is waited for."""
 
 
 def some_link(world: World, chance: random.Random) -> Link:
@@ -97,7 +100,7 @@ async def close_as_order_is_written(world: World, chance: random.Random) -> None
     link = world.link("execution", "rest")
     before = link.cut
     link.toxics.cut_on += [PLACE]
-    await asyncio.sleep(chance.uniform(4.0, 10.0))
+    await until(lambda: link.cut > before, within_s=ORDER_WITHIN_S)
     link.toxics.cut_on.clear()
     if link.cut > before:
         world.record.inject("F-31", link.cut - before)
@@ -110,7 +113,7 @@ async def lose_answer_of_order(world: World, chance: random.Random) -> None:
     link = world.link("execution", "rest")
     before = link.lost
     link.toxics.lose_reply_to += [PLACE]
-    await asyncio.sleep(chance.uniform(4.0, 10.0))
+    await until(lambda: link.lost > before, within_s=ORDER_WITHIN_S)
     link.toxics.lose_reply_to.clear()
     await asyncio.sleep(0.1)
     if link.lost > before:

@@ -1,0 +1,68 @@
+"""Under load that lasts: memory, descriptors and streams of a life stay where they are after its warm-up."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from proof.chaos.sampler import Memory, Sampler
+from proof.record import Record
+
+WARM_UP_S = 300.0
+"""So long a life fills its caches and windows."""
+LIFE_S_MIN = 600.0
+"""Lives shorter than this, after their warm-up, show no slope."""
+SLOPE_PCT_MAX = 1.0
+"""Growth of resident memory in ten minutes."""
+DESCRIPTORS_MORE_MAX = 2
+"""A request that happens to be under way holds a socket."""
+LENGTH_RATIO_MAX = 1.5
+"""The market is not equally busy all the time."""
+
+
+def check(sampler: Sampler, record: Record) -> None:
+    """I-24: no life grows, and no stream that is trimmed does."""
+    for name, samples in sampler.memory.items():
+        slopes: list[float] = []
+        for life in lives(samples):
+            slopes.append(slope_pct_per_10min(life))
+            early, late = thirds([one.descriptors for one in life])
+            words = f"{name} went from {early:g} to {late:g} descriptors"
+            record.check("I-24", late <= early + DESCRIPTORS_MORE_MAX, words)
+        if slopes:
+            worst = max(slopes)
+            record.figures[f"rss_slope_pct_per_10min_{name}"] = round(worst, 2)
+            record.check("I-24", worst <= SLOPE_PCT_MAX, f"{name} grew by {worst:.2f} % in ten minutes")
+    for stream, seen in sampler.lengths.items():
+        full_s = seen[0].mono_s + sampler.world.installation.keep_s + WARM_UP_S
+        settled = [one.entries for one in seen if one.mono_s > full_s]
+        if len(settled) >= 3:
+            early, late = thirds(settled)
+            record.figures[f"entries_{stream}"] = late
+            words = f"{stream} went from {early:g} to {late:g} entries"
+            record.check("I-24", late <= early * LENGTH_RATIO_MAX, words)
+
+
+def lives(samples: Sequence[Memory]) -> Iterator[list[Memory]]:
+    """Yield what was seen of each life after its warm-up, of those that lasted."""
+    by_pid: dict[int, list[Memory]] = defaultdict(list)
+    for one in samples:
+        by_pid[one.pid].append(one)
+    for life in by_pid.values():
+        warm = [one for one in life if one.mono_s - life[0].mono_s > WARM_UP_S]
+        if warm and warm[-1].mono_s - warm[0].mono_s >= LIFE_S_MIN:
+            yield warm
+
+
+def slope_pct_per_10min(life: Sequence[Memory]) -> float:
+    """Return how much resident memory grew from the first third to the last one."""
+    early, late = thirds([one.rss_mb for one in life])
+    span_s = life[-1].mono_s - life[0].mono_s
+    return 100.0 * (late - early) / early / (span_s * 2 / 3) * 600.0
+
+
+def thirds(values: Sequence[float]) -> tuple[float, float]:
+    """Return the medians of the first and the last third."""
+    size = len(values) // 3
+    return median(values[:size]), median(values[-size:])
