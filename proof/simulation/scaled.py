@@ -48,7 +48,8 @@ def julie() -> JulieSection:
 
 @cache
 def broker() -> BrokerSection:
-    return BrokerSection.model_validate({"requests_max_per_60s": REQUESTS_MAX - 4, "requests_reserved": 10})
+    places = {"requests_max_per_60s": REQUESTS_MAX - 4, "requests_reserved": 10, "requests_for_starts": 6}
+    return BrokerSection.model_validate(places)
 
 
 @cache

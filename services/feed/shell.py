@@ -285,6 +285,7 @@ class Shell:
                     "subscribed", symbol=instrument.symbol, contract=instrument.contract_id
                 )
                 self._link.subscribe(instrument)
+                self._look_whether_ready()
             case Unsubscribe(contract_id=contract_id):
                 self._context.log.info("unsubscribed", contract=contract_id)
                 self._link.unsubscribe(contract_id)

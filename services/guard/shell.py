@@ -125,6 +125,8 @@ class Shell:
     async def run(self) -> None:
         """Guard until cancelled."""
         self._load()
+        if self._watch is not None:
+            await self._watch.refresh()  # a look without the session's token would fail
         self._writer = await self._ctx.bus.open(topics.CONTROL_GUARD)
         for stream in (
             topics.CONTROL_OPERATOR,

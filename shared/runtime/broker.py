@@ -92,6 +92,7 @@ async def _adapter(
         process=context.process,
         spares=spares,
         local_share=local_share,
+        starting=lambda: not context.beat.ready,
     )
     adapter = ProjectX(
         settings=ProjectXSettings(

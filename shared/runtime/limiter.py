@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 
 from shared.broker.limiter import LocalLimiter
@@ -34,6 +35,9 @@ class SharedLimiter:
     """See `shared.broker.port.Limiter`.
 
     With `spares`, places in the budget are taken in advance, so that an order need not ask for one first.
+
+    Args:
+        starting: Says whether the process still has to find out what there is before it can do its job.
     """
 
     def __init__(
@@ -45,11 +49,13 @@ class SharedLimiter:
         process: str,
         spares: int = 0,
         local_share: int = LOCAL_SHARE,
+        starting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._bus = bus
         self._clock = clock
         self._broker = broker
         self._process = process
+        self._starting = starting
         self._numbers = count(clock.now_ns())
         self._spares_wanted = spares
         self._spares: deque[int] = deque()
@@ -119,7 +125,7 @@ class SharedLimiter:
                 self._name(kind),
                 requests_max=most,
                 window_s=HISTORY_WINDOW_S if history else GENERAL_WINDOW_S,
-                reserve=0 if history else self._broker.requests_reserved,
+                reserve=0 if history else self._reserve(),
                 urgent=urgent,
                 member=f"{self._process}.{next(self._numbers)}",
             )
@@ -129,6 +135,11 @@ class SharedLimiter:
             pass
         await self._local.acquire(kind, urgent)
         return 0.0
+
+    def _reserve(self) -> int:
+        """Return how many places are others'. Trading waits for what starts, so that goes first."""
+        for_starts = 0 if self._starting() else self._broker.requests_for_starts
+        return self._broker.requests_reserved + for_starts
 
     def _name(self, kind: LimitKind) -> str:
         return f"{self._broker.user_name}.{kind}"

@@ -21,7 +21,7 @@ EXIT_SETTINGS = 78
 """As in `shared.runtime.service`: starting again would not help."""
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SHORT_LIFE_S = 3.0
-"""Who lives longer has begun its work: what ends it then is no crash at the start, and waiting helps nobody."""
+"""Who lives longer has begun its work: what ends it then is no crash at the start; waiting helps nobody."""
 PAUSE_S_MAX = 5.0
 POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1

@@ -148,7 +148,7 @@ def test_refused_symbols(symbols: list[str]) -> None:
 
 
 def test_reserve_leaves_room() -> None:
-    with pytest.raises(ValueError, match="requests_reserved must be below"):
+    with pytest.raises(ValueError, match="must be below requests_max_per_60s"):
         BrokerSection(requests_max_per_60s=30, requests_reserved=30)
 
 

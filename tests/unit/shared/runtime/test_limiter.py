@@ -48,9 +48,17 @@ class CountedBudget:
                 yield said
 
 
-def make_limiter(bus: CountedBudget, clock: ManualClock, *, spares: int = 0) -> SharedLimiter:
-    broker = BrokerSection(user_name="demo")
-    return SharedLimiter(bus=bus, clock=clock, broker=broker, process="feed", spares=spares)  # type: ignore[arg-type]
+def make_limiter(
+    bus: CountedBudget, clock: ManualClock, *, spares: int = 0, starting: bool = False
+) -> SharedLimiter:
+    return SharedLimiter(
+        bus=bus,  # type: ignore[arg-type]
+        clock=clock,
+        broker=BrokerSection(user_name="demo"),
+        process="feed",
+        spares=spares,
+        starting=lambda: starting,
+    )
 
 
 def test_waits_as_long_as_the_budget_says() -> None:
@@ -65,7 +73,7 @@ def test_waits_as_long_as_the_budget_says() -> None:
     [
         (
             "general",
-            {"name": "demo.general", "requests_max": 190, "window_s": GENERAL_WINDOW_S, "reserve": 30},
+            {"name": "demo.general", "requests_max": 190, "window_s": GENERAL_WINDOW_S, "reserve": 50},
         ),
         ("history", {"name": "demo.history", "requests_max": 45, "window_s": HISTORY_WINDOW_S, "reserve": 0}),
     ],
@@ -76,6 +84,14 @@ def test_each_kind_has_its_own_window(kind: Any, expected: dict[str, object]) ->
     (asked,) = bus.asked
     assert {name: asked[name] for name in expected} == expected
     assert asked["urgent"] is True
+
+
+@pytest.mark.parametrize(("starting", "reserve"), [(True, 30), (False, 50)])
+def test_who_starts_goes_before_those_who_work(starting: bool, reserve: int) -> None:
+    bus = CountedBudget()
+    limiter = make_limiter(bus, ManualClock(), starting=starting)
+    asyncio.run(limiter.acquire("general", False))
+    assert bus.asked[0]["reserve"] == reserve
 
 
 def test_every_request_is_a_member_of_its_own() -> None:
