@@ -77,7 +77,7 @@ def plans() -> dict[str, Plan]:
             every_s=20,
             seconds=75.0,
         ),
-        "kills": Plan(weights=_KILLS, pause_s=(4.0, 7.0), every_s=25, seconds=2000.0),
+        "kills": Plan(weights=_KILLS, pause_s=(4.0, 7.0), seconds=2000.0),
         "matrix": Plan(weights=everything, pause_s=(0.5, 3.0), lanes=2, first=tuple(ACTIONS), seconds=3600.0),
         "soak": Plan(
             weights={"kill_one": 3.0, "partition": 1.0, "reset": 1.0},

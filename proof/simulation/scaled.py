@@ -48,7 +48,7 @@ def julie() -> JulieSection:
 
 @cache
 def broker() -> BrokerSection:
-    places = {"requests_max_per_60s": REQUESTS_MAX - 4, "requests_reserved": 10, "requests_for_starts": 6}
+    places = {"requests_max_per_60s": REQUESTS_MAX - 4, "requests_reserved": 10, "requests_for_blind": 5}
     return BrokerSection.model_validate(places)
 
 

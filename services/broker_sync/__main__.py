@@ -16,8 +16,9 @@ async def run(ctx: Context[BrokerSyncSection]) -> None:
     watch = SessionWatch(ctx.bus, ctx.clock)
     following = asyncio.create_task(watch.run(), name="session")
     try:
-        async with account_port(ctx, watch) as port:
-            await Shell(ctx, port, watch).run()
+        async with account_port(ctx, watch, blind=lambda: shell.is_blind) as port:
+            shell = Shell(ctx, port, watch)
+            await shell.run()
     finally:
         following.cancel()
         with suppress(asyncio.CancelledError):

@@ -77,6 +77,11 @@ class Shell:
             push_trusted_ns=_ns(config.push_trusted_s),
         )
 
+    @property
+    def is_blind(self) -> bool:
+        """Say whether the picture may differ from the broker's, so that a read is waited for."""
+        return core.health(self.state)[0] is not SyncHealth.IN_SYNC
+
     async def run(self) -> None:
         stream = topics.reports(self._account_id)
         self._writer = await self._ctx.bus.open(stream)

@@ -47,14 +47,19 @@ async def market_port(context: Context[ConfigT], watch: SessionWatch) -> AsyncIt
 
 @asynccontextmanager
 async def account_port(
-    context: Context[ConfigT], watch: SessionWatch, instruments: Mapping[str, Instrument] | None = None
+    context: Context[ConfigT],
+    watch: SessionWatch,
+    instruments: Mapping[str, Instrument] | None = None,
+    *,
+    blind: Callable[[], bool] | None = None,
 ) -> AsyncIterator[AccountPort]:
     """Yield the account port.
 
     Args:
         instruments: contract_id -> instrument, read at each use; prices of these are checked.
+        blind: Says whether trading waits for what is asked here; default: until the process is ready.
     """
-    async with _adapter(context, watch.token) as adapter:
+    async with _adapter(context, watch.token, blind=blind) as adapter:
         yield adapter.account(instruments)
 
 
@@ -83,6 +88,7 @@ async def _adapter(
     *,
     spares: int = 0,
     local_share: int = LOCAL_SHARE,
+    blind: Callable[[], bool] | None = None,
 ) -> AsyncIterator[ProjectX]:
     broker = context.broker
     limiter = SharedLimiter(
@@ -92,7 +98,7 @@ async def _adapter(
         process=context.process,
         spares=spares,
         local_share=local_share,
-        starting=lambda: not context.beat.ready,
+        blind=blind or (lambda: not context.beat.ready),
     )
     adapter = ProjectX(
         settings=ProjectXSettings(

@@ -142,16 +142,16 @@ class BrokerSection(Section):
         190, ge=10, le=200, description="Shared by all processes; the gateway allows 200."
     )
     requests_reserved: int = Field(30, ge=5, le=100, description="Kept for cancel and flatten.")
-    requests_for_starts: int = Field(
-        20, ge=0, le=100, description="Kept for processes that start and must look at the account first."
+    requests_for_blind: int = Field(
+        20, ge=0, le=100, description="Kept for who must look at the account first: at a start, out of sync."
     )
     history_requests_max_per_30s: int = Field(45, ge=1, le=50, description="The gateway allows 50.")
 
     @model_validator(mode="after")
     def _room_for_others(self) -> BrokerSection:
-        if self.requests_reserved + self.requests_for_starts >= self.requests_max_per_60s:
+        if self.requests_reserved + self.requests_for_blind >= self.requests_max_per_60s:
             raise ValueError(
-                "requests_reserved and requests_for_starts together must be below requests_max_per_60s, "
+                "requests_reserved and requests_for_blind together must be below requests_max_per_60s, "
                 "or nothing else may be asked"
             )
         return self

@@ -37,7 +37,7 @@ class SharedLimiter:
     With `spares`, places in the budget are taken in advance, so that an order need not ask for one first.
 
     Args:
-        starting: Says whether the process still has to find out what there is before it can do its job.
+        blind: Says whether the process has to find out what there is before it can do its job.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class SharedLimiter:
         process: str,
         spares: int = 0,
         local_share: int = LOCAL_SHARE,
-        starting: Callable[[], bool] = lambda: False,
+        blind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._bus = bus
         self._clock = clock
         self._broker = broker
         self._process = process
-        self._starting = starting
+        self._blind = blind
         self._numbers = count(clock.now_ns())
         self._spares_wanted = spares
         self._spares: deque[int] = deque()
@@ -137,9 +137,9 @@ class SharedLimiter:
         return 0.0
 
     def _reserve(self) -> int:
-        """Return how many places are others'. Trading waits for what starts, so that goes first."""
-        for_starts = 0 if self._starting() else self._broker.requests_for_starts
-        return self._broker.requests_reserved + for_starts
+        """Return how many places are others'. Trading waits for those who are blind, so they go first."""
+        for_blind = 0 if self._blind() else self._broker.requests_for_blind
+        return self._broker.requests_reserved + for_blind
 
     def _name(self, kind: LimitKind) -> str:
         return f"{self._broker.user_name}.{kind}"

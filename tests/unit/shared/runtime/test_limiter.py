@@ -49,7 +49,7 @@ class CountedBudget:
 
 
 def make_limiter(
-    bus: CountedBudget, clock: ManualClock, *, spares: int = 0, starting: bool = False
+    bus: CountedBudget, clock: ManualClock, *, spares: int = 0, blind: bool = False
 ) -> SharedLimiter:
     return SharedLimiter(
         bus=bus,  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def make_limiter(
         broker=BrokerSection(user_name="demo"),
         process="feed",
         spares=spares,
-        starting=lambda: starting,
+        blind=lambda: blind,
     )
 
 
@@ -86,10 +86,10 @@ def test_each_kind_has_its_own_window(kind: Any, expected: dict[str, object]) ->
     assert asked["urgent"] is True
 
 
-@pytest.mark.parametrize(("starting", "reserve"), [(True, 30), (False, 50)])
-def test_who_starts_goes_before_those_who_work(starting: bool, reserve: int) -> None:
+@pytest.mark.parametrize(("blind", "reserve"), [(True, 30), (False, 50)])
+def test_who_is_blind_goes_before_those_who_see(blind: bool, reserve: int) -> None:
     bus = CountedBudget()
-    limiter = make_limiter(bus, ManualClock(), starting=starting)
+    limiter = make_limiter(bus, ManualClock(), blind=blind)
     asyncio.run(limiter.acquire("general", False))
     assert bus.asked[0]["reserve"] == reserve
 
