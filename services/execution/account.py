@@ -6,7 +6,7 @@ from services.execution import brackets, fills, halts
 from services.execution.events import Moment, QueryOrder
 from services.execution.orders import want_search
 from services.execution.records import BEFORE
-from services.execution.state import NS_PER_S, Difference, State, Sync
+from services.execution.state import NS_PER_S, Apart, Difference, Look, State, Sync
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
 from shared.domain.execution import PositionMismatch
@@ -47,6 +47,7 @@ def take(turn: Turn, report: Report) -> None:
             fill(turn, report)
         case PositionReport(contract_id=contract_id, net_qty=net_qty):
             sync.positions[contract_id] = net_qty
+            sync.pushed_ns[contract_id] = turn.at.mono_ns
             if sync.begun_ns is not None:
                 sync.building[contract_id] = net_qty
         case AccountReport(can_trade=can_trade):
@@ -129,6 +130,50 @@ def _explained(state: State, contract_id: str) -> None:
     if contract_id in state.standing.mismatches:
         standing = state.change_standing()
         standing.mismatches = {name: qty for name, qty in standing.mismatches.items() if name != contract_id}
+
+
+def looked(turn: Turn, look: Look) -> None:
+    """Take positions from a search of our own where no push is newer than the question."""
+    sync = turn.state.sync
+    for contract_id in sorted({*sync.positions, *look.positions}):
+        if sync.pushed_ns.get(contract_id, 0) < look.started_ns:
+            sync.positions[contract_id] = look.positions.get(contract_id, 0)
+
+
+def watch(turn: Turn) -> None:
+    """Look again soon, and say it, when the broker speaks of a position that our fills do not make.
+
+    Pushes get lost and searches lag: until both agree nobody knows whether what is held is protected.
+    """
+    state = turn.state
+    said = {}
+    for contract_id in sorted({*state.sync.positions, *state.net_of_fills, *state.standing.baselines}):
+        why = _apart(state, contract_id)
+        if why:
+            said[contract_id] = why
+    for contract_id in state.apart.keys() - said.keys():
+        del state.apart[contract_id]
+    for contract_id, why in said.items():
+        apart = state.apart.get(contract_id)
+        if apart is None or apart.why != why:
+            apart = state.apart[contract_id] = Apart(why=why, since_ns=turn.at.mono_ns)
+        age_s = (turn.at.mono_ns - apart.since_ns) / NS_PER_S
+        if age_s >= state.rules.protect_after_s and not apart.looked:
+            apart.looked = True
+            want_search(turn, delay_s=0.0)
+        if age_s >= state.rules.protect_within_s and not apart.told:
+            apart.told = True
+            turn.alarm("fills_missing", f"{contract_id}: {why} for {age_s:.0f} s")
+
+
+def _apart(state: State, contract_id: str) -> str:
+    missing = sum(one.missing_qty for one in state.open.values() if one.contract_id == contract_id)
+    if missing:
+        return f"{missing} filled contracts are in no trade that was shown"
+    ours, theirs = state.contract_qty(contract_id), state.sync.positions.get(contract_id, 0)
+    if state.sync.in_sync and ours != theirs and contract_id not in state.standing.mismatches:
+        return f"fills make {ours:+d}, the broker speaks of {theirs:+d}"
+    return ""
 
 
 def _compare(turn: Turn, sync: Sync) -> None:

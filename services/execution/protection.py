@@ -69,6 +69,7 @@ def due(turn: Turn) -> None:
             state.gaps.pop(name, None)
         else:
             _mend(turn, one, legs.get(name, []))
+    state.watched = True
 
 
 def _flattened(state: State, contract_id: str) -> bool:
@@ -132,7 +133,9 @@ def _beyond(legs: list[OrderRecord], qty: int) -> OrderRecord | None:
 def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
     """Take the next step toward a protection of the right size, when all before it has had its time."""
     state, rules = turn.state, turn.state.rules
-    gap = state.gaps.setdefault(held.name, Gap(since_ns=turn.at.mono_ns))
+    gap = state.gaps.get(held.name)
+    if gap is None:
+        gap = state.gaps[held.name] = Gap(since_ns=turn.at.mono_ns - _unwatched_ns(turn, held))
     age_ns = turn.at.mono_ns - gap.since_ns
     guard = _guard(legs)
     if age_ns >= rules.protect_within_s * NS_PER_S and guard < held.lot.qty and not gap.alarmed:
@@ -164,6 +167,18 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
         _leave(turn, held, gap, "its entry landed after it had been given up")
     else:
         _fit(turn, held, gap, order, legs)
+
+
+def _unwatched_ns(turn: Turn, held: Held) -> int:
+    """Return how long nobody has looked after this position: after a start, since its newest fill.
+
+    A process that is killed again and again would otherwise never come to the end of its patience.
+    """
+    state, venue_ns = turn.state, turn.at.venue_ns
+    if state.watched or venue_ns is None:
+        return 0
+    newest_ns = state.books[held.strategy_id, held.contract_id].newest_ns
+    return round(max(0, venue_ns - newest_ns) / state.rules.market_speed)
 
 
 def _unheard(state: State, held: Held) -> bool:

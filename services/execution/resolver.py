@@ -64,6 +64,8 @@ def due(turn: Turn) -> None:
             later_ns = turn.at.mono_ns + round(pause_s * NS_PER_S)
             state.checks[number] = Check(due_ns=later_ns, wanted=check.wanted, attempt=check.attempt + 1)
             turn.do(QueryOrder(broker_order_id=number))
+    account.watch(turn)
+    _tell_blind(turn)
     if state.fills_due_ns is not None and state.fills_due_ns <= turn.at.mono_ns:
         state.fills_due_ns = None
         if any(order.missing_qty for order in state.open.values()):
@@ -77,6 +79,19 @@ def due(turn: Turn) -> None:
         state.search_running = True
         working = state.standing.flatten is not None or bool(state.gaps)
         turn.do(Search(start_ns=_window_start(state, turn), working=working))
+
+
+def _tell_blind(turn: Turn) -> None:
+    """Say it when the broker could not be looked at since the start: what is held may stand unprotected."""
+    state = turn.state
+    if state.searched or state.blind_told:
+        return
+    if state.began_ns is None:
+        state.began_ns = turn.at.mono_ns
+    age_s = (turn.at.mono_ns - state.began_ns) / NS_PER_S
+    if age_s >= state.rules.protect_within_s:
+        state.blind_told = True
+        turn.alarm("blind", f"no search has been answered for {age_s:.0f} s since the start")
 
 
 def _window_start(state: State, turn: Turn) -> int:
@@ -115,6 +130,7 @@ def searched(turn: Turn, look: Searched) -> None:
             account.fill(turn, fill)
         at_broker = {one.contract_id: one.net_qty for one in look.positions}
         state.look = Look(look.started.mono_ns, at_broker)
+        account.looked(turn, state.look)
         for name in sorted(state.doubts):
             _not_found(turn, state.orders[name], look, at_broker)
         flatten.searched(turn, look)

@@ -111,6 +111,16 @@ class Gap:
     given_up: bool = False
 
 
+@dataclass(slots=True)
+class Apart:
+    """What the broker says about a contract and what our fills make are apart."""
+
+    why: str
+    since_ns: int
+    looked: bool = False
+    told: bool = False
+
+
 class Look(NamedTuple):
     """The newest search that succeeded."""
 
@@ -151,6 +161,7 @@ class Sync:
     seen_orders: set[int] = field(default_factory=set)
     building: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
+    pushed_ns: dict[str, int] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)
 
 
@@ -200,6 +211,10 @@ class State:
         self.cancels_sent: dict[int, int] = {}
         self.accepted_ns: dict[str, int] = {}
         self.gaps: dict[str, Gap] = {}
+        self.watched = False  # what is held has been compared with what protects it since the start
+        self.apart: dict[str, Apart] = {}
+        self.began_ns: int | None = None
+        self.blind_told = False
         self.alone_since_ns: dict[str, int] = {}
         self.moves: dict[str, Move] = {}
         self.look: Look | None = None

@@ -256,19 +256,19 @@ class PaperBroker:
     def net_qty(self) -> int:
         return sum(fill.side.sign * fill.last_qty for fill in self.fills)
 
+    def position(self) -> PositionReport:
+        """Return what the hub pushes after a fill, a flat position too."""
+        return PositionReport(
+            account_id=ACCOUNT,
+            contract_id=MES,
+            net_qty=self.net_qty,
+            avg_px=Decimal(5000),
+            ts_event_ns=T0_NS,
+            ts_recv_ns=T0_NS,
+        )
+
     def positions(self) -> list[PositionReport]:
-        if not self.net_qty:
-            return []
-        return [
-            PositionReport(
-                account_id=ACCOUNT,
-                contract_id=MES,
-                net_qty=self.net_qty,
-                avg_px=Decimal(5000),
-                ts_event_ns=T0_NS,
-                ts_recv_ns=T0_NS,
-            )
-        ]
+        return [self.position()] if self.net_qty else []
 
     def working(self) -> list[OrderReport]:
         return [order for order in self.orders.values() if order.status.may_fill]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.execution import fills
-from services.execution.events import Place
+from services.execution.events import Place, Search
 from services.execution.turn import Turn
 from shared.broker.port import Accepted
 from shared.domain.control import HaltKind, Resume
@@ -350,3 +350,29 @@ def test_cancels_and_refusals_in_any_order_end_the_same(data: st.DataObject) -> 
         n: o.status for n, o in straight.state.orders.items()
     }
     assert "impossible_report" not in desk.alarm_names()
+
+
+def test_push_that_our_fills_do_not_make_is_looked_at_and_said() -> None:
+    desk = ready_desk()
+    fill = desk.broker.fill(desk.broker.external())
+    pushed, desk.broker.fills = desk.broker.position(), []
+    desk.report(pushed)
+    desk.tick()
+    desk.take(Search)
+    desk.pass_time(1.5)
+    desk.tick()
+    assert len(desk.take(Search)) == 1
+    desk.pass_time(4)
+    desk.tick()
+    assert "fills_missing" in desk.alarm_names()
+    desk.report(fill)
+    desk.tick()
+    assert not desk.state.apart
+
+
+def test_search_after_a_push_says_what_is_held() -> None:
+    desk = ready_desk()
+    desk.report(msgspec.structs.replace(desk.broker.position(), net_qty=1))  # the push of its end was lost
+    desk.run(8)
+    assert desk.state.sync.positions[MES] == 0
+    assert "fills_missing" not in desk.alarm_names()

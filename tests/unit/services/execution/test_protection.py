@@ -65,6 +65,27 @@ def test_look_that_shows_another_position_is_repeated() -> None:
     settled(desk)
 
 
+def test_position_that_a_restart_finds_bare_is_said_at_once() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1")
+    for child in (number + 1, number + 2):
+        desk.broker.set(child, status=OrderStatus.CANCELED)
+    desk.pass_time(6)
+    desk.restart()
+    desk.run(1)
+    assert "unprotected" in desk.alarm_names()
+
+
+def test_start_that_cannot_look_says_so() -> None:
+    desk = ready_desk()
+    desk.opened("o1")
+    desk.start()
+    desk.run(4, failure="503")
+    assert "blind" not in desk.alarm_names()
+    desk.run(2, failure="503")
+    assert "blind" in desk.alarm_names()
+
+
 def test_entry_partly_filled() -> None:
     desk = ready_desk()
     desk.intent(make_submit("o1", qty=4, order_type=OrderType.LIMIT, limit_price=Decimal(5000)))

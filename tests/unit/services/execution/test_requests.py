@@ -42,7 +42,7 @@ class Hub(Desk):
         """Fill an order and tell all of it, the order before its fill, as the gateway does."""
         fill = self.broker.fill(number, px=px)
         self.order_reports(number)
-        self.report(fill, *self.broker.positions())
+        self.report(fill, self.broker.position())
         family = self.broker.orders[number].parent_order_id or number
         self.show(family)
 
