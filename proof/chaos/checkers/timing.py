@@ -11,7 +11,6 @@ from proof.chaos.proxy import UNKNOWN, Request
 from proof.record import Record
 from shared.domain.execution import OrderClaimed
 
-DECIDING_P50_S, DECIDING_P99_S = 1.0, 3.0
 NOTICED_S = 3.0
 STOPPED_S = 5.0
 BUDGET = 200
