@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proof.chaos.checkers import orders, positions, streams
+from proof.chaos.checkers import endurance, orders, positions, streams
 from proof.chaos.checkers.endurance import WARM_UP_S, lives, slope_pct_per_10min
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.faults import ACTIONS
 from proof.chaos.installation import ACCOUNT_ID, Installation
 from proof.chaos.plans import Chaos, plans
 from proof.chaos.proxy import Door, Link, Request, Requests
-from proof.chaos.sampler import Memory
+from proof.chaos.sampler import Length, Memory
 from proof.chaos.watch import Seen, Watch
 from proof.chaos.world import World
 from proof.invariants import FAULTS
@@ -241,6 +241,28 @@ def test_growth_is_that_of_one_life_after_its_warm_up() -> None:
 def test_restarts_hide_no_growth_and_make_none() -> None:
     restarted = [look for pid in range(3) for look in life(pid, 1_000, 0.0)]
     assert [slope_pct_per_10min(one) for one in lives(restarted)] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("growth_mb_per_s", "descriptors_more", "entries_more", "holds"),
+    [(0.0, 2, 0, True), (0.01, 0, 0, False), (0.0, 3, 0, False), (0.0, 0, 1_000, False)],
+)
+def test_endurance_is_broken_by_each_growth(
+    growth_mb_per_s: float, descriptors_more: int, entries_more: int, holds: bool
+) -> None:
+    record = Record(machine="chaos", command="", build="", started="")
+    world = World(Installation(every_s=1, seed=1, keep_s=600.0), record, 1)
+    grown = life(1, 1_800, growth_mb_per_s)
+    for late in grown[1_200:]:
+        late.descriptors += descriptors_more
+    world.sampler.memory["execution"] = grown
+    world.sampler.lengths["md:{MES}"] = [
+        Length(float(at_s), 1_000 + entries_more * (at_s > 1_400)) for at_s in range(1_800)
+    ]
+    endurance.check(world.sampler, record)
+    assert record.checks["I-24"] == 3
+    assert ("I-24" not in record.violations) is holds
+    shutil.rmtree(world.installation.folder)
 
 
 # -- checkers: one good case, then one bug at a time -----------------------------------
