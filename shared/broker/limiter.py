@@ -77,15 +77,18 @@ class LocalLimiter:
 
     async def acquire(self, kind: LimitKind, urgent: bool) -> None:
         if urgent:
-            await self._take(kind, urgent=True)  # does not queue behind polling
+            await self._wait(kind, urgent=True)  # does not queue behind polling
             return
         async with self._turns[kind]:
-            await self._take(kind, urgent=False)
+            await self._wait(kind, urgent=False)
+
+    def take(self, kind: LimitKind, urgent: bool) -> float:
+        """Take a place if there is one now and return 0, else how many seconds to wait for the next."""
+        return self._windows[kind].take(self._clock.monotonic_ns(), urgent=urgent) / SECOND_NS
 
     async def pause(self, kind: LimitKind, pause_s: float) -> None:
         self._windows[kind].pause(self._clock.monotonic_ns(), pause_s)
 
-    async def _take(self, kind: LimitKind, *, urgent: bool) -> None:
-        window = self._windows[kind]
-        while (wait_ns := window.take(self._clock.monotonic_ns(), urgent=urgent)) > 0:
-            await self._sleep(wait_ns / SECOND_NS)
+    async def _wait(self, kind: LimitKind, *, urgent: bool) -> None:
+        while (wait_s := self.take(kind, urgent)) > 0:
+            await self._sleep(wait_s)

@@ -116,8 +116,7 @@ class SharedLimiter:
 
     async def _ask(self, kind: LimitKind, urgent: bool) -> float:
         if self._clock.monotonic_ns() < self._away_until_ns:
-            await self._local.acquire(kind, urgent)
-            return 0.0
+            return self._local_share(kind, urgent)
         history = kind == "history"
         most = self._broker.history_requests_max_per_30s if history else self._broker.requests_max_per_60s
         try:
@@ -133,8 +132,11 @@ class SharedLimiter:
             self._away_until_ns = self._clock.monotonic_ns() + round(AWAY_BELIEVED_S * NS_PER_S)
         except BusRefused:
             pass
-        await self._local.acquire(kind, urgent)
-        return 0.0
+        return self._local_share(kind, urgent)
+
+    def _local_share(self, kind: LimitKind, urgent: bool) -> float:
+        """Take a place of our own; with none left, wait only until Redis may be back: it has many more."""
+        return min(self._local.take(kind, urgent), AWAY_BELIEVED_S)
 
     def _reserve(self) -> int:
         """Return how many places are others'. Trading waits for those who are blind, so they go first."""

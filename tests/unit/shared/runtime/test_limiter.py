@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from shared.bus.port import BusAway
+from shared.runtime.clock import NS_PER_S
 from shared.runtime.config import BrokerSection
 from shared.runtime.limiter import (
+    AWAY_BELIEVED_S,
     GENERAL_WINDOW_S,
     HISTORY_WINDOW_S,
     LOCAL_SHARE,
@@ -120,6 +122,23 @@ def test_local_share_while_the_bus_is_away() -> None:
         assert clock.elapsed_ns > 0
 
     asyncio.run(work())
+
+
+def test_a_used_up_share_does_not_outlast_the_outage() -> None:
+    """One lost reply, then a burst: the next request waited for the local window while Redis had room."""
+    clock = ManualClock()
+    bus = CountedBudget(away=True)
+    limiter = make_limiter(bus, clock)
+
+    async def work() -> None:
+        for _ in range(LOCAL_SHARE - LOCAL_SHARE // 2):
+            await limiter.acquire("general", False)
+        bus.away = False
+        await limiter.acquire("general", False)
+
+    asyncio.run(work())
+    assert clock.elapsed_ns == round(AWAY_BELIEVED_S * NS_PER_S)
+    assert len(bus.asked) == 1
 
 
 def test_pause_reaches_every_process() -> None:
