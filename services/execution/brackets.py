@@ -137,14 +137,18 @@ def _other(turn: Turn, seen: OrderReport) -> None:
         state.unmatched[seen.broker_order_id] = seen
         return
     state.unmatched.pop(seen.broker_order_id, None)
+    announced = seen.broker_order_id in state.standing.externals
+    if seen.contract_id in state.standing.closes and not announced:
+        state.closing.add(seen.broker_order_id)  # the order of a close that we sent, most likely
+        fills.attribute_closes(turn)
     if seen.status.may_fill:
         state.external_working[seen.broker_order_id] = seen
     else:
         state.external_working.pop(seen.broker_order_id, None)
         if not state.ownerless.get(seen.broker_order_id):
             return  # it is over, and nothing came of it
-    if seen.broker_order_id in state.standing.externals or seen.contract_id in state.standing.closes:
-        return  # announced before, or the order of a close that we sent
+    if announced or seen.broker_order_id in state.closing:
+        return
     standing = state.change_standing()
     standing.externals = [*standing.externals[-EXTERNALS_MAX + 1 :], seen.broker_order_id]
     turn.publish(

@@ -32,7 +32,7 @@ def due(turn: Turn) -> None:
         busy = any(order.contract_id == contract_id for order in state.open.values())
         if busy or state.look is None or state.look.positions.get(contract_id, 0):
             continue
-        if state.contract_qty(contract_id):
+        if state.contract_qty(contract_id) or fills.unexplained(state, contract_id):
             continue  # a fill is still to be heard, or `account` will halt over the difference
         _cross(turn, contract_id)
         standing = state.change_standing()

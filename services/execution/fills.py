@@ -73,10 +73,22 @@ def attribute_closes(turn: Turn) -> None:
 
 
 def _closes(state: State, fill: FillRecord) -> bool:
-    """Did a flatten of ours, or a person by hand, place this order? Then it closes what strategies hold."""
-    by_others = fill.broker_order_id in state.standing.externals
-    return (by_others or fill.contract_id in state.standing.closes) and not state.is_doubtful(
-        fill.contract_id
+    """Did a flatten of ours, or a person by hand, place this order? Then it closes what strategies hold.
+
+    The order itself must have been shown: until then it may be a stop of ours that nobody has shown yet.
+    """
+    number = fill.broker_order_id
+    shown = number in state.standing.externals or number in state.closing
+    return shown and not state.is_doubtful(fill.contract_id)
+
+
+def unexplained(state: State, contract_id: str) -> bool:
+    """Is there a fill of an order that nobody has shown yet?"""
+    return any(
+        fill.contract_id == contract_id
+        for number, parts in state.ownerless.items()
+        if number not in state.standing.externals and number not in state.closing
+        for fill in parts
     )
 
 
@@ -193,7 +205,7 @@ def _count_foreign(turn: Turn, fill: FillRecord) -> None:
         return
     fees = fill.fees * rest / fill.qty
     state.put_fill(msgspec.structs.replace(fill, part=part, qty=rest, fees=fees))
-    if fill.broker_order_id not in state.standing.externals:
+    if fill.broker_order_id not in state.standing.externals and fill.broker_order_id not in state.closing:
         # A protective order can be born and filled between two looks: nobody has shown us the order itself.
         want_check(turn, fill.broker_order_id, delay_s=WHOSE_AFTER_S)
 

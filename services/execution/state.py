@@ -205,6 +205,7 @@ class State:
         self.sent_ns: deque[int] = deque()
         self.recent: deque[tuple[int, OrderRecord]] = deque(maxlen=256)
         self.unmatched: dict[int, OrderReport] = {}
+        self.closing: set[int] = set()  # orders shown that are nobody's, where we have sent a close
         self.external_working: dict[int, OrderReport] = {}
         self.doubts: dict[str, Doubt] = {}
         self.checks: dict[int, Check] = {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from services.execution.events import Cancel, CloseContract
-from shared.domain.control import Flatten, TradingState
+from services.execution.events import Cancel, CloseContract, Place
+from shared.broker.port import Accepted
+from shared.domain.control import Flatten, HaltKind, Resume, TradingState
 from shared.domain.execution import FlattenFinished, FlattenProgressed, OrderFilled
 from shared.domain.order import OrderStatus, Side
 from tests.support.execution import MES, T0_NS, Desk, durable, make_rules, make_submit
@@ -94,6 +95,28 @@ def test_books_end_when_the_close_is_heard_late() -> None:
     desk.run(3)
     assert (desk.net_qty("s1"), desk.net_qty("s2")) == (0, 0)
     assert desk.state.contract_qty(MES) == 0 == desk.broker.net_qty
+
+
+def test_a_stop_that_nobody_has_shown_is_no_close_of_ours() -> None:
+    """After a flatten its fill went to another strategy, and the stop's order missed it for ever."""
+    desk = Desk()
+    desk.ready()
+    desk.opened("o0")
+    flatten(desk)
+    desk.run(5)
+    desk.control(Resume(kind=HaltKind.OPERATOR, reason="go on", issuer="t", ts_ns=desk.now_ns))
+    desk.ready()
+    desk.opened("o1", strategy_id="s2")
+    desk.intent(make_submit("o2"))
+    (place,) = desk.take(Place)
+    number = desk.broker.place(place.ticket)
+    desk.answer("o2", Accepted(broker_order_id=number))
+    desk.report(desk.broker.fill(number))
+    desk.report(desk.broker.fill(number + 1))
+    assert desk.net_qty("s2") == 1
+    desk.show(number)
+    assert (desk.net_qty("s1"), desk.net_qty("s2")) == (0, 1)
+    assert not desk.order("o2:sl").missing_qty
 
 
 def test_flatten_uses_up_what_was_there_before_the_ledger() -> None:
