@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -193,26 +193,13 @@ class Sender:
             await self._clock.sleep(SESSION_WAIT_S)
             self._answer(Searched(started=started, at=self.now(), failure="there is no session yet"))
             return
-        account, account_id = self._account, self._account_id
         try:
-            orders = await account.orders_since(account_id, call.start_ns)
-            fills = await account.fills_since(account_id, call.start_ns)
-            positions = await account.positions(account_id)
-            working = await account.working_orders(account_id) if call.working else []
+            seen = await look(self._account, self._account_id, call)
         except (BrokerQueryFailed, LimiterUnavailable) as error:
             self._log.warning("search_failed", why=str(error))
             self._answer(Searched(started=started, at=self.now(), failure=str(error)))
             return
-        self._answer(
-            Searched(
-                started=started,
-                at=self.now(),
-                orders=orders,
-                fills=fills,
-                positions=positions,
-                working=working,
-            )
-        )
+        self._answer(Searched(started=started, at=self.now(), **seen))
 
     async def _query(self, number: int) -> None:
         report, failure = None, None
@@ -221,3 +208,20 @@ class Sender:
         except (BrokerQueryFailed, LimiterUnavailable) as error:
             failure = str(error)
         self._answer(OrderQueried(broker_order_id=number, report=report, failure=failure, at=self.now()))
+
+
+async def look(account: AccountPort, account_id: int, call: Search) -> dict[str, Any]:
+    """Ask for all that a search shows; return it by the names of `Searched`.
+
+    What works is asked first and what is held last: an order that fills in between shows as a position. The
+    other way round it would show in neither answer, and an account that holds it would look flat.
+
+    Raises:
+        BrokerQueryFailed, LimiterUnavailable: One question got no answer; nothing is known then.
+    """
+    return {
+        "working": await account.working_orders(account_id) if call.working else [],
+        "orders": await account.orders_since(account_id, call.start_ns),
+        "fills": await account.fills_since(account_id, call.start_ns),
+        "positions": await account.positions(account_id),
+    }
