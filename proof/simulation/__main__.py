@@ -88,17 +88,23 @@ def _play(options: argparse.Namespace, outcome: Outcome) -> bool:
 
 
 def _mutants(options: argparse.Namespace, outcome: Outcome) -> bool:
+    """See each planted bug caught; the seed that caught it last is played first, then all others."""
     well = True
     seeds = range(options.first, options.first + MUTANT_SEEDS)
-    for name, caught in runs.mutants(sorted(mutations.BUGS), seeds, processes=options.processes):
+    hunts = {
+        name: list(dict.fromkeys([mutations.CAUGHT[name], *seeds]))[:MUTANT_SEEDS]
+        for name in sorted(mutations.BUGS)
+    }
+    for name, caught in runs.mutants(hunts, processes=options.processes):
         if caught.failed:
             ((seed, invariants),) = caught.failed.items()
-            print(f"caught: {name}: after {caught.seeds} seeds, by {', '.join(sorted(invariants))} ({seed})")
+            print(f"caught: {name}: by {', '.join(sorted(invariants))} in seed {seed}", end="")
+            print("" if caught.seeds == 1 else f", after {caught.seeds} seeds: note the new one", flush=True)
             outcome.record.reach(f"planted bug caught: {name}")
-            outcome.record.figures[f"seeds until caught: {name}"] = caught.seeds
         else:
             well = False
-            print(f"NOT CAUGHT in {caught.seeds} seeds: {name}")
+            print(f"NOT CAUGHT in {caught.seeds} seeds: {name}", flush=True)
+    outcome.record.figures["planted bugs"] = len(hunts)
     return well
 
 

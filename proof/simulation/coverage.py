@@ -47,6 +47,7 @@ STATES: tuple[str, ...] = (
     "session closed",
     "storm of 429",
     "broker cut off",
+    "broker answers no question",
     "ledger's disk fails",
     "feed silent",
     "operator: halt",
@@ -56,6 +57,8 @@ STATES: tuple[str, ...] = (
     "halt while an order is under way",
     "kill of execution before ledger commit",
     "kill of execution after ledger commit",
+    "kill of execution before ledger commit of a claim",
+    "kill of execution after ledger commit of a claim",
     "kill of execution before http /api/Order/place",
     "kill of execution sent http /api/Order/place",
     "kill of execution after http /api/Order/place",
@@ -85,7 +88,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     (r"user event dropped|user hub fell", "F-21"),
     (r"order by hand", "F-22"),
     (r"late landing|unknown: wrong status", "F-23"),
-    (r"question without an answer", "F-24"),
+    (r"question without an answer|broker answers no question", "F-24"),
     (r"halt while an order is under way", "F-27"),
 )
 """States that are the effect of a fault -> its row in the matrix."""

@@ -78,7 +78,9 @@ class SimLedger:
         )
 
     def commit(self, batch: Commit) -> None:
-        self._incarnation.point("ledger commit", BEFORE)
+        claims = any(step.kind == b"order_claimed" for step in batch.steps)
+        point = "ledger commit of a claim" if claims else "ledger commit"
+        self._incarnation.point(point, BEFORE)
         disk = self._disk
         if disk.failing:
             raise LedgerFailed("disk full")
@@ -86,7 +88,7 @@ class SimLedger:
             raise LedgerFailed(f"step {batch.steps[0].seq} is there already")
         disk.watch(batch, self._incarnation)
         disk.write(batch)
-        self._incarnation.point("ledger commit", AFTER)
+        self._incarnation.point(point, AFTER)
 
     def steps(self, first_seq: int, count: int) -> list[Step]:
         steps = self._disk.steps

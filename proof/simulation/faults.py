@@ -157,6 +157,7 @@ def schedule(world: World) -> None:
     _span(world, plan.closed, "session closed", lambda on: world.venue.open_session(not on))
     _span(world, plan.storms, "storm of 429", lambda on: setattr(world.venue, "storm", on))
     _span(world, plan.partitions, "broker cut off", lambda on: _cut(world, on))
+    _span(world, plan.blind, "broker answers no question", lambda on: setattr(world.network, "blind", on))
     _span(world, plan.disk, "ledger's disk fails", lambda on: setattr(world.disk, "failing", on))
     _span(world, plan.silences, "feed silent", lambda on: setattr(world.surroundings, "silent", on))
     _span(world, plan.hub.falls, "user hub down", lambda on: _hub(world, on))

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 PROTECTED_WITHIN_S = 5.0
 HEARD_WITHIN_S = 2.5
 """Until execution knows of a fill whose push was lost: one reconcile of the scaled installation."""
+ANSWER_WITHIN_S = 0.1
+"""An answer of the broker needs no longer to come here, where it comes at all."""
 LOOK_S = 0.25
 PURPOSES = tuple(f"{what}{n}" for what in ("stop", "exit") for n in range(10))
 GIVEN_UP = frozenset({OrderStatus.ABSENT, OrderStatus.REJECTED})
@@ -109,6 +111,7 @@ class Judge:
         self.lost_ns: int | None = None
         self.naked_ns: int | None = None
         self.naked_s = 0.0
+        self.held_ns: int | None = None
         self.alarms: list[tuple[int, str, str]] = []
         self.external_net = 0
         self.blocked_until_ns = 0
@@ -170,12 +173,27 @@ class Judge:
                 message = decode(step.kind, step.value)
                 assert isinstance(message, OrderClaimed)
                 self._claimed(message, batch)
+            elif step.kind == b"flatten_finished":
+                finished = decode(step.kind, step.value)
+                assert isinstance(finished, FlattenFinished)
+                self._finished(finished)
         for name, after in batch.orders.items():
             self._moved(name, orders.get(name), after)
         if batch.standing is not None and HaltKind.INVARIANT in batch.standing.halts:
             if self.lost_ns is not None:
                 self.reach("rollback detected")
             self.lost_ns = None
+
+    def _finished(self, finished: FlattenFinished) -> None:
+        """Flat is said of what is flat: a question without an answer is none."""
+        if not finished.flat or self.world.venue.externals:
+            return
+        held_s = 0.0 if self.held_ns is None else (self.world.clock.true_ns() - self.held_ns) / NS_PER_S
+        self.check(
+            "I-26",
+            held_s <= ANSWER_WITHIN_S,
+            lambda: f"flat is said, the broker holds {self.world.venue.net_qty:+d} for {held_s:.2f} s",
+        )
 
     def _claimed(self, claim: OrderClaimed, batch: Commit) -> None:
         world, name = self.world, claim.client_order_id
@@ -325,6 +343,7 @@ class Judge:
             fill = command.fill
             if fill.order_id in self.world.venue.externals:
                 self.external_net += fill.size if fill.side == 0 else -fill.size
+            self.held_ns = None if not self.world.venue.net_qty else self.held_ns or fill.created_ns
             self.within_limit(f"fill {fill.id} is booked")
 
     def arrived(self, body: bytes) -> None:

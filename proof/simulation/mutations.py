@@ -36,15 +36,29 @@ from shared.broker.port import NotSent, Outcome, Rejected, Unknown
 from shared.broker.projectx.client import ProjectXAccount, ProjectXOrders
 from shared.broker.projectx.gateway import Gateway
 from shared.bus.blocking import BlockingBus, Output
+from shared.bus.reader import RedisStreamReader
 from shared.domain.order import OrderFact, OrderStatus
 
 Patches = list[Any]
 BUGS: dict[str, Callable[[], Patches]] = {}
+CAUGHT: dict[str, int] = {}
 
 
-def bug(make: Callable[[], Patches]) -> Callable[[], Patches]:
-    BUGS[make.__name__.replace("_", " ")] = make
-    return make
+def bug(*, caught_in: int) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
+    """Take a bug into the list.
+
+    Args:
+        caught_in: A seed that has caught it. It is played first, so that a run over all bugs is short; if it
+            no longer catches the bug, the others are played, and another seed belongs here.
+    """
+
+    def listed(make: Callable[[], Patches]) -> Callable[[], Patches]:
+        name = make.__name__.replace("_", " ")
+        BUGS[name] = make
+        CAUGHT[name] = caught_in
+        return make
+
+    return listed
 
 
 @contextmanager
@@ -72,7 +86,7 @@ def _lua(*changes: tuple[str, str]) -> Patches:
 # -- sending ------------------------------------------------------------------------
 
 
-@bug
+@bug(caught_in=16)
 def fresh_tag_on_retry() -> Patches:
     """An order without an answer is sent again, under another name."""
     place = ProjectXOrders.place
@@ -87,7 +101,7 @@ def fresh_tag_on_retry() -> Patches:
     return [patch.object(ProjectXOrders, "place", again)]
 
 
-@bug
+@bug(caught_in=16)
 def same_tag_on_retry() -> Patches:
     """An order without an answer is sent again, in the trust that the broker knows its name."""
     place = ProjectXOrders.place
@@ -99,7 +113,7 @@ def same_tag_on_retry() -> Patches:
     return [patch.object(ProjectXOrders, "place", again)]
 
 
-@bug
+@bug(caught_in=39)
 def claimed_order_sent_after_a_restart() -> Patches:
     """What was claimed and not answered is sent again at the start, whatever holds trading then."""
     recovered = resolver.recovered
@@ -116,7 +130,7 @@ def claimed_order_sent_after_a_restart() -> Patches:
     ]
 
 
-@bug
+@bug(caught_in=40)
 def order_that_a_search_does_not_show_sent_again() -> Patches:
     not_found = resolver._not_found
 
@@ -128,7 +142,7 @@ def order_that_a_search_does_not_show_sent_again() -> Patches:
     return [patch.object(resolver, "_not_found", again)]
 
 
-@bug
+@bug(caught_in=2)
 def expired_intent_sent() -> Patches:
     """An intent that waited too long is sent all the same."""
     take, mutate = intents.take, Gateway.mutate
@@ -146,7 +160,7 @@ def expired_intent_sent() -> Patches:
     return [patch.object(intents, "take", late), patch.object(Gateway, "mutate", ageless)]
 
 
-@bug
+@bug(caught_in=0)
 def bracket_sent_separately() -> Patches:
     """The stop follows the entry in a request of its own."""
     place = ProjectXOrders.place
@@ -160,7 +174,7 @@ def bracket_sent_separately() -> Patches:
 # -- what an answer means -------------------------------------------------------------
 
 
-@bug
+@bug(caught_in=96)
 def http_400_taken_for_a_rejection() -> Patches:
     mutate = Gateway.mutate
 
@@ -173,7 +187,7 @@ def http_400_taken_for_a_rejection() -> Patches:
     return [patch.object(Gateway, "mutate", sure)]
 
 
-@bug
+@bug(caught_in=40)
 def timeout_taken_for_not_sent() -> Patches:
     mutate = Gateway.mutate
 
@@ -186,7 +200,7 @@ def timeout_taken_for_not_sent() -> Patches:
     return [patch.object(Gateway, "mutate", sure)]
 
 
-@bug
+@bug(caught_in=79)
 def failed_query_taken_for_flat() -> Patches:
     """A question without an answer is an empty list."""
     patches = []
@@ -203,7 +217,7 @@ def failed_query_taken_for_flat() -> Patches:
     return patches
 
 
-@bug
+@bug(caught_in=1)
 def not_among_open_orders_taken_for_canceled() -> Patches:
     def gone(turn: Any, sync: Any, begun_ns: int) -> None:
         for order in list(turn.state.open.values()):
@@ -214,7 +228,7 @@ def not_among_open_orders_taken_for_canceled() -> Patches:
     return [patch.object(account, "_query_missing", gone)]
 
 
-@bug
+@bug(caught_in=51)
 def given_up_too_soon() -> Patches:
     """Absence is believed after a second and one search."""
     rules = ExecutionConfig.rules
@@ -228,7 +242,7 @@ def given_up_too_soon() -> Patches:
 # -- state ----------------------------------------------------------------------------
 
 
-@bug
+@bug(caught_in=1)
 def fill_counted_twice() -> Patches:
     take = fills.take
 
@@ -240,7 +254,7 @@ def fill_counted_twice() -> Patches:
     return [patch.object(fills, "take", twice)]
 
 
-@bug
+@bug(caught_in=49)
 def halt_not_latched() -> Patches:
     """A restart forgets that a person has halted."""
     load = State.load
@@ -252,7 +266,7 @@ def halt_not_latched() -> Patches:
     return [patch.object(State, "load", forget)]
 
 
-@bug
+@bug(caught_in=51)
 def risk_without_unknown_orders() -> Patches:
     """Orders of unknown fate neither count nor freeze."""
     working = exposure._working
@@ -271,7 +285,7 @@ def risk_without_unknown_orders() -> Patches:
     ]
 
 
-@bug
+@bug(caught_in=39)
 def timeouts_by_the_wall_clock() -> Patches:
     now = sender.Sender.now
 
@@ -282,7 +296,7 @@ def timeouts_by_the_wall_clock() -> Patches:
     return [patch.object(sender.Sender, "now", wall)]
 
 
-@bug
+@bug(caught_in=39)
 def cursor_committed_before_the_effect() -> Patches:
     apply = shell.Shell._apply
 
@@ -294,7 +308,7 @@ def cursor_committed_before_the_effect() -> Patches:
     return [patch.object(shell.Shell, "_apply", first)]
 
 
-@bug
+@bug(caught_in=245)
 def commit_in_two_steps() -> Patches:
     """The claim is said in one transaction and kept in another."""
     from proof.simulation.disk import SimLedger
@@ -313,7 +327,7 @@ def commit_in_two_steps() -> Patches:
 # -- the bus --------------------------------------------------------------------------
 
 
-@bug
+@bug(caught_in=88)
 def worker_step_in_two_calls() -> Patches:
     """Intents go out first, the snapshot that knows of them after."""
     step = BlockingBus.step
@@ -337,7 +351,7 @@ def worker_step_in_two_calls() -> Patches:
     ]
 
 
-@bug
+@bug(caught_in=5)
 def append_repeated_after_a_lost_reply() -> Patches:
     """What redis-py does by itself: the entry is there twice."""
     return _lua(
@@ -349,14 +363,28 @@ def append_repeated_after_a_lost_reply() -> Patches:
     )
 
 
-@bug
+@bug(caught_in=11)
 def epoch_not_checked() -> Patches:
+    """The lease alone is trusted, which follows the wall clock, and whoever opened a stream once."""
     return _lua(
         ("if epoch < head_epoch then", "if false then"), ("if epoch ~= lease_epoch then", "if false then")
     )
 
 
-@bug
+@bug(caught_in=46)
+def entries_skipped_after_a_lost_reply() -> Patches:
+    """A reader that lost its connection goes on with what is new, not with what it has not seen."""
+    lost = RedisStreamReader._lost
+
+    async def newest(self: RedisStreamReader) -> None:
+        await lost(self)
+        for stream in self._cursors:
+            self.follow(stream, "$")
+
+    return [patch.object(RedisStreamReader, "_lost", newest)]
+
+
+@bug(caught_in=0)
 def unread_entries_trimmed() -> Patches:
     return _lua(
         (

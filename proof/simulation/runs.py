@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -95,9 +95,13 @@ def spread(seeds: Sequence[int], *, processes: int, mutation: str | None = None)
     yield from _pooled(jobs, processes)
 
 
-def mutants(names: Sequence[str], seeds: Sequence[int], *, processes: int) -> Iterator[tuple[str, Outcome]]:
-    """Yield each planted bug with the worlds up to the first that caught it."""
-    jobs = [(list(seeds), name, True) for name in names]
+def mutants(hunts: Mapping[str, Sequence[int]], *, processes: int) -> Iterator[tuple[str, Outcome]]:
+    """Yield each planted bug with the worlds up to the first that caught it.
+
+    Args:
+        hunts: Bug -> the seeds it is hunted in, in this order.
+    """
+    jobs = [(list(seeds), name, True) for name, seeds in hunts.items()]
     with multiprocessing.get_context("spawn").Pool(processes, initializer=_begin) as pool:
         for name, packed in pool.imap_unordered(_hunt, jobs):
             yield name, msgspec.json.decode(packed, type=Outcome)

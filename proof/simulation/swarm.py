@@ -74,7 +74,11 @@ class Outage:
 
 @dataclass(slots=True)
 class Plan:
-    """Everything that is drawn before a world begins."""
+    """Everything that is drawn before a world begins.
+
+    Attributes:
+        blind: When the broker answers no question, while it still takes orders.
+    """
 
     seed: int
     faults_s: float = 18.0
@@ -97,6 +101,7 @@ class Plan:
     closed: list[tuple[float, float]] = field(default_factory=list)
     storms: list[tuple[float, float]] = field(default_factory=list)
     partitions: list[tuple[float, float]] = field(default_factory=list)
+    blind: list[tuple[float, float]] = field(default_factory=list)
     disk: list[tuple[float, float]] = field(default_factory=list)
     commands: list[tuple[float, str]] = field(default_factory=list)
     silences: list[tuple[float, float]] = field(default_factory=list)
@@ -146,7 +151,17 @@ def draw(seed: int) -> Plan:
     for kind in kinds:
         _DRAWS[kind](plan, rng)
     plan.kinds = tuple(kinds)
+    _add_later_kinds(plan)
     return plan
+
+
+def _add_later_kinds(plan: Plan) -> None:
+    """Draw the kinds that came later from chances of their own: the plans of older seeds stay as they are."""
+    rng = random.Random(f"later {plan.seed}")
+    for kind, draw_one in _LATER.items():
+        if rng.random() < 0.12:
+            draw_one(plan, rng)
+            plan.kinds += (kind,)
 
 
 def _commands(rng: random.Random) -> list[tuple[float, str]]:
@@ -263,6 +278,24 @@ def _silences(plan: Plan, rng: random.Random) -> None:
     plan.silences.append(_span(rng, plan, 9))
 
 
+def _long(plan: Plan, rng: random.Random) -> None:
+    """The broker is away for longer than a quarantine: minutes, as it was seen to happen."""
+    span = rng.uniform(3, 8), rng.uniform(QUARANTINE_S + 1, QUARANTINE_S + 4)
+    rng.choice((plan.storms, plan.partitions, plan.blind)).append(span)
+    plan.wire.reply_lost = max(plan.wire.reply_lost, 0.3)
+    plan.wire.late = max(plan.wire.late, 0.3)
+    plan.hub.dropped = max(plan.hub.dropped, 0.5)
+    if rng.random() < 0.5:
+        plan.commands.append((span[0] + rng.uniform(0.2, 3), "flatten"))
+
+
+def _claims(plan: Plan, rng: random.Random) -> None:
+    """The commit that everything rests on: a claim, cut off right before or after."""
+    for _ in range(2):
+        point, when = "ledger commit of a claim", rng.choice(("before", "after"))
+        plan.kills.append(Kill(rng.uniform(0.5, 12), "execution", point, when))
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -285,3 +318,4 @@ _DRAWS = {
     "legs": _legs,
     "silences": _silences,
 }
+_LATER = {"long": _long, "claims": _claims}

@@ -79,6 +79,7 @@ class Network:
         self.sent = sent
         self.cut = False
         self.closed_hub = False
+        self.blind = False
         self.links: list[SimAccountLink] = []
         self.last_landing_s = 0.0
         self._unordered = random.Random(rng.random())
@@ -100,7 +101,7 @@ class Network:
 
     def heal(self) -> None:
         """From here on everything arrives, once and in time."""
-        self.cut = self.closed_hub = False
+        self.cut = self.closed_hub = self.blind = False
         self.wire = Wire()
         hub = self.venue.plan.hub
         hub.duplicated = hub.dropped = 0.0
@@ -170,7 +171,7 @@ class SimHttp:
         net = self._network
 
         def answered(status: int, content: bytes) -> None:
-            if not reply.done():
+            if not reply.done() and not net.cut:  # a cut also takes answers that were on their way
                 reply.set_result((status, content))
 
         def arrive() -> None:
@@ -191,7 +192,7 @@ class SimHttp:
         wire, rng, reach = net.wire, net.rng, net.reach
         fate = _Fate()
         if path not in MUTATIONS:
-            if wire.query_failed and rng.random() < wire.query_failed:
+            if net.blind or (wire.query_failed and rng.random() < wire.query_failed):
                 reach("question without an answer")
                 how = rng.randrange(3)
                 fate.arrives_in_s = None
