@@ -109,7 +109,7 @@ class Incarnation:
         world.trace(self.name, point)
         answer = effect()
         if name in WRITES:
-            world.judge.wrote(self, name, answer)
+            world.judge.streams.wrote(self, name, answer)
         self.point(point, AFTER)
         if redis.lost and rng.random() < redis.lost:
             await asyncio.sleep(rng.random())

@@ -18,8 +18,9 @@ import msgspec
 
 from proof.simulation import faults, processes, swarm
 from proof.simulation.bridge import unwind
+from proof.simulation.checkers.exposure import LOOK_S
 from proof.simulation.disk import Disk
-from proof.simulation.judge import LOOK_S, Judge
+from proof.simulation.judge import Judge
 from proof.simulation.loop import NS_PER_S, SimClock, SimLoop, run
 from proof.simulation.machine import Crash, Incarnation, Machine
 from proof.simulation.surroundings import Surroundings
@@ -64,12 +65,12 @@ class World:
         self.network = Network(
             machine=self.machine, venue=self.venue, clock=self.clock, wire=plan.wire,
             rng=random.Random(self.rng.random()), reach=self.judge.reach,
-            sent=self.judge.posted, arrived=self.judge.arrived,
+            sent=self.judge.requests.posted, arrived=self.judge.requests.arrived,
         )  # fmt: skip
-        self.venue.watch = self.judge.happened
-        self.venue.came = self.judge.landed
+        self.venue.watch = self.judge.exposure.happened
+        self.venue.came = self.judge.requests.landed
         self.disk = Disk()
-        self.disk.watch = self.judge.committed
+        self.disk.watch = self.judge.commits.committed
         self.redis = faults.Redis(self)
         self.surroundings = Surroundings(
             self.redis.do, self.clock, self.venue, random.Random(self.rng.random())
@@ -165,14 +166,14 @@ class World:
         await asyncio.sleep(plan.faults_s)
         faults.heal(self)
         left = await self._settled(SETTLE_S)
-        self.judge.at_rest(left)
-        if not left and not self.judge.left_to_a_person():
+        self.judge.rest.at_rest(left)
+        if not left and not self.judge.rest.left_to_a_person():
             await self._end_flat()
         look.cancel()
 
     async def _look(self) -> None:
         while True:
-            self.judge.tick()
+            self.judge.exposure.tick()
             await asyncio.sleep(LOOK_S)
 
     async def _settled(self, within_s: float) -> str:
@@ -182,7 +183,7 @@ class World:
         quiet = 0
         while self.loop.now_s < end_s:
             await asyncio.sleep(1.0)
-            left = self.judge.unsettled()
+            left = self.judge.rest.unsettled()
             quiet = 0 if left else quiet + 1
             if quiet >= 3:
                 return ""
@@ -192,7 +193,7 @@ class World:
         """The last word of the operator: everything may trade again, and everything becomes flat."""
         judge, surroundings, now_ns = self.judge, self.surroundings, self.clock.now_ns()
         halts = self.disk.standing_now().halts
-        judge.halts_at_rest(halts)
+        judge.rest.halts_at_rest(halts)
         surroundings.operator(Resume(kind=HaltKind.OPERATOR, reason="end", issuer="sim", ts_ns=now_ns))
         surroundings.operator(Flatten(reason="end", issuer="sim", ts_ns=now_ns))
         begun_s = self.loop.now_s
@@ -205,7 +206,7 @@ class World:
                     message = decode(step.kind, step.value)
                     assert isinstance(message, FlattenFinished)
                     finished = message
-        judge.ended_flat(finished, self.loop.now_s - begun_s)
+        judge.rest.ended_flat(finished, self.loop.now_s - begun_s)
 
     def _failed(self, incarnation: Incarnation, error: BaseException) -> None:
         faults.judge_end(self, incarnation, error)
@@ -232,7 +233,7 @@ class World:
                 if kind in INTENT_KINDS:
                     message = decode(kind, value)
                     assert isinstance(message, SubmitOrder | ClosePosition)
-                    self.judge.wished(message, row[0])
+                    self.judge.streams.wished(message, row[0])
             self._seen[key] = (stream, stream.added)
 
     def strategy_positions(self) -> Iterator[tuple[str, int]]:

@@ -1,0 +1,1 @@
+"""The checkers, one theme each; `proof.simulation.judge` calls them and keeps what they share."""

@@ -1,0 +1,176 @@
+"""What execution commits: claims (I-1, I-3, I-4, I-11), moves (I-5, I-7), what it calls flat (I-26)."""
+
+from __future__ import annotations
+
+from proof.simulation.checkers.checker import Checker
+from proof.simulation.loop import NS_PER_S
+from proof.simulation.machine import Incarnation
+from proof.simulation.scaled import EXITS_PER_MIN_MAX, REFERENCE_AGE_S
+from services.execution.ledger import Commit
+from services.execution.records import OrderRecord
+from shared.domain.control import HaltKind
+from shared.domain.execution import FlattenFinished, OrderClaimed, OrderUpdated
+from shared.domain.ids import dependent_order_id
+from shared.domain.order import TRANSITIONS, OrderStatus, OrderType
+from shared.wire.codec import decode
+
+ANSWER_WITHIN_S = 0.1
+"""An answer of the broker needs no longer to come here, where it comes at all."""
+PURPOSES = tuple(f"{what}{n}" for what in ("stop", "exit") for n in range(10))
+GIVEN_UP = frozenset({OrderStatus.ABSENT, OrderStatus.REJECTED})
+LANDING_MARGIN_S = 0.5
+STALE_MARGIN_S = 0.75
+
+
+def _reachable() -> dict[OrderStatus, frozenset[OrderStatus]]:
+    """Return where any number of facts may lead: one commit may hold several."""
+    table = {status: {status} for status in OrderStatus}
+    for _ in OrderStatus:
+        for (status, _fact), following in TRANSITIONS.items():
+            for ends in table.values():
+                if status in ends:
+                    ends.add(following)
+    return {status: frozenset(ends) for status, ends in table.items()}
+
+
+REACHABLE = _reachable()
+
+
+class Commits(Checker):
+    """See the module."""
+
+    def committed(self, batch: Commit, incarnation: Incarnation) -> None:
+        """Look at a commit before it is on the disk."""
+        orders = self.world.disk.orders
+        if self.world.tracing:
+            for step in batch.steps:
+                self.world.trace("step", step.seq, step.value.decode())
+        for step in batch.steps:
+            if step.kind == b"order_claimed":
+                message = decode(step.kind, step.value)
+                assert isinstance(message, OrderClaimed)
+                self._claimed(message, batch)
+            elif step.kind == b"flatten_finished":
+                finished = decode(step.kind, step.value)
+                assert isinstance(finished, FlattenFinished)
+                self._finished(finished)
+        for name, after in batch.orders.items():
+            self._moved(name, orders.get(name), after)
+        if batch.standing is not None and HaltKind.INVARIANT in batch.standing.halts:
+            if self.judge.lost_ns is not None:
+                self.reach("rollback detected")
+            self.judge.lost_ns = None
+
+    def _finished(self, finished: FlattenFinished) -> None:
+        """Flat is said of what is flat: a question without an answer is none."""
+        if not finished.flat or self.world.venue.externals:
+            return
+        held_s = (
+            0.0
+            if self.judge.exposure.held_ns is None
+            else (self.world.clock.true_ns() - self.judge.exposure.held_ns) / NS_PER_S
+        )
+        self.check(
+            "I-26",
+            held_s <= ANSWER_WITHIN_S,
+            lambda: f"flat is said, the broker holds {self.world.venue.net_qty:+d} for {held_s:.2f} s",
+        )
+
+    def _claimed(self, claim: OrderClaimed, batch: Commit) -> None:
+        world, name = self.world, claim.client_order_id
+        now_ns = world.clock.true_ns()
+        self.check("I-1", name not in self.judge.claims, lambda: f"{name} is claimed again")
+        asked = name in self.judge.wishes or (claim.reduce_only and self._depends(name))
+        self.check("I-3", asked, lambda: f"{name} is claimed and nobody asked for it")
+        self.judge.claims.setdefault(name, (claim, now_ns))
+        if claim.reduce_only:
+            if claim.order_type is OrderType.MARKET:  # a stop protects: it ends nothing yet
+                self._exited(now_ns)
+            return
+        frozen = [
+            one.client_order_id
+            for one in world.disk.orders.values()
+            if one.status is OrderStatus.UNKNOWN
+            and one.contract_id == claim.contract_id
+            and not _found_before(one.client_order_id, name, batch)
+        ]
+        self.check("I-4", not frozen, lambda: f"{name} goes into a contract frozen by {frozen}")
+        halts = world.disk.standing_now().halts
+        self.check("I-4", not halts, lambda: f"{name} is claimed while halted: {halts}")
+        age_s = (now_ns - world.market_ns()) / NS_PER_S
+        fresh = age_s <= REFERENCE_AGE_S + STALE_MARGIN_S
+        self.check("I-4", fresh, lambda: f"{name} is claimed on a market of {age_s:.2f} s ago")
+
+    def _depends(self, name: str) -> bool:
+        """Is it an order that execution sends by itself, to protect or end the position of a known one?"""
+        disk = self.world.disk
+        # What was traded by hand, or by a flatten, may be left over in a strategy's books, too.
+        by_hand = {
+            f"{by}:{fill.broker_order_id}" for fill in disk.fills.values() for by in ("external", "flatten")
+        }
+        parents = disk.orders.keys() | by_hand
+        found = any(dependent_order_id(one, purpose) == name for one in parents for purpose in PURPOSES)
+        if found:
+            self.reach("order of execution's own")
+            self.judge.dependent.add(name)
+        return found
+
+    def _exited(self, now_ns: int) -> None:
+        """Count exits: too many in a minute must have latched."""
+        self.judge.exits.append(now_ns)
+        count = len(self.judge.exits)
+        self.check("I-11", count <= EXITS_PER_MIN_MAX, lambda: f"{count} exits in less than a minute")
+
+    def _moved(self, name: str, before: OrderRecord | None, after: OrderRecord) -> None:
+        was = before.status if before is not None else OrderStatus.PENDING_NEW
+        if before is not None or after.status not in (OrderStatus.DENIED, OrderStatus.EXPIRED):
+            self.check(
+                "I-7", after.status in REACHABLE[was], lambda: f"{name} moves from {was} to {after.status}"
+            )
+        least = before.cum_qty if before is not None else 0
+        counted = after.cum_qty >= least and (after.cum_qty <= after.order_qty or after.is_protective)
+        self.check(
+            "I-7", counted, lambda: f"{name}: filled {least}, then {after.cum_qty} of {after.order_qty}"
+        )
+        if after.status is was:
+            return
+        if after.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and after.broker_order_id is not None:
+            there = self.world.venue.state.orders.get(after.broker_order_id)
+            works = there is not None and int(there.status) in (1, 6, 8)
+            self.check(
+                "I-5", not works, lambda: f"{name} is taken for {after.status}, the broker has {there}"
+            )
+        if after.status is OrderStatus.UNKNOWN:
+            self.reach("unknown")
+        if was is OrderStatus.ABSENT:
+            self.reach("late landing adopted after it was given up")
+        elif was is OrderStatus.UNKNOWN and after.status not in GIVEN_UP:
+            self.reach("unknown, then found")
+        if after.status in GIVEN_UP:
+            self._given_up(name, after)
+
+    def _given_up(self, name: str, after: OrderRecord) -> None:
+        """Nothing that the broker shows may be given up, nor anything whose quarantine is not over."""
+        world = self.world
+        self.reach(f"given up: {after.status}")
+        now_ns = world.clock.true_ns()
+        margin_s = world.plan.search_lag_s + LANDING_MARGIN_S if after.status is OrderStatus.ABSENT else 0.0
+        visible_ns = now_ns - round(margin_s * NS_PER_S)
+        held = [
+            one for one in world.venue.landed.get(name, ()) if not one.refused and one.at_ns <= visible_ns
+        ]
+        self.check("I-5", not held, lambda: f"{name} is given up as {after.status}: the broker has {held}")
+
+
+def _found_before(unknown: str, claimed: str, batch: Commit) -> bool:
+    """Return whether the commit that claims one order has found the unknown one in an earlier step."""
+    for step in batch.steps:
+        if step.kind in (b"order_claimed", b"order_updated"):
+            message = decode(step.kind, step.value)
+            assert isinstance(message, OrderClaimed | OrderUpdated)
+            if isinstance(message, OrderUpdated):
+                if message.client_order_id == unknown and message.status is not OrderStatus.UNKNOWN:
+                    return True
+            elif message.client_order_id == claimed:
+                return False
+    return False

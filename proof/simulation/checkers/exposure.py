@@ -1,0 +1,125 @@
+"""What the account may hold, and what protects it, by the broker's books (I-6, I-10)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proof.simulation.checkers.checker import Checker, Sent
+from proof.simulation.checkers.commits import GIVEN_UP
+from proof.simulation.loop import NS_PER_S
+from proof.simulation.swarm import POSITION_MAX
+from services.simulator.orders import Order
+from services.simulator.state import Command, FillBooked
+
+if TYPE_CHECKING:
+    from proof.simulation.judge import Judge
+
+PROTECTED_WITHIN_S = 5.0
+HEARD_WITHIN_S = 2.5
+"""Until execution knows of a fill whose push was lost: one reconcile of the scaled installation."""
+LOOK_S = 0.25
+
+
+class Exposure(Checker):
+    """See the module.
+
+    Attributes:
+        held_ns: Since when the account holds a position.
+        naked_ns: Since when a position has no stop of its size.
+        naked_s: How much of that time execution could have used.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__(judge)
+        self.held_ns: int | None = None
+        self.naked_ns: int | None = None
+        self.naked_s = 0.0
+
+    def happened(self, command: Command) -> None:
+        """Look at what became true at the broker."""
+        self.world.trace("venue", command)
+        if isinstance(command, FillBooked):
+            fill = command.fill
+            if fill.order_id in self.world.venue.externals:
+                self.judge.external_net += fill.size if fill.side == 0 else -fill.size
+            self.held_ns = None if not self.world.venue.net_qty else self.held_ns or fill.created_ns
+            self.within_limit(f"fill {fill.id} is booked")
+
+    def own_net(self) -> int:
+        return self.world.venue.net_qty - self.judge.external_net
+
+    def within_limit(self, why: str) -> None:
+        """Position, working and unknown together, by the broker's books and what is under way."""
+        if self.world.venue.externals or any(sent.late for sent in self.judge.sent.values()):
+            return  # traded by hand unseen, or landed after its quarantine: the declared rest of the risk
+        buys = sells = 0
+        venue = self.world.venue
+        for sent in self.judge.sent.values():
+            if sent.protective:
+                continue
+            qty = sent.qty if self._under_way(sent) else 0
+            for one in venue.landed.get(sent.tag, ()):
+                order = venue.state.orders.get(one.order_id)
+                qty += _leaves(order)
+            buys += qty if sent.buys else 0
+            sells += 0 if sent.buys else qty
+        net = venue.net_qty
+        worst = max(net + buys, sells - net)
+        room = POSITION_MAX
+        if worst > room and (raced := self._raced()):
+            # A stop and an exit filled at once: nobody can know before, and `protection` takes it back.
+            self.reach("an exit raced a stop")
+            room += raced
+        self.check(
+            "I-10",
+            worst <= room,
+            lambda: (
+                f"when {why}: position {net:+d}, may still buy {buys} and sell {sells}, limit {POSITION_MAX}"
+            ),
+        )
+
+    def _under_way(self, sent: Sent) -> bool:
+        """May it still come, as far as anybody can know? Later than its quarantine is the declared rest."""
+        record = self.world.disk.orders.get(sent.tag)
+        given_up = record is not None and record.status in GIVEN_UP
+        return sent.arrives and sent.tag not in self.world.venue.landed and not given_up
+
+    def _raced(self) -> int:
+        """Return what stops, targets and exits have filled in the last seconds."""
+        venue = self.world.venue
+        since_ns = self.world.clock.true_ns() - round(PROTECTED_WITHIN_S * NS_PER_S)
+        raced = 0
+        for fill in reversed(venue.state.fills):
+            if fill.created_ns < since_ns:
+                break
+            claim = self.judge.claims.get(venue.tag_of.get(fill.order_id, ""))
+            if claim is None or claim[0].reduce_only:
+                raced += fill.size
+        return raced
+
+    def tick(self) -> None:
+        """Look at what must not last."""
+        world = self.world
+        now_ns = world.clock.true_ns()
+        net = self.own_net() if not world.venue.externals else 0
+        if abs(net) <= world.venue.protection():
+            self.naked_ns, self.naked_s = None, 0.0
+            self.check("I-6", True, str)
+            return
+        since_ns = self.naked_ns = now_ns if self.naked_ns is None else self.naked_ns
+        if world.can_act():
+            # Silence of execution itself is heartbeat's alarm, and guard's to act on.
+            self.naked_s += LOOK_S
+        naked_s = self.naked_s
+        answered = world.disk.standing_now().flatten is not None or any(
+            at_ns >= since_ns for at_ns, _, _ in self.judge.alarms
+        )
+        self.check(
+            "I-6",
+            naked_s <= HEARD_WITHIN_S + PROTECTED_WITHIN_S or answered,
+            lambda: f"{net:+d} contracts, stops for {world.venue.protection()}, for {naked_s:.1f} s",
+        )
+
+
+def _leaves(order: Order | None) -> int:
+    return order.leaves if order is not None and int(order.status) in (1, 6, 7) else 0

@@ -1,0 +1,102 @@
+"""What leaves for the broker, and what becomes of it there: once, claimed, in time, not while halted.
+
+I-1, I-3 to I-6, I-16, I-26.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from proof.simulation.checkers.checker import Checker, Sent
+from proof.simulation.checkers.commits import GIVEN_UP, LANDING_MARGIN_S
+from proof.simulation.loop import NS_PER_S
+from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S
+from proof.simulation.swarm import QUARANTINE_S
+from proof.simulation.wire import PLACE, Post
+from shared.broker.projectx.payloads import PlaceOrderRequest
+from shared.domain.order import ClosePosition, SubmitOrder
+
+_place = msgspec.json.Decoder(PlaceOrderRequest)
+
+
+class Requests(Checker):
+    """See the module."""
+
+    def posted(self, post: Post) -> None:
+        """Look at a mutation that leaves for the broker."""
+        self.world.trace("post", post.path, post.body.decode())
+        if post.path != PLACE:
+            if post.path == "/api/Order/cancel":
+                self.reach("cancel sent")
+            return
+        world = self.world
+        body = _place.decode(post.body)
+        tag = body.custom_tag or ""
+        sent = self.judge.sent.get(tag)
+        if sent is None:
+            sent = self.judge.sent[tag] = Sent(tag, body.side == 0, body.size)
+        sent.posts.append(post.at_ns)
+        sent.arrives = post.arrives
+        self.check(
+            "I-1", len(sent.posts) == 1, lambda: f"{tag} is sent {len(sent.posts)} times: {sent.posts}"
+        )
+        wish, claim = self.judge.wishes.get(tag), self.judge.claims.get(tag)
+        own = tag in self.judge.dependent
+        self.check("I-1", wish is not None or own, lambda: f"{tag} is sent and is no intent's")
+        self.check("I-3", claim is not None, lambda: f"{tag} is sent without a claim")
+        if claim is None:
+            return
+        self.reach("order sent")
+        sent.protective = own
+        expires_ns = world.disk.orders[tag].expires_at_ns
+        if wish is not None and isinstance(wish.intent, SubmitOrder | ClosePosition):
+            expires_ns = wish.intent.expires_at_ns
+        now_ns = world.clock.now_ns()
+        self.check(
+            "I-4", now_ns < expires_ns, lambda: f"{tag} is sent {(now_ns - expires_ns) / 1e9:.3f} s too late"
+        )
+        if not claim[0].reduce_only:
+            self._obeys(tag, post.at_ns)
+            lost_ns = self.judge.lost_ns
+            self.check("I-16", lost_ns is None, lambda: f"{tag} is sent, Redis lost entries at {lost_ns}")
+            bracketed = body.stop_loss_bracket is not None
+            self.check("I-6", bracketed, lambda: f"{tag} is sent without its stop")
+        self.judge.exposure.within_limit(f"{tag} is sent")
+
+    def _obeys(self, tag: str, at_ns: int) -> None:
+        halted_ns = self.judge.halted_ns
+        if halted_ns is None:
+            self.check("I-26", True, str)
+            return
+        since_s = (at_ns - halted_ns) / NS_PER_S
+        bound_s = HALT_WITHIN_S
+        if self.judge.blocked_until_ns > halted_ns:
+            bound_s += INTENT_TTL_S  # it could not hear: what it had claimed before goes out until it expires
+        self.check("I-26", since_s <= bound_s, lambda: f"{tag} is sent {since_s:.2f} s after a halt")
+
+    def arrived(self, body: bytes) -> None:
+        """An order has come to the broker's door, whatever became of it there."""
+        sent = self.judge.sent.get(_place.decode(body).custom_tag or "")
+        if sent is not None:
+            sent.arrives = False
+
+    def landed(self, tag: str) -> None:
+        """An order of ours has come to the broker."""
+        venue, sent = self.world.venue, self.judge.sent.get(tag)
+        there = [one for one in venue.landed[tag] if not one.refused]
+        self.check("I-1", len(there) <= 1, lambda: f"{tag} is {len(there)} orders at the broker")
+        if sent is None:
+            return
+        sent.arrives = False
+        now_ns = self.world.clock.true_ns()
+        after_s = (now_ns - sent.posts[-1]) / NS_PER_S
+        record = self.world.disk.orders.get(tag)
+        if after_s > QUARANTINE_S - LANDING_MARGIN_S - self.world.plan.search_lag_s:
+            sent.late = True
+            return
+        if not there or record is None:
+            return
+        early = record.status in GIVEN_UP
+        self.check(
+            "I-5", not early, lambda: f"{tag} landed after {after_s:.2f} s and is {record.status} already"
+        )

@@ -1,0 +1,74 @@
+"""What lies in Redis, and who wrote it there (I-12 to I-15, I-17)."""
+
+from __future__ import annotations
+
+from proof.simulation.bus.replies import ErrorReply
+from proof.simulation.bus.session import Parked
+from proof.simulation.bus.streams import Stream
+from proof.simulation.checkers.checker import Checker, Wish
+from proof.simulation.machine import Incarnation
+from proof.simulation.venue import ACCOUNT_ID
+from shared.domain.order import ClosePosition, Intent, SubmitOrder
+from shared.wire import topics
+
+
+class Streams(Checker):
+    """See the module."""
+
+    def wrote(self, incarnation: Incarnation, name: str, answer: object) -> None:
+        """Look at what one process has just written to Redis."""
+        if type(answer) is list and (name == "julie_open" or (name == "julie_lease" and answer[1])):
+            incarnation.process.writer = incarnation
+        elif name == "julie_append" or name == "julie_step":
+            writer = incarnation.process.writer
+            owed = isinstance(answer, Parked)  # frozen: nothing is carried out yet
+            if writer is not incarnation and writer is not None and not self.judge.data_lost and not owed:
+                refused = isinstance(answer, ErrorReply)
+                self.check(
+                    "I-17", refused, lambda: f"the older {incarnation.name} may still {name}: {answer}"
+                )
+                self.reach("fenced write")
+            if name == "julie_step":
+                self.world.scan_intents()
+
+    def wished(self, intent: Intent, entry_id: bytes) -> None:
+        """Take note of an intent that the bus has."""
+        if isinstance(intent, SubmitOrder | ClosePosition):
+            known = self.judge.wishes.get(intent.client_order_id)
+            again = known is not None and known.entry_id != entry_id and not self.judge.data_lost
+            self.check("I-13", not again, lambda: f"{intent.client_order_id} is in its stream twice")
+            self.judge.wishes.setdefault(intent.client_order_id, Wish(intent, entry_id))
+
+    def streams(self) -> None:
+        """Look at every stream as it lies there: numbers without gap, and what stands in which."""
+        world = self.world
+        for key, stream in list(world.redis.server.store.keys.items()):
+            if not isinstance(stream, Stream) or not stream.ids:
+                continue
+            name = key.decode()
+            seqs = [entry_id[1] for entry_id in stream.ids]
+            whole = seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+            self.check("I-14", whole, lambda n=name, q=seqs: f"{n} has the numbers {q}")  # type: ignore[misc]
+            begins = seqs[0] == 1 or self.judge.data_lost
+            self.check("I-12", begins, lambda n=name, q=seqs: f"{n} begins with {q[0]}")  # type: ignore[misc]
+            read = int(world.disk.cursors.get(name, "0-0").partition("-")[2])
+            trimmed = stream.deleted_max[1]
+            unread = name.startswith("intents") and trimmed > read
+            self.check(
+                "I-15",
+                not unread,
+                lambda n=name, t=trimmed, r=read: f"{n}: trimmed to {t}, read to {r}",  # type: ignore[misc]
+            )
+        self._outbox()
+
+    def _outbox(self) -> None:
+        """Entry n of the orders stream is step n of the ledger."""
+        world = self.world
+        stream = world.stream(topics.orders(ACCOUNT_ID).encode())
+        if stream is None or self.judge.data_lost:
+            return
+        steps = {step.seq: step for step in world.disk.steps}
+        for (_, seq), row in zip(stream.ids, stream.rows, strict=True):
+            step = steps.get(seq)
+            same = step is not None and [step.kind, step.value] == list(row[1])
+            self.check("I-13", same, lambda q=seq, t=step, r=row: f"entry {q} is {r}, the step {t}")  # type: ignore[misc]
