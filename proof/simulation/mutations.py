@@ -113,7 +113,7 @@ def same_tag_on_retry() -> Patches:
     return [patch.object(ProjectXOrders, "place", again)]
 
 
-@bug(caught_in=39)
+@bug(caught_in=63)
 def claimed_order_sent_after_a_restart() -> Patches:
     """What was claimed and not answered is sent again at the start, whatever holds trading then."""
     recovered = resolver.recovered
@@ -130,7 +130,7 @@ def claimed_order_sent_after_a_restart() -> Patches:
     ]
 
 
-@bug(caught_in=40)
+@bug(caught_in=60)
 def order_that_a_search_does_not_show_sent_again() -> Patches:
     not_found = resolver._not_found
 
@@ -142,7 +142,7 @@ def order_that_a_search_does_not_show_sent_again() -> Patches:
     return [patch.object(resolver, "_not_found", again)]
 
 
-@bug(caught_in=2)
+@bug(caught_in=5)
 def expired_intent_sent() -> Patches:
     """An intent that waited too long is sent all the same."""
     take, mutate = intents.take, Gateway.mutate
@@ -187,7 +187,7 @@ def http_400_taken_for_a_rejection() -> Patches:
     return [patch.object(Gateway, "mutate", sure)]
 
 
-@bug(caught_in=40)
+@bug(caught_in=28)
 def timeout_taken_for_not_sent() -> Patches:
     mutate = Gateway.mutate
 
@@ -228,7 +228,7 @@ def not_among_open_orders_taken_for_canceled() -> Patches:
     return [patch.object(account, "_query_missing", gone)]
 
 
-@bug(caught_in=51)
+@bug(caught_in=65)
 def given_up_too_soon() -> Patches:
     """Absence is believed after a second and one search."""
     rules = ExecutionConfig.rules
@@ -266,7 +266,7 @@ def halt_not_latched() -> Patches:
     return [patch.object(State, "load", forget)]
 
 
-@bug(caught_in=51)
+@bug(caught_in=60)
 def risk_without_unknown_orders() -> Patches:
     """Orders of unknown fate neither count nor freeze."""
     working = exposure._working
