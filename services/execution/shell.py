@@ -160,7 +160,7 @@ class Shell:
         """
         for stream, cursor in sorted(self._cursors.items()):
             newest = await self._ctx.bus.last(stream)
-            if not newest or _key(newest[0].id) < _key(cursor):
+            if begins_anew(newest[0].id if newest else None, cursor):
                 self._ctx.log.warning("stream_begins_anew", stream=stream, cursor=cursor)
                 self._cursors[stream] = "0-0"
 
@@ -407,6 +407,11 @@ class Shell:
             detail.pop("latched", None)
         detail["open_orders"] = str(len(state.open))
         detail["in_doubt"] = str(len(state.doubts))
+
+
+def begins_anew(newest_id: bytes | None, cursor: str) -> bool:
+    """Does a stream end before our place in it? `newest_id` is None where it has no entry."""
+    return newest_id is None or _key(newest_id) < _key(cursor)
 
 
 def _key(entry_id: bytes | str) -> tuple[int, int]:
