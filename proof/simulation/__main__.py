@@ -21,6 +21,8 @@ def main() -> int:
     options = _options()
     if options.digests:
         return _print_digests([int(one) for one in options.digests.split(",")])
+    if options.shrink is not None:
+        return _shrink(options.shrink, options.mutation)
     if options.seed is not None:
         return _one(options.seed, log=options.log, mutation=options.mutation)
     began = time.monotonic()
@@ -44,11 +46,17 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m proof.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1_000, help="how many seeds are played")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--until", type=float, help="begin no further seeds after so many seconds")
+    parser.add_argument(
+        "--shrink", type=int, metavar="SEED", help="find the least that still fails in this seed"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--mutants", action="store_true", help="plant every bug and see it caught")
     parser.add_argument("--seed", type=int, help="play this one and show its last events")
     parser.add_argument("--log", action="store_true", help="with --seed: show every event")
-    parser.add_argument("--mutation", choices=sorted(mutations.BUGS), help="with --seed: with this bug")
+    parser.add_argument(
+        "--mutation", choices=sorted(mutations.BUGS), help="with --seed or --shrink: this bug"
+    )
     parser.add_argument("--digests", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -64,6 +72,9 @@ def _play(options: argparse.Namespace, outcome: Outcome) -> bool:
         outcome.virtual_s += part.virtual_s
         outcome.steps += part.steps
         outcome.kills += part.kills
+        if options.until is not None and time.monotonic() - began > options.until:
+            print(f"the time is over: {outcome.seeds} of {len(seeds)} seeds were played")
+            break
         if time.monotonic() - said > 10:
             said = time.monotonic()
             rate = outcome.seeds / (said - began)
@@ -128,6 +139,25 @@ def _print_digests(seeds: list[int]) -> int:
     for seed in seeds:
         print(world.play(seed, tracing=True).digest)
     return 0
+
+
+def _shrink(seed: int, mutation: str | None) -> int:
+    """Switch off what the failure of a seed does not need."""
+    from proof.simulation import processes, shrink, swarm
+
+    processes.install()
+    plan = swarm.draw(seed)
+    fails = shrink.failing(plan, mutation)
+    if not fails:
+        print(f"seed {seed} does not fail")
+        return 0
+    least = shrink.least(plan, lambda one: bool(fails & shrink.failing(one, mutation)))
+    print(
+        f"seed {seed} fails by {', '.join(sorted(fails))} in {least.faults_s:.1f} s with no more than this:"
+    )
+    for line in shrink.words(least):
+        print(f"  {line}")
+    return 1
 
 
 def _one(seed: int, *, log: bool, mutation: str | None) -> int:
