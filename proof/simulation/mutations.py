@@ -38,6 +38,7 @@ from shared.broker.projectx.gateway import Gateway
 from shared.bus.blocking import BlockingBus, Output
 from shared.bus.reader import RedisStreamReader
 from shared.domain.order import OrderFact, OrderStatus
+from shared.runtime.limiter import SharedLimiter
 
 Patches = list[Any]
 BUGS: dict[str, Callable[[], Patches]] = {}
@@ -169,6 +170,13 @@ def bracket_sent_separately() -> Patches:
         return await place(self, msgspec.structs.replace(ticket, bracket=None))
 
     return [patch.object(ProjectXOrders, "place", one_by_one)]
+
+
+@bug(caught_in=0)
+def budget_not_asked() -> Patches:
+    async def at_once(self: SharedLimiter, kind: Any, urgent: bool) -> None: ...
+
+    return [patch.object(SharedLimiter, "acquire", at_once)]
 
 
 # -- what an answer means -------------------------------------------------------------

@@ -48,7 +48,7 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
     for name in (one.name for one in fields(Plan)):
         value = getattr(plan, name)
         if isinstance(value, list) and len(value) > 1:
-            yield replace(plan, **{name: []})
+            yield _set(plan, name, [])
     for name, value, calm in _settings(plan):
         if isinstance(value, list):
             for at in range(len(value)):
@@ -77,8 +77,8 @@ def _settings(plan: Plan) -> Iterator[tuple[str, Any, Any]]:
 
 def _set(plan: Plan, name: str, value: Any) -> Plan:
     outer, _, inner = name.partition(".")
-    if not inner:
-        return replace(plan, **{outer: value})
-    part: Wire | Hub = getattr(plan, outer)
-    changes: dict[str, Any] = {outer: replace(part, **{inner: value})}
+    if inner:
+        part: Wire | Hub = getattr(plan, outer)
+        value = replace(part, **{inner: value})
+    changes: dict[str, Any] = {outer: value}
     return replace(plan, **changes)

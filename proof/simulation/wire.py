@@ -68,7 +68,9 @@ class Network:
         reach: Callable[[str], None],
         sent: Callable[[Post], None],
         arrived: Callable[[bytes], None],
+        asked: Callable[[str], None],
     ) -> None:
+        self.asked = asked
         self.arrived = arrived
         self.machine = machine
         self.venue = venue
@@ -146,6 +148,7 @@ class SimHttp:
             raise NotSentError("connection refused")
         fate = self._fate(path)
         reply: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        net.asked(path)
         if path in MUTATIONS:
             arrives = fate.arrives_in_s is not None
             net.sent(Post(path, body, net.clock.true_ns(), incarnation, arrives))

@@ -66,6 +66,7 @@ class World:
             machine=self.machine, venue=self.venue, clock=self.clock, wire=plan.wire,
             rng=random.Random(self.rng.random()), reach=self.judge.reach,
             sent=self.judge.requests.posted, arrived=self.judge.requests.arrived,
+            asked=self.judge.requests.asked,
         )  # fmt: skip
         self.venue.watch = self.judge.exposure.happened
         self.venue.came = self.judge.requests.landed

@@ -5,6 +5,9 @@ I-1, I-3 to I-6, I-16, I-26.
 
 from __future__ import annotations
 
+from collections import deque
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from proof.simulation.checkers.checker import Checker, Sent
@@ -12,15 +15,38 @@ from proof.simulation.checkers.commits import GIVEN_UP, LANDING_MARGIN_S
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S
 from proof.simulation.swarm import QUARANTINE_S
+from proof.simulation.venue import REQUESTS_MAX, WINDOW_S
 from proof.simulation.wire import PLACE, Post
 from shared.broker.projectx.payloads import PlaceOrderRequest
 from shared.domain.order import ClosePosition, SubmitOrder
+
+if TYPE_CHECKING:
+    from proof.simulation.judge import Judge
 
 _place = msgspec.json.Decoder(PlaceOrderRequest)
 
 
 class Requests(Checker):
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        asked_ns: When each request of the last window left.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__(judge)
+        self.asked_ns: deque[int] = deque()
+
+    def asked(self, path: str) -> None:
+        """Count a request of any kind: the window is the broker's, whoever asks."""
+        now_ns, asked_ns = self.world.clock.true_ns(), self.asked_ns
+        asked_ns.append(now_ns)
+        while asked_ns[0] <= now_ns - round(WINDOW_S * NS_PER_S):
+            asked_ns.popleft()
+        if self.judge.data_lost or self.world.plan.jumps:
+            return  # the window was kept in Redis, by its wall clock; then it is the broker that says 429
+        count = len(asked_ns)
+        self.check("I-25", count <= REQUESTS_MAX, lambda: f"{count} requests in {WINDOW_S:g} s, now {path}")
 
     def posted(self, post: Post) -> None:
         """Look at a mutation that leaves for the broker."""
