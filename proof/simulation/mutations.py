@@ -172,7 +172,7 @@ def bracket_sent_separately() -> Patches:
     return [patch.object(ProjectXOrders, "place", one_by_one)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=170)
 def budget_not_asked() -> Patches:
     async def at_once(self: SharedLimiter, kind: Any, urgent: bool) -> None: ...
 
