@@ -379,7 +379,7 @@ def epoch_not_checked() -> Patches:
     )
 
 
-@bug(caught_in=46)
+@bug(caught_in=16)
 def entries_skipped_after_a_lost_reply() -> Patches:
     """A reader that lost its connection goes on with what is new, not with what it has not seen."""
     lost = RedisStreamReader._lost
