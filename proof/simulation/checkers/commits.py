@@ -19,7 +19,10 @@ ANSWER_WITHIN_S = 0.1
 PURPOSES = tuple(f"{what}{n}" for what in ("stop", "exit") for n in range(10))
 GIVEN_UP = frozenset({OrderStatus.ABSENT, OrderStatus.REJECTED})
 LANDING_MARGIN_S = 0.5
+"""The last search began before its answer was committed: what landed in between could not be in it. Such an
+order is on watch and adopted, which the check at rest sees (I-8)."""
 STALE_MARGIN_S = 0.75
+"""A price is stamped when the feed hears it and comes here a moment later, at worst after one poll."""
 
 
 def _reachable() -> dict[OrderStatus, frozenset[OrderStatus]]:

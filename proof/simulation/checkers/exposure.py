@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 PROTECTED_WITHIN_S = 5.0
 HEARD_WITHIN_S = 2.5
-"""Until execution knows of a fill whose push was lost: one reconcile of the scaled installation."""
+"""Until execution knows of a fill whose push was lost: one reconcile of the scaled installation. Only worlds
+that may lose pushes have it; in all others the promise is the five seconds alone."""
+DEAF = frozenset({"hub", "partitions", "long", "bus", "outages"})
+"""Kinds of fault that lose or delay what the hub tells."""
 LOOK_S = 0.25
 
 
@@ -110,13 +113,14 @@ class Exposure(Checker):
         if world.can_act():
             # Silence of execution itself is heartbeat's alarm, and guard's to act on.
             self.naked_s += LOOK_S
+        bound_s = PROTECTED_WITHIN_S + (HEARD_WITHIN_S if DEAF & set(world.plan.kinds) else 0.0)
         naked_s = self.naked_s
         answered = world.disk.standing_now().flatten is not None or any(
             at_ns >= since_ns for at_ns, _, _ in self.judge.alarms
         )
         self.check(
             "I-6",
-            naked_s <= HEARD_WITHIN_S + PROTECTED_WITHIN_S or answered,
+            naked_s <= bound_s or answered,
             lambda: f"{net:+d} contracts, stops for {world.venue.protection()}, for {naked_s:.1f} s",
         )
 

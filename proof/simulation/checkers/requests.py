@@ -83,6 +83,8 @@ class Requests(Checker):
         )
         if not claim[0].reduce_only:
             self._obeys(tag, post.at_ns)
+            # Asked where it leaves, not where it is claimed: between the two the bus must confirm, and a
+            # claim that it does not confirm is never sent.
             lost_ns = self.judge.lost_ns
             self.check("I-16", lost_ns is None, lambda: f"{tag} is sent, Redis lost entries at {lost_ns}")
             bracketed = body.stop_loss_bracket is not None
