@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from proof.invariants import INVARIANTS
 from proof.record import Record
 from shared.runtime.build import BUILD
+
+# How long an example takes is the machine's affair, not the test's.
+hypothesis.settings.register_profile("julie", deadline=None)
+hypothesis.settings.load_profile("julie")
 
 RECORDS = Path(__file__).resolve().parents[1] / "build" / "proof"
 

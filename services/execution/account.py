@@ -23,6 +23,8 @@ from shared.domain.report import (
     SyncState,
 )
 
+LOOK_AGAIN_S = 2.5
+"""Between two searches while the broker's position and our fills are apart."""
 VENUE_MARGIN_NS = 2 * NS_PER_S
 """The broker's clock is read from answers that give whole seconds."""
 
@@ -154,12 +156,16 @@ def watch(turn: Turn) -> None:
     for contract_id in state.apart.keys() - said.keys():
         del state.apart[contract_id]
     for contract_id, why in said.items():
+        now_ns = turn.at.mono_ns
         apart = state.apart.get(contract_id)
         if apart is None or apart.why != why:
-            apart = state.apart[contract_id] = Apart(why=why, since_ns=turn.at.mono_ns)
-        age_s = (turn.at.mono_ns - apart.since_ns) / NS_PER_S
-        if age_s >= state.rules.protect_after_s and not apart.looked:
-            apart.looked = True
+            since_ns = now_ns if apart is None else apart.since_ns
+            look_ns = now_ns + round(state.rules.protect_after_s * NS_PER_S)
+            told = apart is not None and apart.told
+            apart = state.apart[contract_id] = Apart(why=why, since_ns=since_ns, look_ns=look_ns, told=told)
+        age_s = (now_ns - apart.since_ns) / NS_PER_S
+        if now_ns >= apart.look_ns:
+            apart.look_ns = now_ns + round(LOOK_AGAIN_S * NS_PER_S)
             want_search(turn, delay_s=0.0)
         if age_s >= state.rules.protect_within_s and not apart.told:
             apart.told = True

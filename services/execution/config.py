@@ -149,7 +149,11 @@ class ExecutionConfig(Section):
         description="Time the broker has to size its stops before execution mends what protects a position.",
     )
     protect_within_s: float = Field(
-        5.0, ge=1, le=60, description="An alarm, when a position has no stop of its size for so long."
+        4.5,
+        ge=1,
+        le=60,
+        description="An alarm, when a position has no stop of its size for so long. Half a second of the "
+        "promised five is left for hearing of the fill and for looking.",
     )
     plan_pause_s: float = Field(
         1.0, ge=0.2, le=60, description="Least time between two moves of one stop by its plan."

@@ -142,6 +142,8 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
         gap.alarmed = True
         text = f"{held.name}: {guard} of {held.lot.qty} contracts have a stop after {age_ns / NS_PER_S:.0f} s"
         turn.alarm("unprotected", text)
+    if HaltKind.STARTING in state.own_halts:
+        return  # nothing of ours would leave yet, and each try counts
     changing = any(one.broker_order_id in state.modifies_running for one in legs)
     if changing or any(one.status in _UNSETTLED for one in legs) or _unheard(state, held):
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -145,10 +146,9 @@ class Sender:
         match call:
             case Place(ticket=ticket):
                 name = ticket.client_order_id
-                outcome = await self._unfenced(ticket.urgent)
-                if outcome is None and self._held(name):
-                    outcome = NotSent(reason="trading was halted before it could be sent")
-                outcome = outcome or await self._orders.place(ticket)
+                outcome = await self._unfenced(ticket.urgent) or await self._orders.place(
+                    ticket, held=partial(self._held, name)
+                )
                 marks.reached("after_reply")
                 self._answer(PlaceAnswered(client_order_id=name, outcome=outcome, at=self.now()))
             case Cancel(broker_order_id=number):

@@ -44,7 +44,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     cancels_max: int = 3
     orphan_after_s: float = 1.0
     protect_after_s: float = 1.0
-    protect_within_s: float = 5.0
+    protect_within_s: float = 4.5
     plan_pause_s: float = 1.0
     control_age_s_max: float = 60.0
     snapshot_age_s_max: float = 45.0
@@ -117,7 +117,8 @@ class Apart:
 
     why: str
     since_ns: int
-    looked: bool = False
+    look_ns: int
+    """When the broker is looked at next: a search may lag behind what a push has said."""
     told: bool = False
 
 

@@ -16,7 +16,7 @@ Two kinds of call, two kinds of failure:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -329,7 +329,14 @@ class OrderPort(VenueClock, Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    async def place(self, ticket: OrderTicket) -> Outcome: ...
+    async def place(self, ticket: OrderTicket, *, held: Callable[[], bool] = lambda: False) -> Outcome:
+        """Send an order once.
+
+        Args:
+            held: Is trading halted for it? Asked as the last thing before it leaves: a place in the request
+                budget may have taken seconds to come.
+        """
+        ...
 
     async def modify(
         self,

@@ -129,12 +129,13 @@ def test_connection_that_died_while_idle_is_not_answered_by_a_second_post() -> N
     ask(ok(orderId=5), scenario)
 
 
-def test_missing_token_store_and_time_prove_that_nothing_was_sent() -> None:
+def test_missing_token_store_and_time_and_a_halt_prove_that_nothing_was_sent() -> None:
     async def scenario(desk: Desk, server: HostileServer) -> None:
         late = OrderTicket(
             account_id=1, client_order_id="t", contract_id="C", side=Side.BUY, order_qty=1, expires_at_ns=1
         )
         assert isinstance(await desk.orders.place(late), NotSent)
+        assert isinstance(await desk.orders.place(TICKET, held=lambda: True), NotSent)
         desk.token = None
         assert isinstance(await desk.orders.place(TICKET), NotSent)
         with pytest.raises(errors.Unauthorized):

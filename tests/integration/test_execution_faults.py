@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,9 +37,9 @@ class FaultyOrders:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
-    async def place(self, ticket: OrderTicket) -> Outcome:
+    async def place(self, ticket: OrderTicket, *, held: Callable[[], bool]) -> Outcome:
         self.posts[ticket.client_order_id] += 1
-        return await self._do(self._port.place, ticket)
+        return await self._do(partial(self._port.place, held=held), ticket)
 
 
 class FaultyAccount:

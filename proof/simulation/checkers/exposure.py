@@ -19,7 +19,7 @@ HEARD_WITHIN_S = 2.5
 """Until execution knows of a fill whose push was lost: one reconcile of the scaled installation. Only worlds
 that may lose pushes have it; in all others the promise is the five seconds alone."""
 DEAF = frozenset({"hub", "partitions", "long", "bus", "outages"})
-"""Kinds of fault that lose or delay what the hub tells."""
+"""Kinds of fault that lose or delay what the hub tells. Whoever is killed or frozen hears nothing either."""
 LOOK_S = 0.25
 
 
@@ -30,6 +30,7 @@ class Exposure(Checker):
         held_ns: Since when the account holds a position.
         naked_ns: Since when a position has no stop of its size.
         naked_s: How much of that time execution could have used.
+        deaf: May a push be lost in this world?
     """
 
     def __init__(self, judge: Judge) -> None:
@@ -37,6 +38,9 @@ class Exposure(Checker):
         self.held_ns: int | None = None
         self.naked_ns: int | None = None
         self.naked_s = 0.0
+        plan = judge.world.plan
+        absent = any(one.process == "broker_sync" for one in (*plan.kills, *plan.stops))
+        self.deaf = absent or bool(DEAF & set(plan.kinds))
 
     def happened(self, command: Command) -> None:
         """Look at what became true at the broker."""
@@ -109,11 +113,12 @@ class Exposure(Checker):
             self.naked_ns, self.naked_s = None, 0.0
             self.check("I-6", True, str)
             return
-        since_ns = self.naked_ns = now_ns if self.naked_ns is None else self.naked_ns
-        if world.can_act():
+        seen_before = self.naked_ns is not None
+        since_ns = self.naked_ns = self.naked_ns if self.naked_ns is not None else now_ns
+        if seen_before and world.can_act():
             # Silence of execution itself is heartbeat's alarm, and guard's to act on.
             self.naked_s += LOOK_S
-        bound_s = PROTECTED_WITHIN_S + (HEARD_WITHIN_S if DEAF & set(world.plan.kinds) else 0.0)
+        bound_s = PROTECTED_WITHIN_S + (HEARD_WITHIN_S if self.deaf else 0.0)
         naked_s = self.naked_s
         answered = world.disk.standing_now().flatten is not None or any(
             at_ns >= since_ns for at_ns, _, _ in self.judge.alarms

@@ -346,10 +346,14 @@ class ProjectXOrders(_Port):
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    async def place(self, ticket: OrderTicket) -> Outcome:
+    async def place(self, ticket: OrderTicket, *, held: Callable[[], bool] = lambda: False) -> Outcome:
         request = translate.place_request(ticket)
         return await self._gateway.mutate(
-            endpoints.ORDER_PLACE, request, urgent=ticket.urgent, expires_at_ns=ticket.expires_at_ns
+            endpoints.ORDER_PLACE,
+            request,
+            urgent=ticket.urgent,
+            expires_at_ns=ticket.expires_at_ns,
+            held=held,
         )
 
     async def modify(

@@ -133,7 +133,13 @@ class Gateway:
         return envelope
 
     async def mutate(
-        self, endpoint: Endpoint[E], request: Request, *, urgent: bool, expires_at_ns: int | None = None
+        self,
+        endpoint: Endpoint[E],
+        request: Request,
+        *,
+        urgent: bool,
+        expires_at_ns: int | None = None,
+        held: Callable[[], bool] = lambda: False,
     ) -> Outcome:
         """Send a mutation once and say what became of it."""
         try:
@@ -143,6 +149,8 @@ class Gateway:
         token = self.token()
         if token is None:
             return NotSent(reason="there is no session token yet")
+        if held():
+            return NotSent(reason="trading was halted before it could be sent")
         connect_within_s = CONNECT_WITHIN_S
         if expires_at_ns is not None:
             left_s = (expires_at_ns - self.clock.now_ns()) / SECOND_NS
