@@ -167,9 +167,13 @@ def test_one_command_in_an_empty_clone_starts_everything(stack: Compose) -> None
     (secrets,) = stack.containers("secrets", running=False)
     state = stack.inspect(secrets)["State"]
     assert (state["Status"], state["ExitCode"]) == ("exited", 0)
-    report = json.loads(stack.inside(stack.only("heartbeat"), "julie", "status", "--json"))
-    assert report["session"]["health"] == "active"
-    assert report["trading"]["state"] == "active"
+
+    def trading() -> bool:
+        # A container is healthy as soon as it works; heartbeat lets trade once it has seen that all do.
+        report = json.loads(stack.inside(stack.only("heartbeat"), "julie", "status", "--json"))
+        return bool(report["session"]["health"] == report["trading"]["state"] == "active")
+
+    until(trading, within_s=30, what="an active session, and trading")
 
 
 def test_it_trades(stack: Compose) -> None:

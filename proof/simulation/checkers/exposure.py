@@ -39,8 +39,8 @@ class Exposure(Checker):
         self.naked_ns: int | None = None
         self.naked_s = 0.0
         plan = judge.world.plan
-        absent = any(one.process == "broker_sync" for one in (*plan.kills, *plan.stops))
-        self.deaf = absent or bool(DEAF & set(plan.kinds))
+        absent = {one.process for one in plan.kills} | {one.process for one in plan.stops}
+        self.deaf = "broker_sync" in absent or bool(DEAF & set(plan.kinds))
 
     def happened(self, command: Command) -> None:
         """Look at what became true at the broker."""
