@@ -370,6 +370,21 @@ def test_push_that_our_fills_do_not_make_is_looked_at_and_said() -> None:
     assert not desk.state.apart
 
 
+def test_look_is_repeated_while_searches_lag_behind_a_push() -> None:
+    desk = ready_desk()
+    fill = desk.broker.fill(desk.broker.external())
+    pushed, held = desk.broker.position(), desk.broker.positions()
+    desk.broker.fills = []
+    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    desk.report(pushed)
+    desk.run(2)
+    assert desk.state.apart
+    desk.broker.fills = [fill]
+    desk.run(3)
+    assert not desk.state.apart
+    assert "fills_missing" not in desk.alarm_names()
+
+
 def test_search_after_a_push_says_what_is_held() -> None:
     desk = ready_desk()
     desk.report(msgspec.structs.replace(desk.broker.position(), net_qty=1))  # the push of its end was lost
