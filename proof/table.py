@@ -40,6 +40,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
 """Machine -> what the page tells of its figures; the rest stands in the record."""
 
 BUG = "planted bug caught: "
+CAUGHT_IN = "caught in seed: "
 GROUPS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(kill of \w+) (?:before|after|sent) .+"), r"\1 before or after a call"),
 )
@@ -104,13 +105,12 @@ def states(records: Sequence[Record]) -> list[str]:
 
 
 def bugs(records: Sequence[Record]) -> list[str]:
-    """Return every planted bug that was caught, and how soon."""
-    rows = ["| Planted bug | Seeds until caught |", "|---|---:|"]
+    """Return every planted bug that was caught, and the seed that shows it."""
+    rows = ["| Planted bug | Caught in seed |", "|---|---:|"]
     for one in records:
-        for state in sorted(one.reached):
-            if state.startswith(BUG):
-                seeds = one.figures[f"seeds until caught: {state.removeprefix(BUG)}"]
-                rows.append(f"| {state.removeprefix(BUG)} | {seeds:,.0f} |")
+        for figure, seed in sorted(one.figures.items()):
+            if figure.startswith(CAUGHT_IN):
+                rows.append(f"| {figure.removeprefix(CAUGHT_IN)} | {seed:.0f} |")
     return rows
 
 

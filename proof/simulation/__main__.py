@@ -112,6 +112,7 @@ def _mutants(options: argparse.Namespace, outcome: Outcome) -> bool:
             print(f"caught: {name}: by {', '.join(sorted(invariants))} in seed {seed}", end="")
             print("" if caught.seeds == 1 else f", after {caught.seeds} seeds: note the new one", flush=True)
             outcome.record.reach(f"planted bug caught: {name}")
+            outcome.record.figures[f"caught in seed: {name}"] = seed
         else:
             well = False
             print(f"NOT CAUGHT in {caught.seeds} seeds: {name}", flush=True)

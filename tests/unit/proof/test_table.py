@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from proof.record import Record
-from proof.table import PAGE, invariants, kept, page, runs, states
+from proof.table import PAGE, bugs, invariants, kept, page, runs, states
 
 
 def test_page_has_the_tables_of_the_records() -> None:
@@ -44,3 +44,10 @@ def test_kills_at_the_calls_of_one_process_are_one_row() -> None:
         "| simulation | kill of execution at once | 1 |",
         "| simulation | kill of execution before or after a call | 3 |",
     ]
+
+
+def test_planted_bugs_are_shown_with_the_seed_that_catches_them() -> None:
+    one = Record(machine="simulation", command="", build="", started="")
+    one.reach("planted bug caught: fill counted twice")
+    one.figures = {"seeds": 1_000, "caught in seed: fill counted twice": 1}
+    assert bugs([one])[2:] == ["| fill counted twice | 1 |"]
