@@ -1,4 +1,4 @@
-"""Counts which invariants the tests of this run have checked, for the table of `docs/reliability.md`."""
+"""Counts which invariants the tests of this run have checked, and faults made, for `docs/reliability.md`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from proof.invariants import INVARIANTS
+from proof.invariants import FAULTS, INVARIANTS
 from proof.record import Record
 from shared.runtime.build import BUILD
 
@@ -22,7 +22,7 @@ RECORDS = Path(__file__).resolve().parents[1] / "build" / "proof"
 
 
 class Counter:
-    """One process's count: a test marked `proves("I-9")` that passes is one check of it."""
+    """One process's count: a test marked `proves("I-9")` is one check of it, `injects("F-31")` one fault."""
 
     def __init__(self) -> None:
         self.record = Record(
@@ -39,6 +39,9 @@ class Counter:
             for mark in item.iter_markers("proves"):
                 for invariant in mark.args:
                     self.record.check(invariant, report.passed, item.nodeid)
+            for mark in item.iter_markers("injects"):
+                for fault in mark.args:
+                    self.record.inject(fault)
         return report
 
     def pytest_sessionfinish(self) -> None:
@@ -55,3 +58,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("proves"):
             unknown = set(mark.args) - set(INVARIANTS)
             assert not unknown, f"{item.nodeid} proves {unknown}, which proof/invariants.py does not name"
+        for mark in item.iter_markers("injects"):
+            unknown = set(mark.args) - set(FAULTS)
+            assert not unknown, f"{item.nodeid} injects {unknown}, which proof/invariants.py does not name"

@@ -119,6 +119,7 @@ def test_failed_tls_proves_that_nothing_was_sent() -> None:
 
 
 @pytest.mark.proves("I-1")
+@pytest.mark.injects("F-31")
 def test_connection_that_died_while_idle_is_not_answered_by_a_second_post() -> None:
     async def scenario(desk: Desk, server: HostileServer) -> None:
         assert await desk.orders.place(TICKET) == Accepted(broker_order_id=5)
