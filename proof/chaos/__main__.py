@@ -9,6 +9,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from proof.chaos.faults.clocks import NoFaketime, library
 from proof.chaos.plans import plans
 from proof.chaos.run import RECORDS, put_away, run
 from proof.invariants import FAULTS, INVARIANTS
@@ -25,6 +26,13 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folder of a good run too")
     asked = parser.parse_args()
     plan = known[asked.plan]
+    if "jump_clock" in plan.weights or "jump_clock" in plan.first:
+        try:
+            library()
+        except NoFaketime as error:
+            # Found out after an hour of faults, it would cost all that they have shown.
+            print(f"plan {asked.plan}: {error}", file=sys.stderr)
+            return 2
     record, world = asyncio.run(
         run(
             plan, name=asked.plan, seed=asked.seed, seconds=asked.seconds or plan.seconds, strict=asked.strict
