@@ -6,7 +6,7 @@ from services.execution import brackets, fills, halts
 from services.execution.events import Moment, QueryOrder
 from services.execution.orders import want_search
 from services.execution.records import BEFORE
-from services.execution.state import NS_PER_S, Apart, Difference, Look, State, Sync
+from services.execution.state import LOOK_AGAIN_S, NS_PER_S, Apart, Difference, Look, State, Sync
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
 from shared.domain.execution import PositionMismatch
@@ -23,8 +23,6 @@ from shared.domain.report import (
     SyncState,
 )
 
-LOOK_AGAIN_S = 2.5
-"""Between two searches while the broker's position and our fills are apart."""
 VENUE_MARGIN_NS = 2 * NS_PER_S
 """The broker's clock is read from answers that give whole seconds."""
 

@@ -17,7 +17,7 @@ from services.execution import claims, conduct, flatten, halts
 from services.execution.books import Lot
 from services.execution.orders import cancel, send_modify, want_search
 from services.execution.records import ENTRY, EXIT, EXTERNAL, STOP_LOSS, OrderRecord
-from services.execution.state import NS_PER_S, Gap, State
+from services.execution.state import LOOK_AGAIN_S, NS_PER_S, Gap, State
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
 from shared.domain.ids import dependent_order_id
@@ -26,7 +26,6 @@ from shared.domain.order import OrderStatus, OrderType, Side
 EXITS_MAX = 3
 """Of one entry, sent by execution itself; after that a person has to look."""
 EXPIRES_S = 5.0
-LOOK_AGAIN_S = 2.5
 
 _WORKING = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 _UNSETTLED = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN, OrderStatus.PENDING_CANCEL)

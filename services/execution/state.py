@@ -26,6 +26,8 @@ NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 
 
+LOOK_AGAIN_S = 2.5
+"""Between two looks at the broker while its position and our fills are apart."""
 STARTING = "execution is looking at what the broker holds"
 
 
