@@ -262,6 +262,25 @@ def fill_counted_twice() -> Patches:
     return [patch.object(fills, "take", twice)]
 
 
+@bug(caught_in=8)
+def halt_not_asked_with_the_connection_in_hand() -> Patches:
+    """Whether trading is halted is asked once, before the wait for a connection."""
+    mutate = Gateway.mutate
+
+    async def once(
+        self: Gateway, *args: Any, held: Callable[[], bool] = lambda: False, **more: Any
+    ) -> Outcome:
+        asked: list[bool] = []
+
+        def first() -> bool:
+            asked.append(asked[0] if asked else held())
+            return asked[0]
+
+        return await mutate(self, *args, held=first, **more)
+
+    return [patch.object(Gateway, "mutate", once)]
+
+
 @bug(caught_in=49)
 def halt_not_latched() -> Patches:
     """A restart forgets that a person has halted."""

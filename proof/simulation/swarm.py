@@ -30,6 +30,7 @@ class Wire:
     garbage: float = 0.0
     refused: float = 0.0
     query_failed: float = 0.0
+    slow_connect: float = 0.0
     latency_s: float = 0.02
 
 
@@ -296,6 +297,15 @@ def _claims(plan: Plan, rng: random.Random) -> None:
         plan.kills.append(Kill(rng.uniform(0.5, 12), "execution", point, when))
 
 
+def _connects(plan: Plan, rng: random.Random) -> None:
+    """Connections that take their time, and halts while they do."""
+    plan.wire.slow_connect = rng.choice((0.3, 0.9))
+    at_s = rng.uniform(3, 10)
+    while at_s < plan.faults_s:
+        plan.commands += [(at_s, "halt"), (at_s + rng.uniform(1.5, 2.5), "resume")]
+        at_s += rng.uniform(5, 8)
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -318,4 +328,4 @@ _DRAWS = {
     "legs": _legs,
     "silences": _silences,
 }
-_LATER = {"long": _long, "claims": _claims}
+_LATER = {"long": _long, "claims": _claims, "connects": _connects}

@@ -20,9 +20,10 @@ from proof.simulation.swarm import LANDING_S_MAX, Wire
 from proof.simulation.venue import Pushed, SimVenue
 from shared.broker.port import AccountEvent, LinkDown, LinkEvent, LinkUp
 from shared.broker.projectx import translate
-from shared.broker.projectx.transport import HttpReply, NoAnswerError, NotSentError
+from shared.broker.projectx.transport import CONNECT_WITHIN_S, HttpReply, NoAnswerError, NotSentError
 
 TIMEOUT_S = 2.5
+CONNECT_S_MAX = 3.0
 SENT = "sent"
 RECONNECT_S = 0.4
 PLACE = "/api/Order/place"
@@ -133,8 +134,9 @@ class SimHttp:
     async def close(self) -> None: ...
 
     async def post(
-        self, path: str, body: bytes, *, token: str | None, within_s: float, secrets: Iterable[str] = (),
-        **_: Any,
+        self, path: str, body: bytes, *, token: str | None, within_s: float,
+        connect_within_s: float = CONNECT_WITHIN_S, withheld: Callable[[], str | None] = lambda: None,
+        secrets: Iterable[str] = (),
     ) -> HttpReply:  # fmt: skip
         net, incarnation = self._network, self._incarnation
         name = f"http {path}"
@@ -146,6 +148,11 @@ class SimHttp:
             incarnation.alive()
             net.reach("proven not sent")
             raise NotSentError("connection refused")
+        if path in MUTATIONS and wire.slow_connect and rng.random() < wire.slow_connect:
+            await self._connect(rng.uniform(0.1, CONNECT_S_MAX), connect_within_s)
+        if (reason := withheld()) is not None:
+            net.reach("withheld with the connection in hand")
+            raise NotSentError(reason)
         fate = self._fate(path)
         reply: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         net.asked(path)
@@ -166,6 +173,14 @@ class SimHttp:
         if self._behind_ns is None:
             self._behind_ns = net.clock.true_ns() % NS_PER_S
         return HttpReply(status=status, body=answer, retry_after_s=3.0 if status == 429 else None)
+
+    async def _connect(self, takes_s: float, within_s: float) -> None:
+        net, incarnation = self._network, self._incarnation
+        await asyncio.sleep(min(takes_s, within_s))
+        incarnation.alive()
+        if takes_s > within_s:
+            net.reach("no connection in time")
+            raise NotSentError("TimeoutError")
 
     def _send(
         self, path: str, body: bytes, token: str | None, fate: _Fate, up_s: float, down_s: float,

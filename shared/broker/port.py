@@ -334,7 +334,7 @@ class OrderPort(VenueClock, Protocol):
 
         Args:
             held: Is trading halted for it? Asked as the last thing before it leaves: a place in the request
-                budget may have taken seconds to come.
+                budget and a connection may have taken seconds to come.
         """
         ...
 

@@ -118,6 +118,24 @@ def test_failed_tls_proves_that_nothing_was_sent() -> None:
     ask(http(b"plain text"), scenario)
 
 
+@pytest.mark.proves("I-26")
+@pytest.mark.parametrize("kept_alive", [False, True], ids=["new connection", "kept alive"])
+def test_halt_that_comes_while_an_order_waits_for_its_connection_stops_it(kept_alive: bool) -> None:
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        if kept_alive:
+            await desk.account.accounts()
+        before = len(server.requests)
+        answers = iter((False, True))  # the halt comes between the two questions
+        outcome = await desk.orders.place(TICKET, held=lambda: next(answers))
+        assert isinstance(outcome, NotSent) and "halted" in outcome.reason
+        assert next(answers, None) is None and server.connections == 1
+        assert await desk.orders.place(TICKET) == Accepted(broker_order_id=5)
+        assert len(server.requests) == before + 1  # what was withheld never came, not even its head
+        assert server.connections == 2
+
+    ask(ok(orderId=5, accounts=[]), scenario)
+
+
 @pytest.mark.proves("I-1")
 @pytest.mark.injects("F-31")
 def test_connection_that_died_while_idle_is_not_answered_by_a_second_post() -> None:

@@ -141,7 +141,20 @@ class Gateway:
         expires_at_ns: int | None = None,
         held: Callable[[], bool] = lambda: False,
     ) -> Outcome:
-        """Send a mutation once and say what became of it."""
+        """Send a mutation once and say what became of it.
+
+        Args:
+            expires_at_ns: Nothing leaves from then on.
+            held: Is trading halted for it?
+        """
+
+        def withheld() -> str | None:
+            if held():
+                return "trading was halted before it could be sent"
+            if expires_at_ns is not None and self.clock.now_ns() >= expires_at_ns:
+                return "it expired before it could be sent"
+            return None
+
         try:
             await self.limiter.acquire(endpoint.kind, urgent)
         except LimiterUnavailable as error:
@@ -149,14 +162,11 @@ class Gateway:
         token = self.token()
         if token is None:
             return NotSent(reason="there is no session token yet")
-        if held():
-            return NotSent(reason="trading was halted before it could be sent")
+        if (reason := withheld()) is not None:
+            return NotSent(reason=reason)
         connect_within_s = CONNECT_WITHIN_S
-        if expires_at_ns is not None:
-            left_s = (expires_at_ns - self.clock.now_ns()) / SECOND_NS
-            if left_s <= 0:
-                return NotSent(reason="it expired before it could be sent")
-            connect_within_s = min(connect_within_s, left_s)  # waiting for a connection is waiting too
+        if expires_at_ns is not None:  # no need to wait for a connection that would come too late
+            connect_within_s = min(connect_within_s, (expires_at_ns - self.clock.now_ns()) / SECOND_NS)
         try:
             reply = await self.http.post(
                 endpoint.path,
@@ -164,6 +174,7 @@ class Gateway:
                 token=token,
                 within_s=endpoint.within_s,
                 connect_within_s=connect_within_s,
+                withheld=withheld,
             )
         except NotSentError as error:
             return NotSent(reason=str(error))

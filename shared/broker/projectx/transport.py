@@ -66,13 +66,18 @@ class HttpReply(Struct, frozen=True, kw_only=True):
         return f"HttpReply(status={self.status}, {len(self.body)} bytes)"  # a login's body holds the token
 
 
+class _Withheld(Exception):
+    """What was ready to leave may not leave any more."""
+
+
 class _Progress:
-    """Whether aiohttp had a connection for this one request."""
+    """Whether aiohttp had a connection for this one request, and whether it may still use it."""
 
-    __slots__ = ("connected",)
+    __slots__ = ("connected", "withheld")
 
-    def __init__(self) -> None:
+    def __init__(self, withheld: Callable[[], str | None]) -> None:
         self.connected = False
+        self.withheld = withheld
 
 
 class Http:
@@ -107,6 +112,7 @@ class Http:
         token: str | None,
         within_s: float,
         connect_within_s: float = CONNECT_WITHIN_S,
+        withheld: Callable[[], str | None] = lambda: None,
         secrets: Iterable[str] = (),
     ) -> HttpReply:
         """Send `body` once and return the answer, whatever its status.
@@ -114,13 +120,15 @@ class Http:
         Args:
             within_s: For everything, connecting and reading included.
             connect_within_s: For a connection; without one by then, nothing is sent.
+            withheld: Why it may not leave any more, if so. Asked with the connection in hand, right before
+                the first byte: the wait for a connection may have taken seconds.
             secrets: Besides the token, what must not appear in an error.
 
         Raises:
             NotSentError: Nothing left this machine.
             NoAnswerError: It may have arrived.
         """
-        progress = _Progress()
+        progress = _Progress(withheld)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -143,6 +151,8 @@ class Http:
                     body=content,
                     retry_after_s=self._retry_after_s(response.headers.get("Retry-After")),
                 )
+        except _Withheld as reason:
+            raise NotSentError(str(reason)) from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             words = redact(f"{type(error).__name__}: {error}".rstrip(": "), [token, *secrets])
             if progress.connected:
@@ -168,6 +178,7 @@ class Http:
             trace = aiohttp.TraceConfig()
             trace.on_connection_create_end.append(_note_connected)
             trace.on_connection_reuseconn.append(_note_connected)
+            trace.on_request_headers_sent.append(_ask_once_more)
             if self._on_sent is not None:
                 trace.on_request_chunk_sent.append(self._note_sent)
             self._session = aiohttp.ClientSession(
@@ -229,6 +240,14 @@ async def _note_connected(session: object, context: object, params: object) -> N
     progress = getattr(context, "trace_request_ctx", None)
     if isinstance(progress, _Progress):
         progress.connected = True
+
+
+async def _ask_once_more(session: object, context: object, params: object) -> None:
+    # The library calls this when the headers are complete, before it writes the first of them; what is raised
+    # here closes the connection. A test at a real socket holds it to that.
+    progress = getattr(context, "trace_request_ctx", None)
+    if isinstance(progress, _Progress) and (reason := progress.withheld()) is not None:
+        raise _Withheld(reason)
 
 
 # -- hubs -------------------------------------------------------------------------

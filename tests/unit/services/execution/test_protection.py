@@ -86,6 +86,21 @@ def test_start_that_cannot_look_says_so() -> None:
     assert "blind" in desk.alarm_names()
 
 
+def test_start_that_is_not_over_claims_no_stop() -> None:
+    desk = ready_desk()
+    number = vanished(desk)
+    desk.start()
+    desk.tick()
+    desk.show(number)
+    desk.run(20, places=True)  # searches are answered; broker_sync has not shown its picture yet
+    assert [one.client_order_id for one in desk.messages(OrderClaimed)] == ["o1"]
+    assert "unprotected" in desk.alarm_names()
+    assert desk.net_qty() == 1
+    desk.ready()
+    settled(desk)
+    assert desk.net_qty() == 1  # no try was counted before it could leave: a stop now, not an exit
+
+
 def test_entry_partly_filled() -> None:
     desk = ready_desk()
     desk.intent(make_submit("o1", qty=4, order_type=OrderType.LIMIT, limit_price=Decimal(5000)))
