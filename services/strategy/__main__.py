@@ -16,7 +16,7 @@ from shared.runtime.service import Context, serve
 
 
 async def run(ctx: Context[StrategySection]) -> None:
-    await Shell(ctx, ProcessSpawn()).run()
+    await Shell(ctx, ProcessSpawn(ctx.config.nice)).run()
 
 
 def process_name() -> str:

@@ -23,6 +23,7 @@ def _die_with_host(host_pid: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the host's to answer
     fd, nice, host_pid = (int(argument) for argument in sys.argv[1:4])
     os.nice(nice)
     _die_with_host(host_pid)

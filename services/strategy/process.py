@@ -92,7 +92,6 @@ def main(progress_fd: int) -> None:
     spec = msgspec.json.decode(line, type=WorkerSpec)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_pipe, daemon=True).start()
     _limit_memory(spec.memory_max_mb)
     log = set_up_logs(f"strategy:{spec.strategy_id}", spec.log_level)

@@ -119,6 +119,10 @@ class Shell:
             await self._take(placed._replace(settling=settling))
             ctx.beat.ready = not settling or all(seat.ours for seat in self._state.seats.values())
             duty.did(ctx.clock.now_ns())
+            if self._instances and not any(
+                seat.phase in (Phase.WAITING, Phase.STARTING) for seat in self._state.seats.values()
+            ):
+                self._spawn.prepare()
 
     async def _tell(self) -> None:
         async for _ in turns(self._ctx.clock, self._ctx.julie.beat_interval_s):
@@ -133,6 +137,7 @@ class Shell:
         while self._workers:
             await self._look_at_workers()
             await clock.sleep(0.01)
+        self._spawn.close()
 
     # Doing what was decided
 
@@ -223,7 +228,6 @@ class Shell:
             commit_interval_ms=config.commit_interval_ms,
             commit_entries_max=config.commit_entries_max,
             memory_max_mb=config.memory_max_mb,
-            nice=config.nice,
         )
 
     def _lease(self, name: str, epoch: int) -> Lease:

@@ -41,12 +41,19 @@ class WorkerHandle(Protocol):
 
 class Spawn(Protocol):
     def start(self, spec: WorkerSpec) -> WorkerHandle: ...
+    def prepare(self) -> None:
+        """Use a quiet moment to make the next start a fast one."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was prepared."""
+        ...
 
 
 class WorkerProcess:
-    """See `WorkerHandle`."""
+    """See `WorkerHandle`. It imports what every worker needs, and waits for its spec."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, nice: int) -> None:
         self._page = ProgressPage.create()
         self._process = subprocess.Popen(
             [
@@ -54,13 +61,16 @@ class WorkerProcess:
                 "-m",
                 "services.strategy.launch",
                 str(self._page.fd),
-                str(spec.nice),
+                str(nice),
                 str(os.getpid()),
             ],
             stdin=subprocess.PIPE,
             pass_fds=(self._page.fd,),
         )
         self.pid = self._process.pid
+
+    def give(self, spec: WorkerSpec) -> None:
+        """Let it begin as the worker of an instance."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             # It stays open: its end tells the worker that we are gone.
@@ -100,7 +110,31 @@ class WorkerProcess:
 
 
 class ProcessSpawn:
-    """See `Spawn`."""
+    """See `Spawn`. Starting Python and importing is most of a worker's start: one spare has it behind it.
+
+    The spare knows nothing of any instance, and no line of a strategy has run in it.
+    """
+
+    def __init__(self, nice: int = 10) -> None:
+        """Args: nice: priority of the workers, below everything else."""
+        self._nice = nice
+        self._spare: WorkerProcess | None = None
 
     def start(self, spec: WorkerSpec) -> WorkerProcess:
-        return WorkerProcess(spec)
+        worker = self._living() or WorkerProcess(self._nice)
+        self._spare = None
+        worker.give(spec)
+        return worker
+
+    def prepare(self) -> None:
+        self._spare = self._living() or WorkerProcess(self._nice)
+
+    def _living(self) -> WorkerProcess | None:
+        if self._spare is not None and self._spare.exit_code() is not None:
+            self.close()
+        return self._spare
+
+    def close(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None

@@ -48,7 +48,6 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     commit_interval_ms: int = 250
     commit_entries_max: int = 4_096
     memory_max_mb: int = 512
-    nice: int = 10
 
 
 class Seen(NamedTuple):

@@ -54,6 +54,7 @@ class Rig:
     def __init__(self, server: ValkeyServer, bus: RedisBus, feed: StreamWriter, lease: Lease) -> None:
         self.server, self.bus, self.feed, self.lease = server, bus, feed, lease
         self.worker: WorkerProcess | None = None
+        self.spawn = ProcessSpawn()
 
     def start(
         self, strategy_class: str = OBEDIENT, skip_behind_s: float = 30.0, **settings: object
@@ -63,7 +64,7 @@ class Rig:
             account_id=1001, lease=tuple(self.lease), redis=dataclasses.asdict(self.server.address),
             build="test", max_input_age_s=60.0, commit_interval_ms=50, skip_behind_s=skip_behind_s,
         )  # fmt: skip
-        self.worker = ProcessSpawn().start(spec)
+        self.worker = self.spawn.start(spec)
         return self.worker
 
     async def ready(self) -> None:
@@ -123,6 +124,7 @@ async def rig() -> AsyncIterator[Rig]:
             yield it
         finally:
             it.drop()
+            it.spawn.close()
             await bus.close()
 
 
@@ -343,6 +345,30 @@ def test_page_tells_which_entries_are_consumed() -> None:
             heads = await it.bus.heads([topics.orders(1001), MD])
             assert heads == {topics.orders(1001): 0, MD: 52}
             await eventually(lambda: worker.look().seqs[:3] == (0, 52, 0), what="all consumed")
+
+    asyncio.run(scenario())
+
+
+def test_spare_becomes_the_next_worker_and_a_dead_one_is_passed_over() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            it.spawn.prepare()
+            spare = it.spawn._spare
+            assert spare is not None
+            it.spawn.prepare()
+            assert it.spawn._spare is spare  # one is enough
+            assert it.start() is spare
+            await it.ready()
+            it.spawn.prepare()
+            dead = it.spawn._spare
+            assert dead is not None
+            dead.kill()
+            await eventually(lambda: dead.exit_code() is not None, what="spare gone")
+            it.drop()
+            assert it.start() is not dead
+            await it.ready()
+            it.spawn.prepare()
+            assert it.spawn._spare not in (None, dead)
 
     asyncio.run(scenario())
 
