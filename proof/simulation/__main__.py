@@ -68,6 +68,8 @@ def _play(options: argparse.Namespace, outcome: Outcome) -> bool:
     for part in runs.spread(seeds, processes=options.processes):
         outcome.record.add(part.record)
         outcome.failed.update(part.failed)
+        for seed, violations in part.failed.items():
+            print(f"seed {seed} failed: {violations}", flush=True)
         outcome.seeds += part.seeds
         outcome.virtual_s += part.virtual_s
         outcome.steps += part.steps

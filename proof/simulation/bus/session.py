@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Parked:
     """An answer that comes later: of a blocking read, or of a server that is frozen."""
 
-    __slots__ = ("answered", "overdue", "reading", "session")
+    __slots__ = ("answered", "carried_out", "overdue", "reading", "session")
 
     def __init__(self, session: Session, reading: Reading | None = None) -> None:
         self.session = session
@@ -23,8 +23,12 @@ class Parked:
         self.overdue = False
         self.answered: Callable[[Reply], None] | None = None
         """Set by the client's end; called once."""
+        self.carried_out: Callable[[Reply], None] | None = None
+        """Told what the answer is, whoever still waits for it."""
 
     def answer(self, reply: Reply) -> None:
+        if self.carried_out is not None:
+            self.carried_out(reply)
         answered, self.answered = self.answered, None
         if answered is not None and self.session.open:
             answered(reply)

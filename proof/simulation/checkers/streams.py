@@ -17,12 +17,13 @@ class Streams(Checker):
 
     def wrote(self, incarnation: Incarnation, name: str, answer: object) -> None:
         """Look at what one process has just written to Redis."""
-        if type(answer) is list and (name == "julie_open" or (name == "julie_lease" and answer[1])):
+        if isinstance(answer, Parked):  # the server is frozen, and carries it out later
+            answer.carried_out = lambda reply: self.wrote(incarnation, name, reply)
+        elif type(answer) is list and (name == "julie_open" or (name == "julie_lease" and answer[1])):
             incarnation.process.writer = incarnation
         elif name == "julie_append" or name == "julie_step":
             writer = incarnation.process.writer
-            owed = isinstance(answer, Parked)  # frozen: nothing is carried out yet
-            if writer is not incarnation and writer is not None and not self.judge.data_lost and not owed:
+            if writer is not incarnation and writer is not None and not self.judge.data_lost:
                 refused = isinstance(answer, ErrorReply)
                 self.check(
                     "I-17", refused, lambda: f"the older {incarnation.name} may still {name}: {answer}"
