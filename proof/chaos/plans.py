@@ -63,7 +63,7 @@ _SHORT = (
     "kill_one", "kill_at_mark", "stay_dead", "kill_redis", "freeze_redis", "partition",
     "lose_answer_of_order", "too_many_requests", "late_landing", "flatten_in_trouble",
 )  # fmt: skip
-_KILLS = {"kill_many": 20.0, "freeze_one": 1.0, "stay_dead": 0.7, "kill_all": 0.3, "kill_venue": 0.7}
+_KILLS = {"kill_many": 20.0, "freeze_one": 1.5, "stay_dead": 1.5, "kill_all": 0.3, "kill_venue": 0.7}
 
 
 def plans() -> dict[str, Plan]:
@@ -77,7 +77,7 @@ def plans() -> dict[str, Plan]:
             every_s=20,
             seconds=75.0,
         ),
-        "kills": Plan(weights=_KILLS, pause_s=(4.0, 7.0), seconds=2000.0),
+        "kills": Plan(weights=_KILLS, pause_s=(3.5, 5.5), seconds=2100.0),
         "matrix": Plan(weights=everything, pause_s=(0.5, 3.0), lanes=2, first=tuple(ACTIONS), seconds=3600.0),
         "soak": Plan(
             weights={"kill_one": 3.0, "partition": 1.0, "reset": 1.0},

@@ -60,7 +60,7 @@ async def kill_many(world: World, chance: random.Random) -> None:
     """A wave of kills at random moments; between two waves there is time to trade."""
     for _ in range(chance.randint(8, 13)):
         await kill_one(world, chance)
-        await asyncio.sleep(chance.uniform(0.0, 0.4))
+        await asyncio.sleep(chance.uniform(0.0, 0.8))
 
 
 @action("F-1", "redis")
