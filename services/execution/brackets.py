@@ -10,7 +10,7 @@ from __future__ import annotations
 from services.execution import fills
 from services.execution.orders import report
 from services.execution.records import ENTRY, STOP_LOSS, TAKE_PROFIT, OrderRecord
-from services.execution.state import State
+from services.execution.state import NS_PER_S, State
 from services.execution.turn import Turn
 from shared.domain.execution import ExternalOrderSeen
 from shared.domain.order import OrderType
@@ -138,7 +138,7 @@ def _other(turn: Turn, seen: OrderReport) -> None:
         return
     state.unmatched.pop(seen.broker_order_id, None)
     announced = seen.broker_order_id in state.standing.externals
-    if seen.contract_id in state.standing.closes and not announced:
+    if _after_a_close(turn, seen.contract_id) and not announced:
         state.closing.add(seen.broker_order_id)  # the order of a close that we sent, most likely
         fills.attribute_closes(turn)
     if seen.status.may_fill:
@@ -161,6 +161,12 @@ def _other(turn: Turn, seen: OrderReport) -> None:
         f"broker order {seen.broker_order_id} on {seen.contract_id} is not ours; it counts in the position",
     )
     fills.attribute_closes(turn)
+
+
+def _after_a_close(turn: Turn, contract_id: str) -> bool:
+    """Was a close of this contract sent lately? An order that shows long after it is somebody else's."""
+    sent_ns = turn.state.standing.closes.get(contract_id)
+    return sent_ns is not None and abs(turn.at.now_ns - sent_ns) <= turn.state.rules.quarantine_s * NS_PER_S
 
 
 def judge_unmatched(turn: Turn) -> None:

@@ -177,13 +177,12 @@ def _count_foreign(turn: Turn, fill: FillRecord) -> None:
     part = max((one.part for one in state.fills.get(fill.fill_id, ())), default=-1) + 1
     by = "external" if fill.broker_order_id in state.standing.externals else "flatten"
     if _closes(state, fill):
-        if fill.broker_order_id in state.standing.externals:
-            theirs = state.net_qty(EXTERNAL, fill.contract_id)
-            own = min(rest, abs(theirs)) if theirs * fill.side.sign < 0 else 0
-            if own:  # what was opened by hand is what is closed by hand
-                fees = fill.fees * own / fill.qty
-                state.put_fill(msgspec.structs.replace(fill, part=part, qty=own, fees=fees))
-                rest, part = rest - own, part + 1
+        theirs = state.net_qty(EXTERNAL, fill.contract_id)
+        own = min(rest, abs(theirs)) if theirs * fill.side.sign < 0 else 0
+        if own:  # what was opened by hand is closed first: by hand, and by a flatten with all the rest
+            fees = fill.fees * own / fill.qty
+            state.put_fill(msgspec.structs.replace(fill, part=part, qty=own, fees=fees))
+            rest, part = rest - own, part + 1
         for strategy_id in sorted({name for name, contract in state.books if contract == fill.contract_id}):
             net = state.net_qty(strategy_id, fill.contract_id)
             if strategy_id == EXTERNAL or net * fill.side.sign >= 0 or rest == 0:

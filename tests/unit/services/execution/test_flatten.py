@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from services.execution.events import Cancel, CloseContract, Place
+from services.execution.records import EXTERNAL
 from shared.broker.port import Accepted
 from shared.domain.control import Flatten, HaltKind, Resume, TradingState
 from shared.domain.execution import FlattenFinished, FlattenProgressed, OrderFilled
@@ -95,6 +98,41 @@ def test_books_end_when_the_close_is_heard_late() -> None:
     desk.run(3)
     assert (desk.net_qty("s1"), desk.net_qty("s2")) == (0, 0)
     assert desk.state.contract_qty(MES) == 0 == desk.broker.net_qty
+
+
+@pytest.mark.parametrize("later_s", [1, 600])
+def test_trade_by_hand_after_a_flatten_takes_no_position_from_a_strategy(later_s: float) -> None:
+    """Found by chaos: since a close had once been sent, what was bought back closed a strategy's short."""
+    desk = Desk()
+    desk.ready()
+    desk.opened("o0")
+    flatten(desk)
+    desk.run(5)
+    desk.control(Resume(kind=HaltKind.OPERATOR, reason="go on", issuer="t", ts_ns=desk.now_ns))
+    desk.pass_time(later_s)
+    desk.ready()
+    desk.opened("o1", side=Side.SELL)
+    for side in (Side.SELL, Side.BUY):
+        by_hand = desk.broker.external(side=side, qty=2)
+        desk.report(desk.broker.fill(by_hand))
+        desk.order_reports(by_hand)
+    desk.run(3)
+    assert (desk.net_qty(), desk.broker.net_qty) == (-1, -1)
+    assert not desk.state.gaps  # its stop is still there
+    assert ("external_order" in desk.alarm_names()) is (later_s > desk.rules.quarantine_s)
+
+
+def test_flatten_closes_what_was_opened_by_hand_too() -> None:
+    desk = Desk()
+    desk.ready()
+    desk.opened("o0")
+    by_hand = desk.broker.external(qty=2)
+    desk.report(desk.broker.fill(by_hand))
+    desk.order_reports(by_hand)
+    flatten(desk)
+    desk.run(5)
+    assert desk.messages(FlattenFinished)[-1].flat
+    assert (desk.net_qty(), desk.net_qty(EXTERNAL), desk.broker.net_qty) == (0, 0, 0)
 
 
 def test_a_stop_that_nobody_has_shown_is_no_close_of_ours() -> None:
