@@ -176,10 +176,16 @@ class RedisBus:
         return bool(await self._fcall("julie_release", [lease.key], [lease.holder, lease.epoch]))
 
     async def budget(
-        self, name: str, *, requests_max: int, window_s: float, reserve: int, urgent: bool, member: str
-    ) -> float:
-        args = [requests_max, _ms(window_s), reserve, int(urgent), member]
-        return float(await self._fcall("julie_budget", [topics.budget(name)], args)) / 1000
+        self, name: str, *, requests_max: int, window_s: float, reserve: int, urgent: bool, member: str,
+        last: str = "",
+    ) -> float | None:  # fmt: skip
+        args = [requests_max, _ms(window_s), reserve, int(urgent), member, last]
+        wait_ms = await self._fcall("julie_budget", [topics.budget(name)], args)
+        return None if wait_ms < 0 else float(wait_ms) / 1000
+
+    async def budget_recall(self, name: str, window_s: float, granted: Mapping[str, float]) -> None:
+        ages = [word for member, age_s in granted.items() for word in (member, _ms(age_s))]
+        await self._fcall("julie_budget_recall", [topics.budget(name)], [_ms(window_s), *ages])
 
     async def budget_pause(self, name: str, seconds: float) -> None:
         await self._fcall("julie_pause", [topics.budget(name)], [_ms(seconds)])

@@ -11,7 +11,7 @@
 -- Each redis.call and each number printed costs more than the entry itself, so the usual append (same epoch, next
 -- seq) makes three calls and prints no number that it was given as text.
 
-local VERSION = '5'
+local VERSION = '6'
 
 local function head_of(key)
   local h = redis.call('HMGET', key, 'epoch', 'seq')
@@ -176,7 +176,12 @@ redis.register_function('julie_release', function(keys, args)
   return 1
 end)
 
--- julie_budget(window; requests_max, window_ms, reserve, urgent, member) -> 0 granted, else milliseconds to wait
+local function keep_budget(key, window, now, paused)
+  redis.call('PEXPIRE', key, math.max(2 * window, paused - now))
+end
+
+-- julie_budget(window; requests_max, window_ms, reserve, urgent, member, last) -> 0 granted, else milliseconds to
+-- wait; -1 when `last`, which was granted to the caller before, is not in the window: Redis has lost it.
 -- One sliding window for the whole credential; the last `reserve` places are for cancel and flatten.
 redis.register_function('julie_budget', function(keys, args)
   local most, window, reserve, urgent = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), args[4] == '1'
@@ -189,6 +194,7 @@ redis.register_function('julie_budget', function(keys, args)
     redis.call('ZREM', keys[1], 'paused_until')
     paused = 0
   end
+  if args[6] and args[6] ~= '' and not redis.call('ZSCORE', keys[1], args[6]) then return -1 end
   if paused > 0 and not urgent then return paused - now end
   local used = redis.call('ZCARD', keys[1])
   if paused > 0 then used = used - 1 end
@@ -200,8 +206,16 @@ redis.register_function('julie_budget', function(keys, args)
     return math.max(1, math.ceil(tonumber(oldest[2]) + window - now))
   end
   redis.call('ZADD', keys[1], now, args[5])
-  redis.call('PEXPIRE', keys[1], math.max(2 * window, paused - now))
+  keep_budget(keys[1], window, now, paused)
   return 0
+end)
+
+-- julie_budget_recall(window; window_ms, member, age_ms, ...): count again what was granted to the caller before.
+redis.register_function('julie_budget_recall', function(keys, args)
+  local now = now_ms()
+  for i = 2, #args, 2 do redis.call('ZADD', keys[1], now - tonumber(args[i + 1]), args[i]) end
+  keep_budget(keys[1], tonumber(args[1]), now, tonumber(redis.call('ZSCORE', keys[1], 'paused_until') or '0') or 0)
+  return 1
 end)
 
 -- julie_pause(window; pause_ms): nothing but urgent requests before then (the gateway answered 429).

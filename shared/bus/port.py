@@ -195,9 +195,22 @@ class Bus(Protocol):
     async def renew(self, lease: Lease, ttl_s: float) -> bool: ...
     async def release(self, lease: Lease) -> bool: ...
     async def budget(
-        self, name: str, *, requests_max: int, window_s: float, reserve: int, urgent: bool, member: str
-    ) -> float:
-        """Take one request from the credential's shared budget; return 0.0, or seconds to wait."""
+        self, name: str, *, requests_max: int, window_s: float, reserve: int, urgent: bool, member: str,
+        last: str = "",
+    ) -> float | None:  # fmt: skip
+        """Take one request from the credential's shared budget.
+
+        Args:
+            member: Names this request in the window.
+            last: The newest one that was granted to the caller, if it is still in the window.
+
+        Returns:
+            0.0 when granted, else seconds to wait; None when Redis does not know `last` any more.
+        """
+        ...
+
+    async def budget_recall(self, name: str, window_s: float, granted: Mapping[str, float]) -> None:
+        """Count again what was granted before: member -> seconds since. What is known stays as it is."""
         ...
 
     async def budget_pause(self, name: str, seconds: float) -> None: ...

@@ -1,8 +1,9 @@
 """The request budget of the credential, shared by every process through Redis.
 
-One sliding window in Redis counts all requests of all processes, with room that only cancels and flattens may
-use. When Redis is away, a small local share keeps exits possible: stopping to protect a position because
-a counter cannot be asked would be the worse mistake.
+One sliding window in Redis counts all requests of all processes, with room that only cancels and flattens
+may use. Each process remembers its own, and tells Redis again when Redis has lost them. When Redis is away, a
+small local share keeps exits possible: stopping to protect a position because a counter cannot be asked would
+be the worse mistake.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ GENERAL_WINDOW_S = 60.0
 HISTORY_WINDOW_S = 30.0
 SPARE_KEPT_S = 20.0
 """How long a place taken in advance may be used: short against the window it was counted in."""
+
+COUNTED_SHARE = 0.95
+"""Of the window: a place older than this may be out of it by Redis's clock."""
 
 LOCAL_SHARE = 10
 """Requests per window and process while Redis is away."""
@@ -68,6 +72,7 @@ class SharedLimiter:
             urgent_reserve=local_share // 2,
         )
         self._away_until_ns = 0
+        self._granted_ns: dict[LimitKind, dict[str, int]] = {"general": {}, "history": {}}
 
     async def keep_spares(self) -> None:
         """Keep the wanted number of places at hand until cancelled."""
@@ -100,8 +105,10 @@ class SharedLimiter:
 
     async def _granted(self, kind: LimitKind, urgent: bool) -> None:
         while True:
-            wait_s = await self._ask(kind, urgent)
+            member = f"{self._process}.{next(self._numbers)}"
+            wait_s = await self._ask(kind, urgent, member)
             if wait_s <= 0:
+                self._granted_ns[kind][member] = self._clock.monotonic_ns()
                 return
             await self._clock.sleep(wait_s)
 
@@ -114,25 +121,48 @@ class SharedLimiter:
         except (BusAway, BusRefused):
             return
 
-    async def _ask(self, kind: LimitKind, urgent: bool) -> float:
+    async def _ask(self, kind: LimitKind, urgent: bool, member: str) -> float:
         if self._clock.monotonic_ns() < self._away_until_ns:
             return self._local_share(kind, urgent)
-        history = kind == "history"
-        most = self._broker.history_requests_max_per_30s if history else self._broker.requests_max_per_60s
         try:
-            return await self._bus.budget(
-                self._name(kind),
-                requests_max=most,
-                window_s=HISTORY_WINDOW_S if history else GENERAL_WINDOW_S,
-                reserve=0 if history else self._reserve(),
-                urgent=urgent,
-                member=f"{self._process}.{next(self._numbers)}",
-            )
+            wait_s = await self._ask_redis(kind, urgent, member, last=self._last(kind))
+            if wait_s is None:
+                await self._bus.budget_recall(self._name(kind), _window_s(kind), self._ages_s(kind))
+                wait_s = await self._ask_redis(kind, urgent, member, last="")
+            assert wait_s is not None
+            return wait_s
         except BusAway:
             self._away_until_ns = self._clock.monotonic_ns() + round(AWAY_BELIEVED_S * NS_PER_S)
         except BusRefused:
             pass
         return self._local_share(kind, urgent)
+
+    async def _ask_redis(self, kind: LimitKind, urgent: bool, member: str, *, last: str) -> float | None:
+        history = kind == "history"
+        broker = self._broker
+        return await self._bus.budget(
+            self._name(kind),
+            requests_max=broker.history_requests_max_per_30s if history else broker.requests_max_per_60s,
+            window_s=_window_s(kind),
+            reserve=0 if history else self._reserve(),
+            urgent=urgent,
+            member=member,
+            last=last,
+        )
+
+    def _ages_s(self, kind: LimitKind) -> dict[str, float]:
+        """Return our own places in the window: member -> seconds since it was granted."""
+        now_ns, granted_ns = self._clock.monotonic_ns(), self._granted_ns[kind]
+        oldest_ns = now_ns - round(_window_s(kind) * NS_PER_S)
+        for member in [one for one, at_ns in granted_ns.items() if at_ns <= oldest_ns]:
+            del granted_ns[member]
+        return {member: (now_ns - at_ns) / NS_PER_S for member, at_ns in granted_ns.items()}
+
+    def _last(self, kind: LimitKind) -> str:
+        """Return the newest of our places that is in the window for certain."""
+        ages_s = self._ages_s(kind)
+        member = next(reversed(ages_s), "")
+        return member if member and ages_s[member] < _window_s(kind) * COUNTED_SHARE else ""
 
     def _local_share(self, kind: LimitKind, urgent: bool) -> float:
         """Take a place of our own; with none left, wait only until Redis may be back: it has many more."""
@@ -145,3 +175,7 @@ class SharedLimiter:
 
     def _name(self, kind: LimitKind) -> str:
         return f"{self._broker.user_name}.{kind}"
+
+
+def _window_s(kind: LimitKind) -> float:
+    return HISTORY_WINDOW_S if kind == "history" else GENERAL_WINDOW_S

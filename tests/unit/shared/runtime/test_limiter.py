@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -29,12 +29,20 @@ class CountedBudget:
         self.asked: list[dict[str, Any]] = []
         self.paused: list[tuple[str, float]] = []
         self.said: list[tuple[str, bytes]] = []
+        self.known: dict[str, float] = {}
 
-    async def budget(self, name: str, **asked: Any) -> float:
+    async def budget(self, name: str, *, last: str, **asked: Any) -> float | None:
         if self.away:
             raise BusAway("away")
+        if last and last not in self.known:
+            return None
         self.asked.append({"name": name, **asked})
+        if not self.waits_s:
+            self.known[asked["member"]] = 0.0
         return self.waits_s.pop(0) if self.waits_s else 0.0
+
+    async def budget_recall(self, name: str, window_s: float, granted: Mapping[str, float]) -> None:
+        self.known.update(granted)
 
     async def budget_pause(self, name: str, seconds: float) -> None:
         if self.away:
@@ -219,5 +227,51 @@ def test_pause_takes_spares_back() -> None:
         await limiter.acquire("general", False)
         assert len(bus.asked) == 2
         keeping.cancel()
+
+    asyncio.run(story())
+
+
+def test_places_that_redis_has_lost_are_counted_again() -> None:
+    bus, clock = CountedBudget(), ManualClock()
+    limiter = make_limiter(bus, clock)
+
+    async def story() -> None:
+        for _ in range(3):
+            await limiter.acquire("general", False)
+            clock.advance(25.0)
+        lost = list(bus.known)
+        bus.known.clear()
+        await limiter.acquire("general", False)
+        assert list(bus.known)[:2] == lost[1:]  # the first is out of the window
+        assert [bus.known[member] for member in lost[1:]] == [50.0, 25.0]
+        assert len(bus.known) == 3
+
+    asyncio.run(story())
+
+
+def test_what_was_sent_while_redis_was_away_is_counted_when_it_is_back() -> None:
+    bus, clock = CountedBudget(away=True), ManualClock()
+    limiter = make_limiter(bus, clock)
+
+    async def story() -> None:
+        await limiter.acquire("general", True)
+        bus.away = False
+        clock.advance(AWAY_BELIEVED_S)
+        await limiter.acquire("general", True)
+        assert sorted(bus.known.values()) == [0.0, AWAY_BELIEVED_S]
+
+    asyncio.run(story())
+
+
+def test_nobody_relies_on_a_place_that_redis_may_have_dropped() -> None:
+    bus, clock = CountedBudget(), ManualClock()
+    limiter = make_limiter(bus, clock)
+
+    async def story() -> None:
+        await limiter.acquire("general", False)
+        clock.advance(GENERAL_WINDOW_S - 1.0)
+        bus.known.clear()
+        await limiter.acquire("general", False)
+        assert len(bus.known) == 1
 
     asyncio.run(story())
