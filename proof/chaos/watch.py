@@ -100,6 +100,7 @@ def needs(process: str) -> tuple[str, ...]:
 class Watch:
     """Attributes:
     streams: Everything that was seen: key -> entries in order, over all lives of Redis.
+    rebuilt: For each time that Redis came back other than it was: how many entries had been seen by then.
     recovered: Told of each recovery.
     """
 
@@ -108,7 +109,7 @@ class Watch:
     beats: dict[str, Beat] = field(default_factory=dict)
     recoveries: list[Recovery] = field(default_factory=list)
     verdicts: list[tuple[float, ProcessJudged]] = field(default_factory=list)
-    rebuilt: list[tuple[str, int]] = field(default_factory=list)
+    rebuilt: list[dict[str, int]] = field(default_factory=list)
     disturbed_s: float = 0.0
     beaten_s: dict[str, float] = field(default_factory=dict)
     tokens: set[bytes] = field(default_factory=set)
@@ -140,8 +141,7 @@ class Watch:
 
     def forget_all(self) -> None:
         """Redis is emptied or set back on purpose: what was seen before may be gone."""
-        for key, entries in self.streams.items():
-            self.rebuilt.append((key, len(entries)))
+        self.rebuilt.append({key: len(entries) for key, entries in self.streams.items()})
         self._cursors.clear()
 
     def ready_again(self, process: str) -> bool:

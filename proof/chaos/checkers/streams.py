@@ -8,7 +8,7 @@ from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.installation import ACCOUNT_ID
 from proof.chaos.watch import Seen
 from proof.record import Record
-from shared.domain.control import TradingState
+from shared.domain.control import HaltKind
 from shared.domain.execution import OrderClaimed, TradingStateChanged
 from shared.domain.journal import InputsConsumed
 from shared.domain.order import ClosePosition, SubmitOrder
@@ -102,15 +102,33 @@ def _steps_whole(evidence: Evidence, record: Record) -> None:
 
 
 def _halted_after_loss(evidence: Evidence, record: Record) -> None:
-    """I-16: after Redis lost data, execution halts before it claims anything that adds exposure."""
-    for at_ns in evidence.world.rebuilt_ns:
+    """I-16: after Redis lost steps of execution, it halts before it claims anything that adds exposure.
+
+    What else was lost (reports, a journal, the market) is noticed by who wrote it, and written or asked anew.
+    """
+    key = topics.orders(ACCOUNT_ID)
+    for at_ns, seen in zip(evidence.world.rebuilt_ns, evidence.world.watch.rebuilt, strict=True):
+        if not _lost(evidence, key, seen.get(key, 0)):
+            record.reach("Redis came back with all that execution had told")
+            continue
+        halted = False
         for step, message in evidence.said(OrderClaimed, TradingStateChanged):
+            if isinstance(message, TradingStateChanged):
+                halted = HaltKind.INVARIANT in message.halts
             if step.ts_ns < at_ns:
                 continue
-            if isinstance(message, TradingStateChanged):
-                if message.state is not TradingState.ACTIVE:
-                    record.check("I-16", True)
-                    break
-            elif not message.reduce_only:
+            if halted:
+                record.check("I-16", True)
+                break
+            if isinstance(message, OrderClaimed) and not message.reduce_only:
                 record.check("I-16", False, f"{message.client_order_id} was claimed before a halt")
                 break
+
+
+def _lost(evidence: Evidence, key: str, count: int) -> bool:
+    """Is the last entry that was seen of a stream, before Redis changed, not there when it is read anew?"""
+    entries = evidence.world.watch.streams[key]
+    if not count:
+        return False
+    last = entries[count - 1]
+    return not any(one.id == last.id and one.value == last.value for one in entries[count:])
