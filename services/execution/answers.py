@@ -85,6 +85,8 @@ def canceled(turn: Turn, answer: CancelAnswered) -> None:
     """A cancel was answered; whatever the answer, the order itself is looked at."""
     state = turn.state
     state.cancels_running.discard(answer.broker_order_id)
+    if isinstance(answer.outcome, NotSent):
+        state.cancels_sent.pop(answer.broker_order_id, None)  # it had no chance to have an effect
     name = state.by_broker_id.get(answer.broker_order_id)
     if name is not None:
         order = state.orders[name]

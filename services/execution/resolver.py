@@ -17,6 +17,8 @@ from shared.domain.order import OrderFact, OrderStatus
 SEARCH_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Between searches while something is in doubt; the last one repeats."""
 CHECK_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+CANCELS_PAUSE_S = 10.0
+"""After so many cancels without effect that a person was told."""
 WINDOW_MARGIN_S = 60.0
 """Searches begin this long before the claim: clocks differ."""
 
@@ -175,7 +177,11 @@ def _not_found(turn: Turn, order: OrderRecord, look: Searched, at_broker: dict[s
 
 
 def queried(turn: Turn, answer: OrderQueried) -> None:
-    """Take a fresh look at one order; a cancel that had no effect is sent again, a few times."""
+    """Take a fresh look at one order; a cancel that had no effect is sent again.
+
+    A person hears of it after a few. They go on, more slowly: an order that has nothing left to protect may
+    not stay at the broker because that was away for some seconds.
+    """
     state = turn.state
     number = answer.broker_order_id
     if answer.failure is not None:
@@ -195,5 +201,7 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
     if state.cancels_sent.get(number, 0) < state.rules.cancels_max:
         orders.send_cancel(turn, number)
     else:
-        state.checks.pop(number, None)
-        turn.alarm("cancel_without_effect", f"{name}: still working after {state.rules.cancels_max} cancels")
+        text = f"{name}: still working after {state.rules.cancels_max} cancels; they go on"
+        turn.alarm("cancel_without_effect", text)
+        state.cancels_sent.pop(number, None)
+        orders.want_check(turn, number, delay_s=CANCELS_PAUSE_S, wanted=orders.OVER)

@@ -44,7 +44,11 @@ class Requests(Checker):
         while asked_ns[0] <= now_ns - round(WINDOW_S * NS_PER_S):
             asked_ns.popleft()
         count = len(asked_ns)
-        self.check("I-25", count <= REQUESTS_MAX, lambda: f"{count} requests in {WINDOW_S:g} s, now {path}")
+        most = REQUESTS_MAX
+        if self.judge.data_lost or self.world.plan.jumps:
+            # Redis has forgotten the window; who lives tells it again, when he asks next. Who died does not.
+            most += REQUESTS_MAX // 4
+        self.check("I-25", count <= most, lambda: f"{count} requests in {WINDOW_S:g} s, now {path}")
 
     def posted(self, post: Post) -> None:
         """Look at a mutation that leaves for the broker."""

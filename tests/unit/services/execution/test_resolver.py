@@ -8,7 +8,9 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from services.execution import orders
 from services.execution.events import Cancel, CancelAnswered, OrderQueried, Place, QueryOrder
+from services.execution.turn import Turn
 from shared.broker.port import Accepted, LimitKind, NotSent, Outcome, Rejected, Unknown
 from shared.broker.projectx.client import ProjectXOrders
 from shared.broker.projectx.gateway import Gateway
@@ -214,6 +216,36 @@ def test_cancel_refused_because_a_fill_was_faster() -> None:
     desk.run(3)
     assert desk.status() is OrderStatus.FILLED
     assert desk.net_qty() == 1
+
+
+def test_cancels_go_on_until_one_has_its_effect() -> None:
+    """A leg that had nothing left to protect stayed at the broker for ever after three cancels."""
+    desk = ready_desk()
+    number = desk.broker.place(sent(desk).ticket)
+    desk.answer("o1", Accepted(broker_order_id=number))
+    desk.intent(
+        CancelOrder(client_order_id="o1", strategy_id="s1", symbol="MES", cause="c", ts_cause_ns=T0_NS)
+    )
+    desk.obey_cancels = list  # type: ignore[method-assign]
+    for _ in range(60):
+        for cancel in desk.take(Cancel):
+            desk.feed(CancelAnswered(broker_order_id=cancel.broker_order_id, outcome=TIMEOUT, at=desk.at()))
+            desk.order_reports(number)
+        desk.run(0.5)
+    assert "cancel_without_effect" in desk.alarm_names()
+    del desk.obey_cancels
+    desk.run(15)
+    assert desk.status() is OrderStatus.CANCELED
+
+
+def test_cancel_that_never_left_counts_for_nothing() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1")
+    for _ in range(5):
+        orders.send_cancel(Turn(state=desk.state, at=desk.at()), number + 2)
+        away = NotSent(reason="connection refused")
+        desk.feed(CancelAnswered(broker_order_id=number + 2, outcome=away, at=desk.at()))
+    assert not desk.state.cancels_sent
 
 
 def test_refusal_that_the_hub_shows_first_gets_its_reason() -> None:
