@@ -197,6 +197,10 @@ class Shell:
                 entries.sort(key=self._rank)
                 self._apply(*[event for entry in entries for event in self._events(entry)])
                 await asyncio.sleep(0)  # what is to be sent leaves before the next read is asked for
+            elif self._reader.away_since_ns is not None:
+                # Before anything is read from what comes back: an older copy may show intents that the
+                # writer's connection, which is made anew by itself, has not refused yet.
+                self._fence.forget()
             self._duty.did(self._ctx.clock.now_ns())
 
     def _follow(self) -> None:
