@@ -89,7 +89,7 @@ def decide(event: Event, state: State) -> list[Command]:
         case Recovered():
             if event.lost is not None:
                 turn.alarm("bus_differs", event.lost)
-                halts.halt(turn, HaltKind.INVARIANT, event.lost)
+                halts.add(turn, HaltKind.INVARIANT, event.lost)
             resolver.recovered(turn)
             conduct.remember(turn)
             halts.announce(turn)

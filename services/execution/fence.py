@@ -1,7 +1,8 @@
 """Is this still the account's one execution? The bus answers; before a send its answer must be a fresh one.
 
 A newer execution takes over by opening `orders:{acct}`. The older one learns it when it asks, four times a
-second. A process that was frozen in between wakes with an old answer, and must not send on it.
+second. A process that was frozen in between wakes with an old answer, and must not send on it. Nor may it on
+the answer of a bus that went away since: another Redis, or an older copy, may have come back.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Fence:
         self._clock = clock
         self._ask: Callable[[], Awaitable[None]] | None = None
         self._confirmed_ns: int | None = None
+        self._losses = 0
 
     def begin(self, ask: Callable[[], Awaitable[None]]) -> None:
         """Take note of how to ask.
@@ -40,9 +42,15 @@ class Fence:
 
     async def ask(self) -> None:
         assert self._ask is not None, "the fence has not begun"
-        asked_ns = self._clock.monotonic_ns()
+        asked_ns, losses = self._clock.monotonic_ns(), self._losses
         await self._ask()
-        self._confirmed_ns = asked_ns
+        if losses == self._losses:
+            self._confirmed_ns = asked_ns
+
+    def forget(self) -> None:
+        """Take note that the bus was lost: what it confirmed before says nothing of what comes back."""
+        self._confirmed_ns = None
+        self._losses += 1
 
     @property
     def fresh(self) -> bool:

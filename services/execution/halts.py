@@ -28,6 +28,13 @@ def halt(turn: Turn, kind: HaltKind, reason: str) -> None:
     announce(turn)
 
 
+def add(turn: Turn, kind: HaltKind, reason: str) -> None:
+    """Latch one kind of halt; where it holds already, whoever lifts it is told of this reason, too."""
+    standing = turn.state.change_standing()
+    first = standing.halts.get(kind)
+    standing.halts = {**standing.halts, kind: reason if first is None else f"{first}; {reason}"}
+
+
 def resume(turn: Turn, kinds: set[HaltKind]) -> None:
     """Lift halts. Lifting `invariant` accepts what the broker holds: a person has looked at it."""
     state = turn.state

@@ -8,7 +8,7 @@ delays neither reports nor cancels nor control.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -148,21 +148,27 @@ class Shell:
             "recovered", orders=len(contents.orders), fills=len(contents.fills), step=contents.last_seq,
             republished=republished, state=self.state.trading_state,
         )  # fmt: skip
-        await self._check_cursors()
+        begun = await self._check_cursors()
+        lost = lost or lost_before(await self._ctx.bus.heads(sorted(begun)), begun)
         await self._recall()
         self._look_at_switch()
+        # With the halt, and not before it: the next start could not tell any more.
+        self._unsaved |= dict.fromkeys(begun, "0-0")
         self._apply(Recovered(lost=lost, at=self._now()))
 
-    async def _check_cursors(self) -> None:
-        """Begin a stream anew that ends before our place in it: Redis was emptied or restored meanwhile.
+    async def _check_cursors(self) -> dict[str, str]:
+        """Begin a stream anew that ends before our place in it; return what our place was in each.
 
         Ids rise with the wall clock. Where that has fallen as well, nothing would ever come after our place.
         """
+        begun: dict[str, str] = {}
         for stream, cursor in sorted(self._cursors.items()):
             newest = await self._ctx.bus.last(stream)
             if begins_anew(newest[0].id if newest else None, cursor):
                 self._ctx.log.warning("stream_begins_anew", stream=stream, cursor=cursor)
                 self._cursors[stream] = "0-0"
+                begun[stream] = cursor
+        return begun
 
     async def _recall(self) -> None:
         """Read reports again from the newest whole picture on, and whether broker_sync was in sync."""
@@ -197,6 +203,10 @@ class Shell:
                 entries.sort(key=self._rank)
                 self._apply(*[event for entry in entries for event in self._events(entry)])
                 await asyncio.sleep(0)  # what is to be sent leaves before the next read is asked for
+            elif self._reader.away_since_ns is not None:
+                # Before anything is read from what comes back: an older copy may show intents that the
+                # writer's connection, which is made anew by itself, has not refused yet.
+                self._fence.forget()
             self._duty.did(self._ctx.clock.now_ns())
 
     def _follow(self) -> None:
@@ -412,6 +422,18 @@ class Shell:
 def begins_anew(newest_id: bytes | None, cursor: str) -> bool:
     """Does a stream end before our place in it? `newest_id` is None where it has no entry."""
     return newest_id is None or _key(newest_id) < _key(cursor)
+
+
+def lost_before(heads: Mapping[str, int], begun: Mapping[str, str]) -> str | None:
+    """Return in words which stream has lost what we had read; None where its head says that it was trimmed.
+
+    Redis goes back as a whole: so may our own steps have, above what the ledger knew as acknowledged.
+    """
+    for stream, cursor in sorted(begun.items()):
+        read = Position.of(cursor).seq
+        if heads[stream] < read:
+            return f"{stream} stands at {heads[stream]} and was read up to {read}: Redis has lost entries"
+    return None
 
 
 def _key(entry_id: bytes | str) -> tuple[int, int]:

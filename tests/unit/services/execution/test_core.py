@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from services.execution.events import Place
+from services.execution.events import Place, Recovered
+from shared.domain.control import HaltKind
 from shared.domain.execution import OrderClaimed, OrderDenied, OrderFilled, OrderUpdated
 from shared.domain.order import ModifyOrder, OrderStatus, OrderType, Side
 from tests.support.execution import Desk, durable, make_submit, only
@@ -101,3 +102,15 @@ def test_updates_are_published_once() -> None:
     desk.snapshot()
     assert len(desk.messages(OrderUpdated)) == count
     assert len(desk.messages(OrderFilled)) == 1
+
+
+def test_whoever_lifts_a_halt_is_told_what_redis_lost_meanwhile() -> None:
+    """Found by simulation: the full disk's halt hid the loss, and a person lifted both in one word."""
+    desk = ready_desk()
+    desk.state.change_standing().halts = {HaltKind.INVARIANT: "the ledger failed: disk full"}
+    desk.feed(Recovered(lost="orders:{1} stands at 0 and had acknowledged 1", at=desk.at()))
+    told = "the ledger failed: disk full; orders:{1} stands at 0 and had acknowledged 1"
+    standing = desk.ledger.load().standing
+    assert standing is not None
+    assert standing.halts == {HaltKind.INVARIANT: told}
+    assert "bus_differs" in desk.alarm_names()

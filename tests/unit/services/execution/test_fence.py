@@ -14,11 +14,14 @@ class Bus:
         self.asked = 0
         self.silent = False
         self.taken_over = False
+        self.slow: asyncio.Event | None = None
 
     async def ask(self) -> None:
         self.asked += 1
         if self.silent:
             await asyncio.Event().wait()
+        if self.slow is not None:
+            await self.slow.wait()
         if self.taken_over:
             raise Fenced("epoch 1 is older than 2")
 
@@ -53,5 +56,28 @@ def test_after_a_long_sleep_no_and_silence_are_told_apart() -> None:
         bus.silent, bus.taken_over = False, True
         with pytest.raises(Fenced):
             await fence.confirmed(1.0)
+
+    asyncio.run(scenario())
+
+
+def test_no_answer_from_before_the_bus_was_lost_counts() -> None:
+    """Found by simulation: an older copy of Redis came back, and its intent left on the answer before."""
+
+    async def scenario() -> None:
+        clock, bus = ManualClock(), Bus()
+        fence = Fence(clock)
+        fence.begin(bus.ask)
+        await fence.ask()
+        fence.forget()
+        assert not fence.fresh
+        bus.slow = asyncio.Event()
+        under_way = asyncio.create_task(fence.ask())
+        await asyncio.sleep(0)
+        fence.forget()
+        bus.slow.set()
+        await under_way
+        assert not fence.fresh, "it may have been said before"
+        assert await fence.confirmed(1.0)
+        assert fence.fresh
 
     asyncio.run(scenario())

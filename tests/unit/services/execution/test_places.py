@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.execution.shell import begins_anew
+from services.execution.shell import begins_anew, lost_before
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,13 @@ def test_a_stream_that_ends_before_our_place_begins_anew(
 ) -> None:
     """Ids rise with the wall clock: nothing would have come after our place for an hour."""
     assert begins_anew(newest_id, cursor) is anew
+
+
+def test_a_stream_that_lost_what_we_had_read_is_told_from_a_trimmed_one() -> None:
+    """Found by simulation: reports were rolled back, and our own steps above what the ledger knew of."""
+    begun = {"reports:{1}": "1700000000000-7", "control:operator": "1700000000000-2"}
+    assert lost_before({"reports:{1}": 7, "control:operator": 2}, begun) is None  # trimmed after archiving
+    assert lost_before({"reports:{1}": 6, "control:operator": 2}, begun) == (
+        "reports:{1} stands at 6 and was read up to 7: Redis has lost entries"
+    )
+    assert lost_before({}, {}) is None
