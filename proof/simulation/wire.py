@@ -27,6 +27,7 @@ CONNECT_S_MAX = 3.0
 SENT = "sent"
 RECONNECT_S = 0.4
 PLACE = "/api/Order/place"
+ORDER_SEARCH = "/api/Order/search"
 MUTATIONS = frozenset(
     {PLACE, "/api/Order/cancel", "/api/Order/modify", "/api/Position/closeContract",
      "/api/Position/partialCloseContract"}
@@ -69,7 +70,7 @@ class Network:
         reach: Callable[[str], None],
         sent: Callable[[Post], None],
         arrived: Callable[[bytes], None],
-        asked: Callable[[str], None],
+        asked: Callable[[str, Incarnation], None],
     ) -> None:
         self.asked = asked
         self.arrived = arrived
@@ -155,7 +156,7 @@ class SimHttp:
             raise NotSentError(reason)
         fate = self._fate(path)
         reply: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        net.asked(path)
+        net.asked(path, incarnation)
         if path in MUTATIONS:
             arrives = fate.arrives_in_s is not None
             net.sent(Post(path, body, net.clock.true_ns(), incarnation, arrives))

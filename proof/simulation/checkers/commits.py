@@ -18,9 +18,6 @@ ANSWER_WITHIN_S = 0.1
 """An answer of the broker needs no longer to come here, where it comes at all."""
 PURPOSES = tuple(f"{what}{n}" for what in ("stop", "exit") for n in range(10))
 GIVEN_UP = frozenset({OrderStatus.ABSENT, OrderStatus.REJECTED})
-LANDING_MARGIN_S = 0.5
-"""The last search began before its answer was committed: what landed in between could not be in it. Such an
-order is on watch and adopted, which the check at rest sees (I-8)."""
 STALE_MARGIN_S = 0.75
 """A price is stamped when the feed hears it and comes here a moment later, at worst after one poll."""
 
@@ -58,7 +55,7 @@ class Commits(Checker):
                 assert isinstance(finished, FlattenFinished)
                 self._finished(finished)
         for name, after in batch.orders.items():
-            self._moved(name, orders.get(name), after)
+            self._moved(name, orders.get(name), after, incarnation)
         if batch.standing is not None and HaltKind.INVARIANT in batch.standing.halts:
             if self.judge.lost_ns is not None:
                 self.reach("rollback detected")
@@ -124,7 +121,9 @@ class Commits(Checker):
         count = len(self.judge.exits)
         self.check("I-11", count <= EXITS_PER_MIN_MAX, lambda: f"{count} exits in less than a minute")
 
-    def _moved(self, name: str, before: OrderRecord | None, after: OrderRecord) -> None:
+    def _moved(
+        self, name: str, before: OrderRecord | None, after: OrderRecord, incarnation: Incarnation
+    ) -> None:
         was = before.status if before is not None else OrderStatus.PENDING_NEW
         if before is not None or after.status not in (OrderStatus.DENIED, OrderStatus.EXPIRED):
             self.check(
@@ -150,15 +149,21 @@ class Commits(Checker):
         elif was is OrderStatus.UNKNOWN and after.status not in GIVEN_UP:
             self.reach("unknown, then found")
         if after.status in GIVEN_UP:
-            self._given_up(name, after)
+            self._given_up(name, after, incarnation)
 
-    def _given_up(self, name: str, after: OrderRecord) -> None:
-        """Nothing that the broker shows may be given up, nor anything whose quarantine is not over."""
+    def _given_up(self, name: str, after: OrderRecord, incarnation: Incarnation) -> None:
+        """Nothing that the broker shows may be given up, nor anything whose quarantine is not over.
+
+        What landed after the last search asked for orders could not be in it, however long the search then
+        waited, for its place in the request budget or for its other answers. Such an order is on watch and
+        adopted, which the check at rest sees (I-8).
+        """
         world = self.world
         self.reach(f"given up: {after.status}")
-        now_ns = world.clock.true_ns()
-        margin_s = world.plan.search_lag_s + LANDING_MARGIN_S if after.status is OrderStatus.ABSENT else 0.0
-        visible_ns = now_ns - round(margin_s * NS_PER_S)
+        visible_ns = world.clock.true_ns()
+        if after.status is OrderStatus.ABSENT:
+            searched_ns = self.judge.requests.searched_ns.get(incarnation, visible_ns)
+            visible_ns = searched_ns - round(world.plan.search_lag_s * NS_PER_S)
         held = [
             one for one in world.venue.landed.get(name, ()) if not one.refused and one.at_ns <= visible_ns
         ]

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proof.simulation.checkers.checker import Checker, Sent
-from proof.simulation.checkers.commits import GIVEN_UP, LANDING_MARGIN_S
+from proof.simulation.checkers.commits import GIVEN_UP
 from proof.simulation.loop import NS_PER_S
+from proof.simulation.machine import Incarnation
 from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S
 from proof.simulation.swarm import QUARANTINE_S
 from proof.simulation.venue import REQUESTS_MAX, WINDOW_S
-from proof.simulation.wire import PLACE, Post
+from proof.simulation.wire import ORDER_SEARCH, PLACE, Post
 from shared.broker.projectx.payloads import PlaceOrderRequest
 from shared.domain.order import ClosePosition, SubmitOrder
 
 if TYPE_CHECKING:
     from proof.simulation.judge import Judge
 
+LANDING_MARGIN_S = 0.5
+"""What lands so shortly before the end of its quarantine may miss the last search: they cross on the way."""
 _place = msgspec.json.Decoder(PlaceOrderRequest)
 
 
@@ -31,16 +34,20 @@ class Requests(Checker):
 
     Attributes:
         asked_ns: When each request of the last window left.
+        searched_ns: When each life of a process last asked for the orders of a window, true time.
     """
 
     def __init__(self, judge: Judge) -> None:
         super().__init__(judge)
         self.asked_ns: deque[int] = deque()
+        self.searched_ns: dict[Incarnation, int] = {}
 
-    def asked(self, path: str) -> None:
+    def asked(self, path: str, incarnation: Incarnation) -> None:
         """Count a request of any kind: the window is the broker's, whoever asks."""
         now_ns, asked_ns = self.world.clock.true_ns(), self.asked_ns
         asked_ns.append(now_ns)
+        if path == ORDER_SEARCH:
+            self.searched_ns[incarnation] = now_ns
         while asked_ns[0] <= now_ns - round(WINDOW_S * NS_PER_S):
             asked_ns.popleft()
         count = len(asked_ns)
