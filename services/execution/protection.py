@@ -188,9 +188,15 @@ def _unheard(state: State, held: Held) -> bool:
 
 
 def _exits(state: State, held: Held) -> bool:
-    """Is a market order at work that ends this strategy's position, in part or whole?"""
+    """Is a market order at work that ends this strategy's position, in part or whole?
+
+    One that was sent for the other side, before the position turned, ends nothing: it would only add.
+    """
     return any(
-        one.role == EXIT and one.order_type is OrderType.MARKET and one.leaves_qty
+        one.role == EXIT
+        and one.side is held.side.opposite
+        and one.order_type is OrderType.MARKET
+        and one.leaves_qty
         for one in state.open.values()
         if one.strategy_id == held.strategy_id and one.contract_id == held.contract_id
     )

@@ -388,6 +388,24 @@ def test_exit_and_stop_at_once_turn_the_position_and_it_is_closed() -> None:
     assert "position_left" in desk.alarm_names()
 
 
+def test_exit_in_doubt_of_the_other_side_keeps_no_turned_position_open() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1", qty=2)
+    desk.intent(make_submit("x", side=Side.SELL, bracket=None))
+    desk.take(Place)
+    desk.answer("x", Unknown(reason="timeout"))
+    desk.intent(make_submit("y", side=Side.SELL, bracket=None))
+    (exit_,) = desk.place_all()
+    desk.report(desk.broker.fill(exit_), desk.broker.fill(number + 1, px="4998"))
+    desk.show(number)
+    desk.show(exit_)
+    assert desk.net_qty() == -1
+    desk.run(3)
+    assert desk.status("x") is OrderStatus.UNKNOWN
+    (back,) = desk.take(Place)
+    assert back.ticket.side is Side.BUY
+
+
 def test_late_landing_is_ended() -> None:
     desk = ready_desk()
     desk.intent(make_submit("o1", qty=2))
