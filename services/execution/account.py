@@ -147,7 +147,10 @@ def watch(turn: Turn) -> None:
     """
     state = turn.state
     said = {}
-    for contract_id in sorted({*state.sync.positions, *state.net_of_fills, *state.standing.baselines}):
+    # The first fill of a contract may be lost together with the push of its position: its order tells of it.
+    unshown = {one.contract_id for one in state.open.values() if one.missing_qty}
+    spoken_of = {*state.sync.positions, *state.net_of_fills, *state.standing.baselines, *unshown}
+    for contract_id in sorted(spoken_of):
         why = _apart(state, contract_id)
         if why:
             said[contract_id] = why

@@ -49,6 +49,11 @@ class Book:
         """The venue's time of the newest fill, 0 without one."""
         return self._fills[-1].ts_event_ns if self._fills else 0
 
+    def newest_of_ns(self, name: str) -> int | None:
+        """Return the venue's time of an order's newest fill, None without one."""
+        newest = (one.ts_event_ns for one in reversed(self._fills) if one.client_order_id == name)
+        return next(newest, None)
+
     def add(self, fill: FillRecord) -> Decimal:
         """Take one fill that is not in the book; return what it realized, gross."""
         before = self.position.realized_pnl

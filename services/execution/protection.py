@@ -134,12 +134,15 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
     state, rules = turn.state, turn.state.rules
     gap = state.gaps.get(held.name)
     if gap is None:
-        gap = state.gaps[held.name] = Gap(since_ns=turn.at.mono_ns - _unwatched_ns(turn, held))
-    age_ns = turn.at.mono_ns - gap.since_ns
+        since_ns = turn.at.mono_ns - _unwatched_ns(turn, held)
+        bare_ns = min(since_ns, turn.at.mono_ns - _unheard_ns(turn, held))
+        gap = state.gaps[held.name] = Gap(since_ns=since_ns, bare_ns=bare_ns)
+    age_ns, bare_ns = turn.at.mono_ns - gap.since_ns, turn.at.mono_ns - gap.bare_ns
     guard = _guard(legs)
-    if age_ns >= rules.protect_within_s * NS_PER_S and guard < held.lot.qty and not gap.alarmed:
+    if bare_ns >= rules.protect_within_s * NS_PER_S and guard < held.lot.qty and not gap.alarmed:
         gap.alarmed = True
-        text = f"{held.name}: {guard} of {held.lot.qty} contracts have a stop after {age_ns / NS_PER_S:.0f} s"
+        after_s = bare_ns / NS_PER_S
+        text = f"{held.name}: {guard} of {held.lot.qty} contracts have a stop after {after_s:.0f} s"
         turn.alarm("unprotected", text)
     if HaltKind.STARTING in state.own_halts:
         return  # nothing of ours would leave yet, and each try counts
@@ -182,15 +185,38 @@ def _unwatched_ns(turn: Turn, held: Held) -> int:
     return round(max(0, venue_ns - newest_ns) / state.rules.market_speed)
 
 
+def _unheard_ns(turn: Turn, held: Held) -> int:
+    """Return how long the broker spoke of this position before its newest fill was shown.
+
+    To wait for the fill and then once more for its stop would be two patiences, and one promise.
+    """
+    state, venue_ns = turn.state, turn.at.venue_ns
+    apart = state.apart.get(held.contract_id)
+    newest_ns = state.books[held.strategy_id, held.contract_id].newest_of_ns(held.name)
+    if apart is None or newest_ns is None:
+        return 0
+    spoken_ns = turn.at.mono_ns - apart.since_ns
+    if venue_ns is None:
+        return spoken_ns
+    # What was apart before this fill was something else.
+    return min(spoken_ns, round(max(0, venue_ns - newest_ns) / state.rules.market_speed))
+
+
 def _unheard(state: State, held: Held) -> bool:
     """Does the broker speak of fills in this contract that we have not seen?"""
     return any(one.missing_qty for one in state.open.values() if one.contract_id == held.contract_id)
 
 
 def _exits(state: State, held: Held) -> bool:
-    """Is a market order at work that ends this strategy's position, in part or whole?"""
+    """Is a market order at work that ends this strategy's position, in part or whole?
+
+    One that was sent for the other side, before the position turned, ends nothing: it would only add.
+    """
     return any(
-        one.role == EXIT and one.order_type is OrderType.MARKET and one.leaves_qty
+        one.role == EXIT
+        and one.side is held.side.opposite
+        and one.order_type is OrderType.MARKET
+        and one.leaves_qty
         for one in state.open.values()
         if one.strategy_id == held.strategy_id and one.contract_id == held.contract_id
     )

@@ -102,11 +102,14 @@ class Gap:
     """What protects an entry's position is not of its size.
 
     Attributes:
+        since_ns: Since when execution knows of it and could mend it.
+        bare_ns: Since when it lasts, as far as can be told; the same, unless the fill was heard of late.
         looked_ns: When a fresh look was last asked for because of it.
         acted_ns: When something was last done about it; what was looked at before proves nothing any more.
     """
 
     since_ns: int
+    bare_ns: int
     looked_ns: int = 0
     acted_ns: int = 0
     alarmed: bool = False

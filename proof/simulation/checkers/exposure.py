@@ -9,7 +9,7 @@ from proof.simulation.checkers.commits import GIVEN_UP
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.swarm import POSITION_MAX
 from services.simulator.orders import Order
-from services.simulator.state import Command, FillBooked
+from services.simulator.state import Command, FillBooked, PositionUpdated
 
 if TYPE_CHECKING:
     from proof.simulation.judge import Judge
@@ -51,6 +51,9 @@ class Exposure(Checker):
                 self.judge.external_net += fill.size if fill.side == 0 else -fill.size
             self.held_ns = None if not self.world.venue.net_qty else self.held_ns or fill.created_ns
             self.within_limit(f"fill {fill.id} is booked")
+        elif isinstance(command, PositionUpdated) and not command.position.net_qty:
+            # What one fill turned is another position between two looks, with five seconds of its own.
+            self.naked_ns, self.naked_s = None, 0.0
 
     def own_net(self) -> int:
         return self.world.venue.net_qty - self.judge.external_net

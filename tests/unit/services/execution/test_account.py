@@ -370,6 +370,18 @@ def test_push_that_our_fills_do_not_make_is_looked_at_and_said() -> None:
     assert not desk.state.apart
 
 
+def test_first_fill_of_a_contract_that_only_its_order_tells_of_is_said() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    (number,) = desk.place_all()
+    desk.broker.fill(number)
+    desk.broker.fills = []
+    desk.show(number)
+    assert not desk.state.sync.positions
+    desk.run(6, failure="too many requests")
+    assert "fills_missing" in desk.alarm_names()
+
+
 def test_look_is_repeated_while_searches_lag_behind_a_push() -> None:
     desk = ready_desk()
     fill = desk.broker.fill(desk.broker.external())

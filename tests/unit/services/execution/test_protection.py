@@ -65,6 +65,40 @@ def test_look_that_shows_another_position_is_repeated() -> None:
     settled(desk)
 
 
+def test_waiting_for_a_fill_and_for_its_stop_is_one_patience() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    (number,) = desk.place_all()
+    late = desk.broker.fill(number, at_ns=desk.now_ns)
+    pushed, desk.broker.fills = desk.broker.position(), []
+    for child in (number + 1, number + 2):
+        desk.broker.set(child, status=OrderStatus.REJECTED)
+    desk.report(pushed)
+    desk.show(number)
+    desk.run(4, failure="too many requests")
+    desk.report(late)
+    assert "unprotected" not in desk.alarm_names()
+    desk.run(1, failure="too many requests")
+    assert "unprotected" in desk.alarm_names()
+
+
+def test_young_fill_is_not_blamed_for_what_was_apart_before() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    (number,) = desk.place_all()
+    desk.report(msgspec.structs.replace(desk.broker.position(), net_qty=1))  # somebody else's
+    desk.run(4, failure="too many requests")
+    assert desk.state.apart
+    desk.report(desk.broker.fill(number, at_ns=desk.now_ns))
+    desk.broker.set(number + 1, status=OrderStatus.CANCELED)
+    desk.show(number)
+    desk.report(msgspec.structs.replace(desk.broker.position(), net_qty=2))
+    desk.run(1, failure="too many requests")
+    assert desk.state.gaps
+    assert desk.state.apart
+    assert "unprotected" not in desk.alarm_names()
+
+
 def test_position_that_a_restart_finds_bare_is_said_at_once() -> None:
     desk = ready_desk()
     number = desk.opened("o1")
@@ -386,6 +420,24 @@ def test_exit_and_stop_at_once_turn_the_position_and_it_is_closed() -> None:
     (back,) = desk.take(Place)
     assert (back.ticket.side, back.ticket.order_type) == (Side.BUY, OrderType.MARKET)
     assert "position_left" in desk.alarm_names()
+
+
+def test_exit_in_doubt_of_the_other_side_keeps_no_turned_position_open() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1", qty=2)
+    desk.intent(make_submit("x", side=Side.SELL, bracket=None))
+    desk.take(Place)
+    desk.answer("x", Unknown(reason="timeout"))
+    desk.intent(make_submit("y", side=Side.SELL, bracket=None))
+    (exit_,) = desk.place_all()
+    desk.report(desk.broker.fill(exit_), desk.broker.fill(number + 1, px="4998"))
+    desk.show(number)
+    desk.show(exit_)
+    assert desk.net_qty() == -1
+    desk.run(3)
+    assert desk.status("x") is OrderStatus.UNKNOWN
+    (back,) = desk.take(Place)
+    assert back.ticket.side is Side.BUY
 
 
 def test_late_landing_is_ended() -> None:
