@@ -94,6 +94,7 @@ class Keeper:
                 self._decide(self._adopted)
             tasks.create_task(self._schedule(), name="session-schedule")
             tasks.create_task(self._tick(), name="session-tick")
+            tasks.create_task(self._hear_doubts(), name="session-doubts")
 
     async def log_out(self) -> None:
         """End the session at the broker, when the setting asks for it."""
@@ -115,6 +116,13 @@ class Keeper:
         async for _ in turns(self._clock, TICK_S):
             now_ns, ts_ns = self._now()
             self._decide(session.Tick(now_ns=now_ns, ts_ns=ts_ns, credentials=self._credentials()))
+
+    async def _hear_doubts(self) -> None:
+        """Validate at once when the token is refused to others: up to a minute of blindness is saved."""
+        async for _channel, version in self._bus.subscribe([topics.SESSION_DOUBTS]):
+            if version.isdigit():
+                now_ns, ts_ns = self._now()
+                self._decide(session.Doubted(version=int(version), now_ns=now_ns, ts_ns=ts_ns))
 
     async def _find_token(self) -> session.Adopted | None:
         """Return the token of an earlier life: a restart needs no new login."""

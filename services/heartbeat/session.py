@@ -23,6 +23,8 @@ import msgspec
 from shared.domain.control import SessionHealth, SessionState
 
 SECOND_NS = 1_000_000_000
+DOUBT_AFTER_NS = 2 * SECOND_NS
+"""A token that is refused to others is not asked about more often: the trouble may be the broker's."""
 JITTER_SHARE = 0.2
 """Pauses lose up to this share of themselves, so that several programs do not ask in step."""
 
@@ -49,6 +51,12 @@ class Adopted(_At, frozen=True, kw_only=True):
 
 class Due(_At, frozen=True, kw_only=True):
     """A turn of the absolute schedule."""
+
+
+class Doubted(_At, frozen=True, kw_only=True):
+    """The broker has refused this version of the token to another process."""
+
+    version: int
 
 
 class Tick(_At, frozen=True, kw_only=True):
@@ -96,7 +104,7 @@ class Unanswered(_At, frozen=True, kw_only=True):
     pause_s: float = 0.0
 
 
-Event = Adopted | Due | Tick | TokenGiven | Confirmed | Gone | Refused | Unanswered
+Event = Adopted | Due | Doubted | Tick | TokenGiven | Confirmed | Gone | Refused | Unanswered
 
 
 # -- commands ---------------------------------------------------------------------
@@ -173,6 +181,10 @@ def decide(event: Event, state: State) -> list[Command]:
         case Due():
             state.skipped_turns += state.asking is not None
             state.due = True
+        case Doubted():
+            current = state.token is not None and state.token.version == event.version
+            if current and state.asking is None and event.now_ns - state.asked_ns >= DOUBT_AFTER_NS:
+                state.due = True
         case Tick():
             state.credentials = event.credentials
             late = state.asking is not None and event.now_ns - state.asked_ns > state.ask_within_ns

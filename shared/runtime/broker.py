@@ -34,14 +34,14 @@ async def session_port(context: Context[ConfigT]) -> AsyncIterator[SessionPort]:
         SettingsRefused: If the API key cannot be read.
     """
     credentials = Credentials(user_name=context.broker.user_name, api_key=context.broker.api_key().reveal())
-    async with _adapter(context, lambda: None) as adapter:
+    async with _adapter(context, None) as adapter:
         yield adapter.session(credentials)
 
 
 @asynccontextmanager
 async def market_port(context: Context[ConfigT], watch: SessionWatch) -> AsyncIterator[MarketPort]:
     """Yield the market data port; its requests and hub links carry the newest token of `watch`."""
-    async with _adapter(context, watch.token) as adapter:
+    async with _adapter(context, watch) as adapter:
         yield adapter.market()
 
 
@@ -59,7 +59,7 @@ async def account_port(
         instruments: contract_id -> instrument, read at each use; prices of these are checked.
         blind: Says whether trading waits for what is asked here; default: until the process is ready.
     """
-    async with _adapter(context, watch.token, blind=blind) as adapter:
+    async with _adapter(context, watch, blind=blind) as adapter:
         yield adapter.account(instruments)
 
 
@@ -68,7 +68,7 @@ async def order_ports(
     context: Context[ConfigT], watch: SessionWatch, instruments: Mapping[str, Instrument] | None = None
 ) -> AsyncIterator[tuple[OrderPort, AccountPort]]:
     """Yield the ports of execution: to send orders, and to search for what became of them."""
-    async with _adapter(context, watch.token, spares=ORDER_SPARES) as adapter:
+    async with _adapter(context, watch, spares=ORDER_SPARES) as adapter:
         yield adapter.orders(), adapter.account(instruments)
 
 
@@ -77,14 +77,14 @@ async def guard_ports(
     context: Context[ConfigT], watch: SessionWatch
 ) -> AsyncIterator[tuple[OrderPort, AccountPort, MarketPort]]:
     """Yield the ports of guard: to close everything, and to see account and prices, also without Redis."""
-    async with _adapter(context, watch.token, local_share=GUARD_SHARE) as adapter:
+    async with _adapter(context, watch, local_share=GUARD_SHARE) as adapter:
         yield adapter.orders(), adapter.account(), adapter.market()
 
 
 @asynccontextmanager
 async def _adapter(
     context: Context[ConfigT],
-    token: Callable[[], str | None],
+    watch: SessionWatch | None,
     *,
     spares: int = 0,
     local_share: int = LOCAL_SHARE,
@@ -109,8 +109,9 @@ async def _adapter(
         ),
         clock=context.clock,
         limiter=limiter,
-        token=token,
+        token=watch.token if watch is not None else lambda: None,
         chance=context.rng.random,
+        on_refused=watch.refused if watch is not None else lambda: None,
         on_sent=_mark_sent if marks.ARMED else None,
     )
     keeping = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from shared.bus.port import Bus, BusAway, BusRefused
 from shared.domain.control import SessionHealth, SessionState
 from shared.runtime.clock import Clock
@@ -23,6 +25,7 @@ class SessionWatch:
         self._clock = clock
         self._token: Secret | None = None
         self.state: SessionState | None = None
+        self._refused_version: int | None = None
 
     @property
     def health(self) -> SessionHealth:
@@ -31,6 +34,10 @@ class SessionWatch:
     def token(self) -> str | None:
         """Return the newest token, None before there is one. For transports, at each use."""
         return self._token.reveal() if self._token is not None else None
+
+    def refused(self) -> None:
+        """Note that the broker did not take the token; heartbeat is told at the next turn of `run`."""
+        self._refused_version = self.state.token_version if self.state is not None else None
 
     async def refresh(self) -> None:
         """Read once. While Redis is away the last known token stays: it is still valid at the broker."""
@@ -57,4 +64,12 @@ class SessionWatch:
         """Follow the session until cancelled."""
         while True:
             await self.refresh()
+            await self._tell_refused()
             await self._clock.sleep(POLL_S)
+
+    async def _tell_refused(self) -> None:
+        version, self._refused_version = self._refused_version, None
+        if version is None or self.state is None or version != self.state.token_version:
+            return  # there is a new one already
+        with suppress(BusAway, BusRefused):
+            await self._bus.publish(topics.SESSION_DOUBTS, b"%d" % version)

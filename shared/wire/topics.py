@@ -192,6 +192,13 @@ TOPICS = (
         retention="one window",
     ),
     Topic(
+        key="session:doubts",
+        kind=Kind.CHANNEL,
+        writer="who is refused by the broker, with the version of the token",
+        readers="heartbeat",
+        retention="none",
+    ),
+    Topic(
         key="pauses:{NAME}",
         kind=Kind.CHANNEL,
         writer="who is told by the broker to wait, milliseconds",
@@ -276,6 +283,7 @@ BARS_WANTED = "bars:wanted"
 SESSION = "session"
 SESSION_STATE = "session:state"
 SESSION_TOKEN = "session:token"
+SESSION_DOUBTS = "session:doubts"
 CONTROL_HEARTBEAT = "control:heartbeat"
 CONTROL_OPERATOR = "control:operator"
 CONTROL_GUARD = "control:guard"

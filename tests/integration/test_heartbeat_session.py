@@ -201,6 +201,26 @@ def test_a_session_that_is_gone_is_replaced() -> None:
     run(scenario)
 
 
+def test_a_token_that_another_process_is_refused_is_replaced_at_once() -> None:
+    async def scenario() -> None:
+        broker = FakeBroker()
+        async with heartbeat(broker, validate_interval_s=60) as stage:
+            await stage.becomes(SessionHealth.ACTIVE)
+            watch = SessionWatch(stage.bus, SystemClock())
+            running = asyncio.create_task(watch.run())
+            await watch.wait_active()
+            broker.gone = True
+
+            async def replaced() -> bool:
+                watch.refused()  # as its next request would be
+                return watch.token() == "login-token-2"
+
+            await eventually(replaced, within_s=15.0)
+            running.cancel()
+
+    run(scenario)
+
+
 def test_a_short_token_is_renewed_before_it_expires() -> None:
     async def scenario() -> None:
         broker = FakeBroker()

@@ -19,6 +19,8 @@ WINDOW_S = 60.0
 PROTECTED_S = 5.0
 UNTOLD_S = 15.0
 """PROTECTED_S, and what execution may need to start again and to see the position."""
+TOLD = ("unprotected", "fills_missing", "blind")
+"""Alarms that call a person to a position which may lack its stop."""
 RSS_MB_MAX = 400.0
 VITAL = ("feed", "broker_sync", "execution")
 
@@ -68,10 +70,10 @@ def _protected(evidence: Evidence, record: Record) -> None:
 
 
 def _alarms(evidence: Evidence) -> Iterator[int]:
-    """Yield when execution said that a position is not protected."""
+    """Yield when execution said that a position is not protected, or that it cannot know."""
     path = evidence.world.installation.logs / "execution.log"
     for line in path.read_text(errors="replace").splitlines():
-        if " ERROR execution unprotected " in line:
+        if any(f" ERROR execution {name} " in line for name in TOLD):
             at = datetime.strptime(line[:23], "%Y-%m-%dT%H:%M:%S.%f").replace(tzinfo=UTC)
             yield round(at.timestamp() * 1e9)
 

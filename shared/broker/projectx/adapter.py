@@ -41,6 +41,7 @@ class ProjectX:
         limiter: Limiter,
         token: TokenSource,
         chance: Callable[[], float],
+        on_refused: Callable[[], None] = lambda: None,
         on_sent: Callable[[str], None] | None = None,
     ) -> None:
         """Open nothing yet.
@@ -48,11 +49,14 @@ class ProjectX:
         Args:
             token: Newest session token or None; asked before each request and each hub connection.
             chance: Numbers in [0, 1), for the jitter of pauses.
+            on_refused: Called when the broker does not accept the token.
             on_sent: Called with the path of each request that has just left.
         """
         self._settings = settings
         self._http = Http(base_url=settings.api_url, clock=clock, on_sent=on_sent)
-        self._gateway = Gateway(http=self._http, limiter=limiter, clock=clock, token=token)
+        self._gateway = Gateway(
+            http=self._http, limiter=limiter, clock=clock, token=token, on_refused=on_refused
+        )
         self._hub = HubAccess(
             url=settings.hub_url, token=token, clock=clock, chance=chance, settings=settings.link
         )

@@ -56,11 +56,21 @@ TokenSource = Callable[[], str | None]
 class Gateway:
     """What all ports share: the transport, the budget, the token, the clock."""
 
-    def __init__(self, *, http: Http, limiter: Limiter, clock: Clock, token: TokenSource) -> None:
+    def __init__(
+        self,
+        *,
+        http: Http,
+        limiter: Limiter,
+        clock: Clock,
+        token: TokenSource,
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Args: on_refused: called when the broker does not accept the session's token."""
         self.http = http
         self.limiter = limiter
         self.clock = clock
         self.token = token
+        self.on_refused = on_refused
         self.newest_excerpt = ""
         """Of the answer that was read last: whoever awaited it runs next, before any other is read."""
 
@@ -108,6 +118,8 @@ class Gateway:
                 endpoint=path, reason="too many requests", retry_after_s=retry_after_s, excerpt=excerpt
             )
         if reply.status == 401:
+            if token is None and not anonymous:
+                self.on_refused()
             raise Unauthorized(
                 endpoint=path, reason="the token is not accepted", http_status=401, excerpt=excerpt
             )
@@ -180,6 +192,8 @@ class Gateway:
             return NotSent(reason=str(error))
         except NoAnswerError as error:
             return Unknown(reason=str(error))
+        if reply.status == 401:
+            self.on_refused()
         if reply.status == 429:
             await self._pause(endpoint, reply)
         if reply.status != 200:

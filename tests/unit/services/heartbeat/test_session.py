@@ -101,6 +101,26 @@ def test_one_question_at_a_time() -> None:
     assert life.state.skipped_turns == 1
 
 
+def test_a_token_that_is_refused_to_others_is_validated_at_once() -> None:
+    life = Life()
+    life.due()
+    life.given()
+    version = life.state.version
+    life.now_s = 3.0
+
+    def doubted(version: int) -> list[Question]:
+        commands = decide(session.Doubted(version=version, **life.at()), life.state)
+        return [one.question for one in commands if isinstance(one, Ask)]
+
+    assert doubted(version - 1) == []  # that one is known to be old
+    assert doubted(version) == [Question.VALIDATE]
+    assert doubted(version) == []  # under way
+    life.confirmed()
+    assert doubted(version) == []  # just heard: it is good
+    life.now_s += 2.0
+    assert doubted(version) == [Question.VALIDATE]
+
+
 def test_a_validation_that_brings_a_token_raises_the_version() -> None:
     life = logged_in()
     before = life.state.version

@@ -27,6 +27,7 @@ KEYS = [
     (topics.SESSION, "session"),
     (topics.SESSION_STATE, "session:state"),
     (topics.SESSION_TOKEN, "session:token"),
+    (topics.SESSION_DOUBTS, "session:doubts"),
     (topics.CONTROL_HEARTBEAT, "control:heartbeat"),
     (topics.CONTROL_OPERATOR, "control:operator"),
     (topics.CONTROL_GUARD, "control:guard"),
