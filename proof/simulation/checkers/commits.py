@@ -9,7 +9,7 @@ from proof.simulation.scaled import EXITS_PER_MIN_MAX, REFERENCE_AGE_S
 from services.execution.ledger import Commit
 from services.execution.records import OrderRecord
 from shared.domain.control import HaltKind
-from shared.domain.execution import FlattenFinished, OrderClaimed, OrderUpdated
+from shared.domain.execution import FlattenFinished, OrderClaimed, OrderUpdated, TradingStateChanged
 from shared.domain.ids import dependent_order_id
 from shared.domain.order import TRANSITIONS, OrderStatus, OrderType
 from shared.wire.codec import decode
@@ -45,11 +45,16 @@ class Commits(Checker):
         if self.world.tracing:
             for step in batch.steps:
                 self.world.trace("step", step.seq, step.value.decode())
+        halts = self.world.disk.standing_now().halts
         for step in batch.steps:
-            if step.kind == b"order_claimed":
+            if step.kind == b"trading_state":
+                changed = decode(step.kind, step.value)
+                assert isinstance(changed, TradingStateChanged)
+                halts = changed.halts  # lifted before the claim, if only just
+            elif step.kind == b"order_claimed":
                 message = decode(step.kind, step.value)
                 assert isinstance(message, OrderClaimed)
-                self._claimed(message, batch)
+                self._claimed(message, batch, halts)
             elif step.kind == b"flatten_finished":
                 finished = decode(step.kind, step.value)
                 assert isinstance(finished, FlattenFinished)
@@ -76,7 +81,7 @@ class Commits(Checker):
             lambda: f"flat is said, the broker holds {self.world.venue.net_qty:+d} for {held_s:.2f} s",
         )
 
-    def _claimed(self, claim: OrderClaimed, batch: Commit) -> None:
+    def _claimed(self, claim: OrderClaimed, batch: Commit, halts: dict[HaltKind, str]) -> None:
         world, name = self.world, claim.client_order_id
         now_ns = world.clock.true_ns()
         self.check("I-1", name not in self.judge.claims, lambda: f"{name} is claimed again")
@@ -95,7 +100,6 @@ class Commits(Checker):
             and not _found_before(one.client_order_id, name, batch)
         ]
         self.check("I-4", not frozen, lambda: f"{name} goes into a contract frozen by {frozen}")
-        halts = world.disk.standing_now().halts
         self.check("I-4", not halts, lambda: f"{name} is claimed while halted: {halts}")
         age_s = (now_ns - world.market_ns()) / NS_PER_S
         fresh = age_s <= REFERENCE_AGE_S + STALE_MARGIN_S
