@@ -33,7 +33,7 @@ from services.execution.events import (
     Tick,
 )
 from services.execution.fence import Fence
-from services.execution.ledger import Commit, Ledger, Step
+from services.execution.ledger import Commit, Ledger, LedgerFailed, Step
 from services.execution.outbox import Outbox, Position
 from services.execution.sender import Sender, Session, words
 from services.execution.state import NS_PER_S, Dirty, State
@@ -103,6 +103,7 @@ class Shell:
         self._intents: list[str] = []
         self._cursors: dict[str, str] = {}
         self._unsaved: dict[str, str] = {}
+        self._failed: LedgerFailed | None = None
         self._saved_ns = 0
         self._entry_ns = 0
         self._alarms = 0
@@ -341,6 +342,9 @@ class Shell:
     # -- decide, commit, obey -----------------------------------------------------
 
     def _apply(self, *events: Event) -> None:
+        if self._failed is not None:
+            # The state is ahead of the ledger: a later commit would hold its records without their steps.
+            raise self._failed
         commands = [command for event in events for command in decide(event, self.state)]
         messages = [command for command in commands if isinstance(command, Publish)]
         claims = marks.ARMED and any(isinstance(command, Place) for command in commands)
@@ -369,17 +373,20 @@ class Shell:
         ]
         state.standing.acked_seq = outbox.acked_seq
         dirty = state.dirty
-        self._ledger.commit(
-            Commit(
-                steps=steps,
-                orders=dirty.orders,
-                fills=dirty.fills,
-                standing=state.standing if dirty.standing or not messages else None,
-                cursors=self._unsaved,
-                sent=sent,
-                ts_ns=now_ns,
-            )
+        batch = Commit(
+            steps=steps,
+            orders=dirty.orders,
+            fills=dirty.fills,
+            standing=state.standing if dirty.standing or not messages else None,
+            cursors=self._unsaved,
+            sent=sent,
+            ts_ns=now_ns,
         )
+        try:
+            self._ledger.commit(batch)
+        except LedgerFailed as error:
+            self._failed = error
+            raise
         outbox.next_seq += len(steps)
         state.dirty = Dirty()
         self._unsaved = {}

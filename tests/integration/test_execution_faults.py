@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services.execution.events import HeartbeatHeard
 from services.execution.ledger import Commit, LedgerFailed
 from shared.broker.errors import HttpFailed
 from shared.broker.port import AccountPort, OrderPort, OrderTicket, Outcome, Unknown
@@ -194,8 +195,14 @@ def test_ledger_that_takes_no_writes_sends_nothing() -> None:
             made = faulty(floor, lose_request)
             execution = await floor.start_execution()
 
+            tried: list[Commit] = []
+            commit = execution._ledger.commit
+
             def full(batch: Commit) -> None:
-                raise LedgerFailed("database or disk is full")
+                tried.append(batch)
+                if len(tried) == 1:
+                    raise LedgerFailed("database or disk is full")
+                commit(batch)
 
             execution._ledger.commit = full  # type: ignore[method-assign]
             name = await floor.submit()
@@ -204,6 +211,10 @@ def test_ledger_that_takes_no_writes_sends_nothing() -> None:
             assert isinstance(failed.value.__cause__, ExceptionGroup)
             assert made[0].posts[name] == 0
             assert await floor.broker_net_qty() == 0
+            # There is room again, but memory is ahead: its records would stand without their steps.
+            with pytest.raises(LedgerFailed):
+                execution._apply(HeartbeatHeard(at=execution._now()))
+            assert len(tried) == 1
 
     asyncio.run(scenario())
 
