@@ -388,7 +388,8 @@ def test_after_all_that_no_order_reached_the_broker_twice(started: Started) -> N
 
 def test_stopped_nothing_is_left_and_started_again_everything_goes_on(started: Started) -> None:
     stack = started.stack
-    assert started.orders.outcome(started.orders.take("MES", Side.BUY)) in ("filled", "new")
+    # The examples trade as they like: when they hold all that may be held, there is a position already.
+    assert started.orders.outcome(started.orders.take("MES", Side.BUY)) in ("filled", "new", "position_max")
     started.wait(started.venue.positions)
     seen = {key: started.read(key)[-1].seq for key in started.streams()}
 
