@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.execution import brackets, fills, halts
-from services.execution.events import Moment, QueryOrder
+from services.execution.events import QueryOrder
 from services.execution.orders import want_search
 from services.execution.records import BEFORE
 from services.execution.state import LOOK_AGAIN_S, NS_PER_S, Apart, Difference, Look, State, Sync
@@ -85,19 +85,19 @@ def _snapshot(turn: Turn, ts_recv_ns: int) -> None:
     if not sync.complete:
         return
     if not state.standing.baselined:
-        _baseline(turn)
+        _baseline(turn, age_ns)
     _query_missing(turn, sync, begun_ns)
     taken_ns = turn.at.mono_ns - max(0, turn.at.now_ns - ts_recv_ns)
     if sync.looked_ns is None or taken_ns >= sync.looked_ns:
         _compare(turn, sync)  # an older picture lacks fills that a search of ours has brought since
 
 
-def _baseline(turn: Turn) -> None:
+def _baseline(turn: Turn, age_ns: int) -> None:
     """The ledger is new: what the account holds already is accepted as held by others, and said."""
     state = turn.state
     standing = state.change_standing()
     standing.baselined = True
-    standing.baseline_venue_ns = baseline_ns(turn.at)
+    standing.baseline_venue_ns = _before_ns(turn, age_ns)
     standing.baselines = {
         contract_id: net_qty for contract_id, net_qty in sorted(state.sync.positions.items()) if net_qty
     }
@@ -109,9 +109,16 @@ def _baseline(turn: Turn) -> None:
         )
 
 
-def baseline_ns(at: Moment) -> int:
-    """Return the venue time before which fills of others lie inside the baseline; 0 while it is unknown."""
-    return at.venue_ns - VENUE_MARGIN_NS if at.venue_ns is not None else 0
+def _before_ns(turn: Turn, age_ns: int) -> int:
+    """Return the venue time before which fills of others lie inside the baseline; 0 while it is unknown.
+
+    Args:
+        age_ns: Of the picture: what was filled since it was taken is not in it.
+    """
+    venue_ns = turn.at.venue_ns
+    if venue_ns is None:
+        return 0
+    return venue_ns - VENUE_MARGIN_NS - round(max(0, age_ns) * turn.state.rules.market_speed)
 
 
 def _query_missing(turn: Turn, sync: Sync, begun_ns: int) -> None:

@@ -125,6 +125,20 @@ def test_position_from_before_the_ledger_is_a_baseline() -> None:
     assert denied.code == "position_max"  # 2 + 4 > 5
 
 
+def test_what_was_filled_after_an_old_picture_is_not_in_its_baseline() -> None:
+    desk = Desk()
+    desk.tick()
+    desk.answer_searches()
+    taken_ns = desk.now_ns
+    desk.report(SnapshotBegun(account_id=ACCOUNT, ts_recv_ns=taken_ns))
+    desk.pass_time(4.0)
+    by_hand = desk.broker.external(qty=2)
+    fill = desk.broker.fill(by_hand, at_ns=taken_ns + 1_000_000_000)
+    desk.report(SnapshotTaken(account_id=ACCOUNT, positions=0, working_orders=0, ts_recv_ns=taken_ns), fill)
+    assert desk.state.standing.baselined and not desk.state.standing.baselines
+    assert desk.state.contract_qty(MES) == 2
+
+
 def test_order_of_another_is_seen_once_and_counted() -> None:
     desk = ready_desk()
     number = desk.broker.external(qty=3)
