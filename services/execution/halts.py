@@ -31,8 +31,9 @@ def halt(turn: Turn, kind: HaltKind, reason: str) -> None:
 def add(turn: Turn, kind: HaltKind, reason: str) -> None:
     """Latch one kind of halt; where it holds already, whoever lifts it is told of this reason, too."""
     standing = turn.state.change_standing()
-    first = standing.halts.get(kind)
-    standing.halts = {**standing.halts, kind: reason if first is None else f"{first}; {reason}"}
+    first = standing.halts.get(kind, "")
+    if reason not in first:
+        standing.halts = {**standing.halts, kind: f"{first}; {reason}" if first else reason}
 
 
 def resume(turn: Turn, kinds: set[HaltKind]) -> None:
