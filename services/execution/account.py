@@ -93,11 +93,15 @@ def _snapshot(turn: Turn, ts_recv_ns: int) -> None:
 
 
 def _baseline(turn: Turn, age_ns: int) -> None:
-    """The ledger is new: what the account holds already is accepted as held by others, and said."""
+    """The ledger is new: what the account holds already is accepted as held by others, and said.
+
+    The picture that tells it is `age_ns` old. A fill that is younger was heard before it and is not in it.
+    """
     state = turn.state
     standing = state.change_standing()
     standing.baselined = True
-    standing.baseline_venue_ns = _before_ns(turn, age_ns)
+    picture_ns = _picture_ns(turn, age_ns)
+    standing.baseline_venue_ns = max(0, picture_ns - VENUE_MARGIN_NS)
     standing.baselines = {
         contract_id: net_qty for contract_id, net_qty in sorted(state.sync.positions.items()) if net_qty
     }
@@ -107,18 +111,15 @@ def _baseline(turn: Turn, age_ns: int) -> None:
             "baseline",
             f"the account held {net_qty:+d} of {contract_id} before this ledger began; no strategy owns it",
         )
+    if picture_ns:
+        fills.count_since(turn, picture_ns)
 
 
-def _before_ns(turn: Turn, age_ns: int) -> int:
-    """Return the venue time before which fills of others lie inside the baseline; 0 while it is unknown.
-
-    Args:
-        age_ns: Of the picture: what was filled since it was taken is not in it.
-    """
-    venue_ns = turn.at.venue_ns
-    if venue_ns is None:
+def _picture_ns(turn: Turn, age_ns: int) -> int:
+    """Return the venue time at which a picture was taken that is `age_ns` old; 0 while it is unknown."""
+    if turn.at.venue_ns is None:
         return 0
-    return venue_ns - VENUE_MARGIN_NS - round(max(0, age_ns) * turn.state.rules.market_speed)
+    return turn.at.venue_ns - round(max(0, age_ns) * turn.state.rules.market_speed)
 
 
 def _query_missing(turn: Turn, sync: Sync, begun_ns: int) -> None:

@@ -57,6 +57,16 @@ def adopt_early(turn: Turn, order: OrderRecord) -> None:
         _count_own(turn, state.orders[order.client_order_id], fill)
 
 
+def count_since(turn: Turn, begun_ns: int) -> None:
+    """Count fills that were heard before the baseline was known and happened after it was taken."""
+    state = turn.state
+    later = [one for parts in state.fills.values() for one in parts if one.ts_event_ns >= begun_ns]
+    for fill in sorted(later, key=lambda one: (one.ts_event_ns, one.fill_id)):
+        if fill.strategy_id == BEFORE:
+            state.drop_fill(fill)
+            _count_foreign(turn, msgspec.structs.replace(fill, strategy_id=EXTERNAL))
+
+
 def attribute_closes(turn: Turn) -> None:
     """Give fills that closed strategies' positions to them, once no order of ours could claim the fills."""
     state = turn.state

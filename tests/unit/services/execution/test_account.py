@@ -125,6 +125,39 @@ def test_position_from_before_the_ledger_is_a_baseline() -> None:
     assert denied.code == "position_max"  # 2 + 4 > 5
 
 
+@pytest.mark.parametrize(("after_s", "baseline"), [(1.0, {}), (-1.0, {MES: 1})])
+def test_fill_heard_before_a_picture_that_is_older_is_not_in_the_baseline(
+    after_s: float, baseline: dict[str, int]
+) -> None:
+    """The picture was three seconds old; a fill of that time was taken to be in it, and never counted."""
+    desk = Desk()
+    if after_s < 0:
+        desk.broker.fill(desk.broker.external(), at_ns=desk.now_ns + round(after_s * 1e9))
+    picture = [
+        SnapshotBegun(account_id=ACCOUNT, ts_recv_ns=desk.now_ns),
+        *desk.broker.positions(),
+        SnapshotTaken(
+            account_id=ACCOUNT,
+            positions=len(desk.broker.positions()),
+            working_orders=0,
+            ts_recv_ns=desk.now_ns,
+        ),
+    ]
+    if after_s > 0:
+        desk.broker.fill(desk.broker.external(), at_ns=desk.now_ns + round(after_s * 1e9))
+    desk.pass_time(3)
+    desk.tick()
+    desk.answer_searches()  # shows the fill first
+    desk.report(*picture)
+    assert desk.state.standing.baselines == baseline
+    assert desk.state.contract_qty(MES) == desk.broker.net_qty == 1
+    again = Desk(desk.rules, ledger=desk.ledger)
+    assert again.state.contract_qty(MES) == 1
+    desk.snapshot()
+    desk.next_snapshot()
+    assert not desk.messages(PositionMismatch)
+
+
 def test_what_was_filled_after_an_old_picture_is_not_in_its_baseline() -> None:
     desk = Desk()
     desk.tick()
