@@ -281,7 +281,7 @@ def halt_not_asked_with_the_connection_in_hand() -> Patches:
     return [patch.object(Gateway, "mutate", once)]
 
 
-@bug(caught_in=49)
+@bug(caught_in=64)
 def halt_not_latched() -> Patches:
     """A restart forgets that a person has halted."""
     load = State.load
@@ -398,7 +398,7 @@ def epoch_not_checked() -> Patches:
     )
 
 
-@bug(caught_in=16)
+@bug(caught_in=5)
 def entries_skipped_after_a_lost_reply() -> Patches:
     """A reader that lost its connection goes on with what is new, not with what it has not seen."""
     lost = RedisStreamReader._lost
