@@ -54,7 +54,7 @@ class Standstill:
 
 @dataclass
 class World:
-    """Attributes: rebuilt_redis: how often Redis lost data on purpose."""
+    """Attributes: rebuilt_ns: when Redis lost data on purpose."""
 
     installation: Installation
     record: Record

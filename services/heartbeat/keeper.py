@@ -31,6 +31,8 @@ OpenPort = Callable[[], AbstractAsyncContextManager[SessionPort]]
 TICK_S = 0.25
 """How soon an expiry, a retry or a changed credentials file is noticed."""
 LOGOUT_WITHIN_S = 2.0
+VERSION_DIGITS_MAX = 19
+"""Anybody on the bus may publish a doubt; a longer number is no version of ours, and is passed over."""
 
 
 def credentials_stamp(path: Path | None) -> str:
@@ -120,7 +122,7 @@ class Keeper:
     async def _hear_doubts(self) -> None:
         """Validate at once when the token is refused to others: up to a minute of blindness is saved."""
         async for _channel, version in self._bus.subscribe([topics.SESSION_DOUBTS]):
-            if version.isdigit():
+            if version.isdigit() and len(version) <= VERSION_DIGITS_MAX:
                 now_ns, ts_ns = self._now()
                 self._decide(session.Doubted(version=int(version), now_ns=now_ns, ts_ns=ts_ns))
 

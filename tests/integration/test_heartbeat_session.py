@@ -209,6 +209,8 @@ def test_a_token_that_another_process_is_refused_is_replaced_at_once() -> None:
             watch = SessionWatch(stage.bus, SystemClock())
             running = asyncio.create_task(watch.run())
             await watch.wait_active()
+            for nonsense in (b"", b"soon", b"-1", b"9" * 5_000):
+                await stage.bus.publish(topics.SESSION_DOUBTS, nonsense)
             broker.gone = True
 
             async def replaced() -> bool:
