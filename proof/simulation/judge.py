@@ -36,7 +36,7 @@ class Judge:
         lost_ns: Since when Redis lacks entries of execution that execution has not noticed yet.
         data_lost: Redis has lost entries in this world.
         blocked_until_ns: Execution may not hear an operator before then.
-        alarms: When, which process, what.
+        alarms: When, which process, what, and its words.
         external_net: What was traded by hand, contracts.
         exits: When each market order was claimed that ends or reduces a position.
     """
@@ -52,7 +52,7 @@ class Judge:
         self.lost_ns: int | None = None
         self.data_lost = False
         self.blocked_until_ns = 0
-        self.alarms: list[tuple[int, str, str]] = []
+        self.alarms: list[tuple[int, str, str, str]] = []
         self.external_net = 0
         self.exits: list[int] = []
         self.commits = Commits(self)

@@ -121,7 +121,7 @@ class SimLog:
 
     def error(self, event: str, **fields: object) -> None:
         world = self._world
-        world.judge.alarms.append((world.clock.true_ns(), self._process, event))
+        world.judge.alarms.append((world.clock.true_ns(), self._process, event, str(fields.get("why", ""))))
         world.judge.reach(f"alarm {event}")
         self._say("error", event, fields)
 

@@ -89,13 +89,20 @@ def arm(turn: Turn, strategy_id: str) -> None:
 def remember(turn: Turn) -> None:
     """Count again what was sent before a restart: restarting is no way around limits."""
     state, at = turn.state, turn.at
-    sent = [order for order in state.orders.values() if order.attempts and not order.native]
-    for order in sorted(sent, key=lambda one: one.ts_claimed_ns):
+    for age_ns, order in claimed_before(turn):
         since_ns = _conduct(state, order.strategy_id).armed_ns
         if order.role == EXIT:
             since_ns = state.standing.exits_since_ns
         if order.ts_claimed_ns > since_ns:
-            _count(state, order, at.mono_ns - max(0, at.now_ns - order.ts_claimed_ns))
+            _count(state, order, at.mono_ns - age_ns)
+
+
+def claimed_before(turn: Turn) -> list[tuple[int, OrderRecord]]:
+    """Return what was sent before a restart with its least age in nanoseconds, the oldest first."""
+    at = turn.at
+    sent = [order for order in turn.state.orders.values() if order.attempts and not order.native]
+    aged = [(order.least_age_ns(at.now_ns, at.mono_ns), order) for order in sent]
+    return sorted(aged, key=lambda one: (-one[0], one[1].client_order_id))
 
 
 class Figures(msgspec.Struct, frozen=True):

@@ -97,6 +97,7 @@ def _claim(
         tick_size=contract.tick_size,
         multiplier=contract.multiplier,
         ts_claimed_ns=at.now_ns,
+        mono_claimed_ns=at.mono_ns,
         expires_at_ns=intent.expires_at_ns,
         venue_claimed_ns=at.venue_ns,
         role=role,

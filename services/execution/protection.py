@@ -337,6 +337,7 @@ def _claim(
         tick_size=contract.tick_size,
         multiplier=contract.multiplier,
         ts_claimed_ns=at.now_ns,
+        mono_claimed_ns=at.mono_ns,
         expires_at_ns=at.now_ns + round(EXPIRES_S * NS_PER_S),
         venue_claimed_ns=at.venue_ns,
         role=role,

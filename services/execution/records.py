@@ -22,6 +22,8 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """The latest state of one order.
 
     Attributes:
+        ts_claimed_ns: Our wall clock at the claim, for people; it may have jumped since.
+        mono_claimed_ns: Our monotonic clock at the claim; see `least_age_ns`.
         venue_claimed_ns: The broker's clock at the claim, where it was known.
         broker_cum_qty: Filled as the broker says; what our fills lack of it is still exposure.
         attempts: POSTs that may have been made; a second one only after a proven failure to send.
@@ -46,6 +48,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     tick_size: Decimal
     multiplier: Decimal
     ts_claimed_ns: int
+    mono_claimed_ns: int | None = None
     expires_at_ns: int = 0
     venue_claimed_ns: int | None = None
     status: OrderStatus = OrderStatus.PENDING_NEW
@@ -84,6 +87,14 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def is_protective(self) -> bool:
         return self.role in PROTECTIVE
+
+    def least_age_ns(self, now_ns: int, mono_ns: int) -> int:
+        """Return how long ago it was claimed at the least, whatever the wall clock has done since.
+
+        The monotonic clock begins anew with the machine only; then all of it lies after the claim.
+        """
+        then_ns = self.mono_claimed_ns
+        return max(0, now_ns - self.ts_claimed_ns if then_ns is None else mono_ns - then_ns)
 
 
 class FillRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,7 @@ a late landing would have shown, and a position that is explained without the or
 
 from __future__ import annotations
 
-from services.execution import account, brackets, crossing, fills, flatten, orders, protection
+from services.execution import account, brackets, conduct, crossing, fills, flatten, orders, protection
 from services.execution.events import OrderQueried, QueryOrder, Search, Searched
 from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, Check, Look, State
@@ -47,9 +47,7 @@ def recovered(turn: Turn) -> None:
 def _remember_pace(turn: Turn) -> None:
     """Count what was sent in the minute before the restart, so that restarting is no way around limits."""
     state, at = turn.state, turn.at
-    sent = [order for order in state.orders.values() if order.attempts and not order.native]
-    for order in sorted(sent, key=lambda one: one.ts_claimed_ns):
-        age_ns = max(0, at.now_ns - order.ts_claimed_ns)
+    for age_ns, order in conduct.claimed_before(turn):
         if age_ns < 60 * NS_PER_S:
             state.sent_ns.append(at.mono_ns - age_ns)
             state.recent.append((at.mono_ns - age_ns, order))

@@ -124,13 +124,28 @@ class Exposure(Checker):
         bound_s = PROTECTED_WITHIN_S + (HEARD_WITHIN_S if self.deaf else 0.0)
         naked_s = self.naked_s
         answered = world.disk.standing_now().flatten is not None or any(
-            at_ns >= since_ns for at_ns, _, _ in self.judge.alarms
+            at_ns >= since_ns for at_ns, _, _, _ in self.judge.alarms
         )
         self.check(
             "I-6",
-            naked_s <= bound_s or answered,
+            naked_s <= bound_s or answered or self._told_already(net),
             lambda: f"{net:+d} contracts, stops for {world.venue.protection()}, for {naked_s:.1f} s",
         )
+
+    def _told_already(self, net: int) -> bool:
+        """Is it the very part of a position that an alarm spoke of, hidden by another strategy's meanwhile?"""
+        disk = self.world.disk
+        told = 0
+        spoken = {
+            words.split(":")[0]: at_ns for at_ns, _, event, words in self.judge.alarms if event == "unprotected"
+        }
+        for strategy_id in {disk.orders[name].strategy_id for name in spoken if name in disk.orders}:
+            fills = [fill for fill in disk.fills.values() if fill.strategy_id == strategy_id]
+            names = (name for name in spoken if name in disk.orders)
+            at_ns = max(spoken[name] for name in names if disk.orders[name].strategy_id == strategy_id)
+            if all(fill.ts_event_ns < at_ns for fill in fills):
+                told += sum(fill.signed_qty for fill in fills)
+        return told * net > 0 and abs(told) >= abs(net)
 
 
 def _leaves(order: Order | None) -> int:

@@ -48,7 +48,7 @@ class Rest(Checker):
         The position stays unexplained, which is said, and what is unknown stays so.
         """
         begun_ns = self.world.disk.standing_now().baseline_venue_ns
-        told = any(event == "unexplained_position" for _, _, event in self.judge.alarms)
+        told = any(event == "unexplained_position" for _, _, event, _ in self.judge.alarms)
         by_hand_ns = [
             fill.created_ns
             for fill in self.world.venue.state.fills
@@ -116,7 +116,7 @@ class Rest(Checker):
         """Trading goes on again unless something that a person must look at has latched a halt."""
         plan = self.world.plan
         expected = {HaltKind.OPERATOR} if self.judge.halted_ns is not None else set()
-        if any(event == "resume_refused" for _, _, event in self.judge.alarms):
+        if any(event == "resume_refused" for _, _, event, _ in self.judge.alarms):
             expected.add(
                 HaltKind.OPERATOR
             )  # its word came too old, by a clock that jumped, and nothing is lifted

@@ -6,6 +6,7 @@ import pytest
 
 from services.execution.events import MarketRead, Place
 from services.execution.exposure import exposure
+from services.execution.state import NS_PER_S
 from shared.broker.port import Accepted, Rejected, Unknown
 from shared.domain.control import Halt, HaltKind, Resume, TradingState
 from shared.domain.execution import TradingStateChanged
@@ -192,6 +193,29 @@ def test_a_loop_of_exits_halts_until_a_person_looks() -> None:
     desk.restart()
     assert refused(desk, "e5", side=Side.SELL) == ""  # those before the resume count no more
     assert refused(desk, "e6", side=Side.SELL) == "exits_per_min_max"
+
+
+@pytest.mark.parametrize("jump_s", [1800, -1800])
+def test_a_jump_of_the_wall_clock_ages_nothing(jump_s: int) -> None:
+    desk = desk_with(exits_per_min_max=2)
+    desk.opened("big", qty=5)
+    assert [refused(desk, f"e{n}", side=Side.SELL) for n in range(2)] == ["", ""]
+    desk.now_ns += jump_s * NS_PER_S
+    desk.restart()
+    assert refused(desk, "e2", side=Side.SELL) == "exits_per_min_max"
+
+
+def test_what_was_sent_before_the_machine_began_anew_is_as_young_as_it_can_be() -> None:
+    desk = desk_with(exits_per_min_max=2)
+    desk.opened("big", qty=5)
+    assert [refused(desk, f"e{n}", side=Side.SELL) for n in range(2)] == ["", ""]
+    desk.mono_ns = NS_PER_S
+    desk.restart()
+    assert refused(desk, "e2", side=Side.SELL) == "exits_per_min_max"
+    desk.control(Resume(kind=HaltKind.OPERATOR, reason="t", issuer="t", ts_ns=desk.now_ns))
+    desk.pass_time(61)
+    desk.restart()
+    assert refused(desk, "e3", side=Side.SELL) == ""
 
 
 def test_exits_a_minute_apart_are_no_loop() -> None:
