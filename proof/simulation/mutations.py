@@ -268,11 +268,11 @@ def halt_not_asked_with_the_connection_in_hand() -> Patches:
     mutate = Gateway.mutate
 
     async def once(
-        self: Gateway, *args: Any, held: Callable[[], bool] = lambda: False, **more: Any
+        self: Gateway, *args: Any, held: Callable[[], str | None] = lambda: None, **more: Any
     ) -> Outcome:
-        asked: list[bool] = []
+        asked: list[str | None] = []
 
-        def first() -> bool:
+        def first() -> str | None:
             asked.append(asked[0] if asked else held())
             return asked[0]
 

@@ -19,6 +19,7 @@ from typing import assert_never
 
 from services.execution import account, answers, conduct, halts, intents, management, resolver, trading
 from services.execution.events import (
+    BusDiffers,
     CancelAnswered,
     CloseAnswered,
     Command,
@@ -86,10 +87,11 @@ def decide(event: Event, state: State) -> list[Command]:
             resolver.queried(turn, event)
         case StreamGap():
             trading.gap(turn, event)
+        case BusDiffers():
+            _distrust(turn, event.what)  # told when the start is done: nothing can be published yet
         case Recovered():
             if event.lost is not None:
-                turn.alarm("bus_differs", event.lost)
-                halts.add(turn, HaltKind.INVARIANT, event.lost)
+                _distrust(turn, event.lost)
             resolver.recovered(turn)
             conduct.remember(turn)
             halts.announce(turn)
@@ -98,6 +100,11 @@ def decide(event: Event, state: State) -> list[Command]:
     if HaltKind.STARTING in state.own_halts:
         halts.measure(turn)
     return turn.commands
+
+
+def _distrust(turn: Turn, what: str) -> None:
+    turn.alarm("bus_differs", what)
+    halts.add(turn, HaltKind.INVARIANT, what)
 
 
 def _market(turn: Turn, market: MarketState) -> None:

@@ -133,11 +133,22 @@ class OrderQueried(msgspec.Struct, frozen=True, kw_only=True):
     at: Moment
 
 
+class BusDiffers(msgspec.Struct, frozen=True, kw_only=True):
+    """Our own stream is not as the ledger says; it has not been made whole yet.
+
+    Attributes:
+        what: In words, what it lacks or has too much of.
+    """
+
+    what: str
+    at: Moment
+
+
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger has been read; what was claimed and not answered is unknown from here on.
 
     Attributes:
-        lost: In words, what the bus lacks or has too much of; None when it is as the ledger says.
+        lost: In words, what the streams that we read lack; None when they are as the ledger says.
     """
 
     lost: str | None
@@ -167,6 +178,7 @@ Event = (
     | CloseAnswered
     | Searched
     | OrderQueried
+    | BusDiffers
     | Recovered
     | Tick
 )

@@ -35,7 +35,7 @@ from services.execution.events import (
 )
 from services.execution.fence import Fence
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
-from shared.broker.port import AccountPort, NotSent, OrderPort, Outcome
+from shared.broker.port import AccountPort, NotSent, OrderPort, OrderTicket, Outcome
 from shared.domain.control import SessionHealth
 from shared.runtime import marks
 from shared.runtime.clock import NS_PER_MS
@@ -45,6 +45,7 @@ Call = Place | Cancel | Modify | CloseContract | Search | QueryOrder
 
 SESSION_WAIT_S = 0.1
 _encode = msgspec.json.Encoder().encode
+UNCONFIRMED = "the bus did not confirm that this is the one execution"
 OWN_WAIT_S, URGENT_WAIT_S = 3.0, 0.5
 """How long a bus is asked, that has not confirmed us lately, before an order, and before what gets us out."""
 
@@ -58,6 +59,18 @@ def words(command: Command) -> str | None:
             return f"Place {ticket.client_order_id}"  # its claim says the rest
         case _:
             return f"{type(command).__name__} {_encode(command).decode()}"
+
+
+def withheld(ticket: OrderTicket, *, halted: bool, confirmed: bool) -> str | None:
+    """Return why an order may not leave, now that nothing else holds it up; None when it may.
+
+    Args:
+        halted: Trading is halted for it.
+        confirmed: The bus has said lately that this is the one execution. What gets us out goes without.
+    """
+    if halted:
+        return "trading was halted before it could be sent"
+    return None if confirmed or ticket.urgent else UNCONFIRMED
 
 
 class Session(Protocol):
@@ -147,7 +160,7 @@ class Sender:
             case Place(ticket=ticket):
                 name = ticket.client_order_id
                 outcome = await self._unfenced(ticket.urgent) or await self._orders.place(
-                    ticket, held=partial(self._held, name)
+                    ticket, held=partial(self._withheld, ticket)
                 )
                 marks.reached("after_reply")
                 self._answer(PlaceAnswered(client_order_id=name, outcome=outcome, at=self.now()))
@@ -185,7 +198,10 @@ class Sender:
         """
         if self._fence.fresh or await self._fence.confirmed(URGENT_WAIT_S if urgent else OWN_WAIT_S):
             return None
-        return None if urgent else NotSent(reason="the bus did not confirm that this is the one execution")
+        return None if urgent else NotSent(reason=UNCONFIRMED)
+
+    def _withheld(self, ticket: OrderTicket) -> str | None:
+        return withheld(ticket, halted=self._held(ticket.client_order_id), confirmed=self._fence.fresh)
 
     async def _search(self, call: Search) -> None:
         started = self.now()

@@ -17,6 +17,7 @@ from services.execution.config import ExecutionConfig
 from services.execution.core import decide
 from services.execution.events import (
     Alarm,
+    BusDiffers,
     Command,
     ControlRead,
     Event,
@@ -143,14 +144,17 @@ class Shell:
         self._outbox = Outbox(writer, self._ledger)
         self._fence.begin(self._outbox.check)
         acked_seq = self.state.standing.acked_seq
-        lost = self._outbox.difference(last_seq=contents.last_seq, acked_seq=acked_seq)
+        differs = self._outbox.difference(last_seq=contents.last_seq, acked_seq=acked_seq)
+        if differs is not None:
+            # Before the stream is made whole: after a kill in between the next start could not tell any more.
+            self._apply(BusDiffers(what=differs, at=self._now()))
         republished = await self._outbox.republish()
         self._ctx.log.info(
             "recovered", orders=len(contents.orders), fills=len(contents.fills), step=contents.last_seq,
             republished=republished, state=self.state.trading_state,
         )  # fmt: skip
         begun = await self._check_cursors()
-        lost = lost or lost_before(await self._ctx.bus.heads(sorted(begun)), begun)
+        lost = lost_before(await self._ctx.bus.heads(sorted(begun)), begun)
         await self._recall()
         self._look_at_switch()
         # With the halt, and not before it: the next start could not tell any more.

@@ -329,12 +329,12 @@ class OrderPort(VenueClock, Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    async def place(self, ticket: OrderTicket, *, held: Callable[[], bool] = lambda: False) -> Outcome:
+    async def place(self, ticket: OrderTicket, *, held: Callable[[], str | None] = lambda: None) -> Outcome:
         """Send an order once.
 
         Args:
-            held: Is trading halted for it? Asked as the last thing before it leaves: a place in the request
-                budget and a connection may have taken seconds to come.
+            held: Why it may not leave any more, if so. Asked as the last thing before it leaves: a place in
+                the request budget and a connection may have taken seconds to come.
         """
         ...
 

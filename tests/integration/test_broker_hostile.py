@@ -125,7 +125,7 @@ def test_halt_that_comes_while_an_order_waits_for_its_connection_stops_it(kept_a
         if kept_alive:
             await desk.account.accounts()
         before = len(server.requests)
-        answers = iter((False, True))  # the halt comes between the two questions
+        answers = iter((None, "halted"))  # the halt comes between the two questions
         outcome = await desk.orders.place(TICKET, held=lambda: next(answers))
         assert isinstance(outcome, NotSent) and "halted" in outcome.reason
         assert next(answers, None) is None and server.connections == 1
@@ -154,7 +154,7 @@ def test_missing_token_store_and_time_and_a_halt_prove_that_nothing_was_sent() -
             account_id=1, client_order_id="t", contract_id="C", side=Side.BUY, order_qty=1, expires_at_ns=1
         )
         assert isinstance(await desk.orders.place(late), NotSent)
-        assert isinstance(await desk.orders.place(TICKET, held=lambda: True), NotSent)
+        assert isinstance(await desk.orders.place(TICKET, held=lambda: "halted"), NotSent)
         desk.token = None
         assert isinstance(await desk.orders.place(TICKET), NotSent)
         with pytest.raises(errors.Unauthorized):

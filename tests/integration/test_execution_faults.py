@@ -38,7 +38,7 @@ class FaultyOrders:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
-    async def place(self, ticket: OrderTicket, *, held: Callable[[], bool]) -> Outcome:
+    async def place(self, ticket: OrderTicket, *, held: Callable[[], str | None]) -> Outcome:
         self.posts[ticket.client_order_id] += 1
         return await self._do(partial(self._port.place, held=held), ticket)
 

@@ -133,16 +133,16 @@ class Exposure(Checker):
         )
 
     def _told_already(self, net: int) -> bool:
-        """Is it the very part of a position that an alarm spoke of, hidden by another strategy's meanwhile?"""
+        """Is it the very position that an alarm spoke of, which another strategy's hid for a while?"""
         disk = self.world.disk
+        told_ns: dict[str, int] = {}
+        for at_ns, _, event, words in self.judge.alarms:
+            order = disk.orders.get(words.partition(":")[0])
+            if event == "unprotected" and order is not None:
+                told_ns[order.strategy_id] = at_ns
         told = 0
-        spoken = {
-            words.split(":")[0]: at_ns for at_ns, _, event, words in self.judge.alarms if event == "unprotected"
-        }
-        for strategy_id in {disk.orders[name].strategy_id for name in spoken if name in disk.orders}:
+        for strategy_id, at_ns in told_ns.items():
             fills = [fill for fill in disk.fills.values() if fill.strategy_id == strategy_id]
-            names = (name for name in spoken if name in disk.orders)
-            at_ns = max(spoken[name] for name in names if disk.orders[name].strategy_id == strategy_id)
             if all(fill.ts_event_ns < at_ns for fill in fills):
                 told += sum(fill.signed_qty for fill in fills)
         return told * net > 0 and abs(told) >= abs(net)

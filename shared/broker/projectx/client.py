@@ -346,7 +346,7 @@ class ProjectXOrders(_Port):
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    async def place(self, ticket: OrderTicket, *, held: Callable[[], bool] = lambda: False) -> Outcome:
+    async def place(self, ticket: OrderTicket, *, held: Callable[[], str | None] = lambda: None) -> Outcome:
         request = translate.place_request(ticket)
         return await self._gateway.mutate(
             endpoints.ORDER_PLACE,

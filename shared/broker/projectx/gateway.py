@@ -151,18 +151,18 @@ class Gateway:
         *,
         urgent: bool,
         expires_at_ns: int | None = None,
-        held: Callable[[], bool] = lambda: False,
+        held: Callable[[], str | None] = lambda: None,
     ) -> Outcome:
         """Send a mutation once and say what became of it.
 
         Args:
             expires_at_ns: Nothing leaves from then on.
-            held: Is trading halted for it?
+            held: Why it may not leave any more, if so.
         """
 
         def withheld() -> str | None:
-            if held():
-                return "trading was halted before it could be sent"
+            if (reason := held()) is not None:
+                return reason
             if expires_at_ns is not None and self.clock.now_ns() >= expires_at_ns:
                 return "it expired before it could be sent"
             return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from services.execution.events import Place, Recovered
+import pytest
+
+from services.execution.events import Alarm, BusDiffers, Place, Recovered
 from shared.domain.control import HaltKind
 from shared.domain.execution import OrderClaimed, OrderDenied, OrderFilled, OrderUpdated
 from shared.domain.order import ModifyOrder, OrderStatus, OrderType, Side
@@ -114,3 +116,12 @@ def test_whoever_lifts_a_halt_is_told_what_redis_lost_meanwhile() -> None:
     assert standing is not None
     assert standing.halts == {HaltKind.INVARIANT: told}
     assert "bus_differs" in desk.alarm_names()
+
+
+@pytest.mark.proves("I-16")
+def test_a_kill_before_the_stream_is_whole_again_does_not_hide_that_it_was_lost() -> None:
+    desk = ready_desk()
+    told = desk.feed(BusDiffers(what="Redis has lost entries", at=desk.at()))
+    assert [type(one) for one in told] == [Alarm]  # nothing can be published before what comes before it
+    desk.restart()
+    assert desk.state.halts[HaltKind.INVARIANT] == "Redis has lost entries"
