@@ -14,6 +14,8 @@ from julie.installation import Installation
 from julie.story import Sent, Story, Told, story
 from julie.tail import line_of
 from services.execution.ledger import ledger_path
+from services.recorder.archive import read_archive
+from services.recorder.files import ArchiveDamaged
 from shared.bus.port import BusAway, BusRefused, Entry
 from shared.domain.journal import InputsConsumed
 from shared.wire import topics
@@ -71,8 +73,6 @@ class Sources:
         return found or [(entry, "archive") for entry in self._archived(stream, first_ms, last_ms)]
 
     def _archived(self, stream: str, first_ms: int, last_ms: int) -> list[Entry]:
-        from services.recorder.archive import ArchiveDamaged, read_archive  # its reader takes a while to load
-
         try:
             frame = read_archive(self._data_dir, stream, first_ms=first_ms, last_ms=last_ms)
         except ArchiveDamaged:

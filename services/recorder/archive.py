@@ -6,6 +6,9 @@ bytes are on the disk, so whatever has a name is complete; an interrupted one le
 file that the next start removes. Payloads stay the bytes they were on the bus: what cannot be decoded today
 is not lost.
 
+`columns`, and with it Polars, is imported where it is used: it takes half a second and begins threads. The
+process that is forked into a recorder must not have them, and one that has just been killed must not wait.
+
 `holes.jsonl` beside the days says in words what never reached the archive. It is for people: the rows
 themselves show it, and nothing reads it back.
 """
@@ -14,45 +17,27 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import io
 import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
-
-import polars as pl
+from typing import TYPE_CHECKING, Protocol
 
 from services.recorder.core import Hole
-from services.recorder.files import ArchiveFile, EntryId, file_named, merged, shown, sort_out
+from services.recorder.files import ArchiveFile, Rows, file_named, merged, shown, sort_out
 from shared.wire import topics
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FOLDER = "archive"
 HOLES_FILE = "holes.jsonl"
 LOCK_FILE = ".lock"
 
-SCHEMA = pl.Schema(
-    {"ts_ms": pl.Int64, "seq": pl.Int64, "id": pl.String, "kind": pl.String, "payload": pl.Binary}
-)
-
-INT_MAX = 2**63 - 1
-
 
 class ArchiveLocked(RuntimeError):
     """Another recorder writes into this archive."""
-
-
-class ArchiveDamaged(OSError):
-    """A file of the archive cannot be read; it is left as it is."""
-
-
-class Rows(NamedTuple):
-    """Entries of one stream as columns; `ids[i]`, `kinds[i]` and `payloads[i]` are one entry."""
-
-    ids: list[EntryId]
-    kinds: list[bytes]
-    payloads: list[bytes]
 
 
 class Archive(Protocol):
@@ -113,23 +98,25 @@ class DiskArchive:
         return self.root.joinpath(*topics.folder_of(stream))
 
     def _write(self, stream: str, rows: Rows) -> ArchiveFile:
+        from services.recorder import columns
+
         file = ArchiveFile(first=rows.ids[0], last=rows.ids[-1])
-        return self._store(stream, file, frame_of(rows))
+        return self._store(stream, file, columns.parquet_of(columns.frame_of(rows)))
 
     def _merge(self, stream: str, parts: Sequence[ArchiveFile]) -> ArchiveFile:
+        from services.recorder import columns
+
         folder = self._folder(stream)
-        frame = pl.concat(_read(folder / part.day / part.name) for part in parts)
-        file = self._store(stream, merged(parts), frame)
+        frame = columns.read(folder / part.day / part.name for part in parts)
+        file = self._store(stream, merged(parts), columns.parquet_of(frame))
         _remove(folder, parts)
         return file
 
-    def _store(self, stream: str, file: ArchiveFile, frame: pl.DataFrame) -> ArchiveFile:
-        buffer = io.BytesIO()
-        frame.write_parquet(buffer, compression="zstd", compression_level=3)
+    def _store(self, stream: str, file: ArchiveFile, written: bytes) -> ArchiveFile:
         folder = self._folder(stream) / file.day
         _make_folders(folder)
-        _write_durably(folder, file.name, buffer.getbuffer())
-        return ArchiveFile(first=file.first, last=file.last, bytes_=buffer.tell())
+        _write_durably(folder, file.name, written)
+        return ArchiveFile(first=file.first, last=file.last, bytes_=len(written))
 
     def _note(self, stream: str, holes: Sequence[Hole], more: int) -> None:
         folder = self._folder(stream)
@@ -145,22 +132,6 @@ class DiskArchive:
             os.fsync(notes.fileno())
 
 
-def frame_of(rows: Rows) -> pl.DataFrame:
-    """Return entries as the frame that is written."""
-    # Ids that somebody gave by hand may exceed the columns; the column `id` has them as they are.
-    kinds = {kind: kind.decode("utf-8", "backslashreplace") for kind in set(rows.kinds)}
-    return pl.DataFrame(
-        {
-            "ts_ms": [min(entry_id[0], INT_MAX) for entry_id in rows.ids],
-            "seq": [min(entry_id[1], INT_MAX) for entry_id in rows.ids],
-            "id": [shown(entry_id) for entry_id in rows.ids],
-            "kind": [kinds[kind] for kind in rows.kinds],
-            "payload": rows.payloads,
-        },
-        schema=SCHEMA,
-    )
-
-
 def read_archive(data_dir: Path, stream: str, *, first_ms: int = 0, last_ms: int = 2**53) -> pl.DataFrame:
     """Return archived entries of a stream in its order.
 
@@ -173,34 +144,20 @@ def read_archive(data_dir: Path, stream: str, *, first_ms: int = 0, last_ms: int
     Returns:
         Columns `ts_ms`, `seq`, `id`, `kind`, `payload` (the JSON, as bytes); empty when there is nothing.
     """
+    from services.recorder import columns
+
     folder = (data_dir / FOLDER).joinpath(*topics.folder_of(stream))
     for attempt in range(3):
         kept, _ = sort_out(_files(folder, clean=False))
         wanted = [file for file in kept if file.last[0] >= first_ms and file.first[0] <= last_ms]
         try:
-            frames = [_read(folder / file.day / file.name) for file in wanted]
+            frame = columns.read(folder / file.day / file.name for file in wanted)
         except FileNotFoundError:  # merged between the look and the read
             if attempt == 2:
                 raise
             continue
         break
-    frame = pl.concat([pl.DataFrame(schema=SCHEMA), *frames])
-    return frame.filter(pl.col("ts_ms").is_between(first_ms, last_ms))
-
-
-def missing_before(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of `read_archive` that do not follow the row before them, with what is missing."""
-    missing = (pl.col("seq").diff() - 1).alias("missing")
-    return frame.with_columns(missing).filter(pl.col("missing") != 0).select("id", "missing")
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path.read_bytes(), hive_partitioning=False)
-    except pl.exceptions.PolarsError as error:
-        raise ArchiveDamaged(
-            f"{path} is not readable Parquet ({error}); restore it or move it away"
-        ) from error
+    return columns.between(frame, first_ms, last_ms)
 
 
 def _files(folder: Path, *, clean: bool) -> list[ArchiveFile]:
@@ -241,7 +198,7 @@ def _make_folders(folder: Path) -> None:
     _sync_folder(folder.parent)
 
 
-def _write_durably(folder: Path, name: str, data: memoryview) -> None:
+def _write_durably(folder: Path, name: str, data: bytes) -> None:
     temporary = folder / f".{name}.tmp"
     try:
         with temporary.open("wb") as file:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +26,18 @@ MS_MAX = 253_402_300_799_999
 """The end of the year 9999. An entry that somebody added by hand may claim to be of later."""
 
 _NAME = re.compile(r"(\d{1,20})-(\d{1,20})_(\d{1,20})-(\d{1,20})\.parquet")
+
+
+class ArchiveDamaged(OSError):
+    """A file of the archive cannot be read; it is left as it is."""
+
+
+class Rows(NamedTuple):
+    """Entries of one stream as columns; `ids[i]`, `kinds[i]` and `payloads[i]` are one entry."""
+
+    ids: list[EntryId]
+    kinds: list[bytes]
+    payloads: list[bytes]
 
 
 class ArchiveFile(msgspec.Struct, frozen=True, kw_only=True, order=False):

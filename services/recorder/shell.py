@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import assert_never
 
-from services.recorder.archive import Archive, ArchiveLocked, DiskArchive, Rows
+from services.recorder.archive import Archive, ArchiveLocked, DiskArchive
 from services.recorder.config import RecorderConfig
 from services.recorder.core import (
     Alarm,
@@ -29,7 +29,7 @@ from services.recorder.core import (
     Written,
     decide,
 )
-from services.recorder.files import EntryId, shown
+from services.recorder.files import EntryId, Rows, shown
 from shared.bus.port import Bus, BusAway, BusRefused, Entry
 from shared.runtime.beat import BeatBoard
 from shared.runtime.clock import Clock

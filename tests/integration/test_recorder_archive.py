@@ -16,7 +16,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from services.recorder.archive import ArchiveLocked, DiskArchive, missing_before, read_archive
+from services.recorder.archive import ArchiveLocked, DiskArchive, read_archive
+from services.recorder.columns import missing_before
 from services.recorder.config import RecorderConfig
 from services.recorder.shell import Shell
 from shared.bus.bus import RedisBus
