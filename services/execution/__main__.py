@@ -53,17 +53,16 @@ def latch(ledger: Ledger, why: str, *, now_ns: int) -> None:
 
 
 async def record_failure(ctx: Context[ExecutionConfig], why: str) -> None:
-    """Latch a halt as soon as the ledger takes writes again; nothing is sent before, or after it.
+    """Latch a halt as soon as the ledger takes writes; nothing is sent before, or after it.
 
     What memory knew beyond the ledger is gone with this process: the next start asks the broker.
     """
-    ctx.log.error("ledger_failed", why=why)
     ctx.beat.ready = False
     ctx.beat.detail["ledger"] = why[:200]
     while True:
         ledger = await open_ledger(ctx)
         try:
-            latch(ledger, f"the ledger failed: {why}", now_ns=ctx.clock.now_ns())
+            latch(ledger, why, now_ns=ctx.clock.now_ns())
         except LedgerFailed:
             await ctx.clock.sleep(LEDGER_RETRY_S)
         else:
@@ -84,11 +83,13 @@ async def run(ctx: Context[ExecutionConfig]) -> None:
             await shell.run()
     except* LedgerFailed as group:
         ledger.close()
-        await record_failure(ctx, str(_first(group)))
+        ctx.log.error("ledger_failed", why=str(_first(group)))
+        await record_failure(ctx, f"the ledger failed: {_first(group)}")
         raise
     except* RolledBack as group:
         # What was lost may lie above what the ledger knows as acknowledged: the next start could not tell.
-        latch(ledger, f"Redis has lost entries: {_first(group)}", now_ns=ctx.clock.now_ns())
+        ledger.close()
+        await record_failure(ctx, f"Redis has lost entries: {_first(group)}")
         raise
     finally:
         following.cancel()
