@@ -138,16 +138,37 @@ def trim(state: State, at: Moment) -> None:
 
 
 def _working(state: State, strategy_id: str, contract_id: str) -> tuple[int, int]:
-    """Return what orders of one strategy may still buy and sell. Protective ones cancel each other."""
+    """Return what orders of one strategy may still buy and sell.
+
+    Those that protect close what is held, and cancel each other; only what they have too much would trade.
+    """
     buys = sells = 0
+    guards: dict[tuple[str, Side], dict[str, int]] = {}
     for order in state.open.values():
-        if order.strategy_id != strategy_id or order.contract_id != contract_id or order.is_protective:
+        if order.strategy_id != strategy_id or order.contract_id != contract_id:
             continue
-        if order.side is Side.BUY:
+        if order.is_protective and order.parent is not None:
+            by_role = guards.setdefault((order.parent, order.side), {})
+            by_role[order.role] = by_role.get(order.role, 0) + order.leaves_qty
+        elif order.side is Side.BUY:
             buys += order.leaves_qty
         else:
             sells += order.leaves_qty
+    for (entry, side), by_role in guards.items():
+        surplus = max(by_role.values()) - _to_guard(state, entry, strategy_id, contract_id)
+        if side is Side.BUY:
+            buys += max(0, surplus)
+        else:
+            sells += max(0, surplus)
     return buys, sells
+
+
+def _to_guard(state: State, entry: str, strategy_id: str, contract_id: str) -> int:
+    """Return what is open of an entry, and what may still come of it: before, its brackets do nothing."""
+    book = state.books.get((strategy_id, contract_id))
+    lot = book.lots.get(entry) if book is not None else None
+    order = state.orders.get(entry)
+    return (lot.qty if lot is not None else 0) + (order.leaves_qty if order is not None else 0)
 
 
 def _others(state: State, strategy_id: str, contract_id: str) -> tuple[int, int]:

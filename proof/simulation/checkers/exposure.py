@@ -58,8 +58,12 @@ class Exposure(Checker):
     def own_net(self) -> int:
         return self.world.venue.net_qty - self.judge.external_net
 
-    def within_limit(self, why: str) -> None:
-        """Position, working and unknown together, by the broker's books and what is under way."""
+    def within_limit(self, why: str, *, buys_only: bool | None = None) -> None:
+        """Position, working and unknown together, by the broker's books and what is under way.
+
+        Args:
+            buys_only: Side of an order that is sent: it can make no more of the other one.
+        """
         if self.world.venue.externals or any(sent.late for sent in self.judge.sent.values()):
             return  # traded by hand unseen, or landed after its quarantine: the declared rest of the risk
         buys = sells = 0
@@ -74,7 +78,8 @@ class Exposure(Checker):
             buys += qty if sent.buys else 0
             sells += 0 if sent.buys else qty
         net = venue.net_qty
-        worst = max(net + buys, sells - net)
+        long, short = net + buys, sells - net
+        worst = max(long, short) if buys_only is None else long if buys_only else short
         room = POSITION_MAX
         if worst > room and (raced := self._raced()):
             # A stop and an exit filled at once: nobody can know before, and `protection` takes it back.

@@ -98,7 +98,7 @@ class Requests(Checker):
             self.check("I-16", lost_ns is None, lambda: f"{tag} is sent, Redis lost entries at {lost_ns}")
             bracketed = body.stop_loss_bracket is not None
             self.check("I-6", bracketed, lambda: f"{tag} is sent without its stop")
-        self.judge.exposure.within_limit(f"{tag} is sent")
+        self.judge.exposure.within_limit(f"{tag} is sent", buys_only=sent.buys)
 
     def _obeys(self, tag: str, at_ns: int) -> None:
         halted_ns = self.judge.halted_ns

@@ -9,12 +9,13 @@ import msgspec
 import pytest
 
 from services.execution.events import Cancel, Modify, Place, Search
+from services.execution.exposure import exposure
 from services.execution.records import EXIT, STOP_LOSS
 from shared.broker.port import Accepted, Rejected, Unknown
 from shared.domain.control import HaltKind
 from shared.domain.execution import OrderClaimed, OrderFilled
 from shared.domain.order import ClosePosition, OrderStatus, OrderType, Side
-from tests.support.execution import MES, T0_NS, Desk, make_submit
+from tests.support.execution import MES, T0_NS, Desk, make_rules, make_submit
 
 
 def ready_desk() -> Desk:
@@ -485,3 +486,19 @@ def test_strategies_do_not_share_protection(restarts: bool) -> None:
         for side in Side
     }
     assert sides == {Side.SELL: 2, Side.BUY: 1}
+
+
+@pytest.mark.proves("I-10")
+def test_a_stop_of_more_than_is_held_counts_for_what_it_would_trade() -> None:
+    """Found by simulation: a buy of 3 turned a short of 2; its stop of 3 filled beside a new sale of 3."""
+    desk = Desk(make_rules(limits={"position_max": 4}))
+    desk.ready()
+    desk.opened("short", side=Side.SELL, qty=2)
+    desk.pass_time(1)
+    desk.ready()
+    desk.opened("turn", side=Side.BUY, qty=3)
+    assert desk.net_qty() == 1
+    before = exposure(desk.state, make_submit("sale", side=Side.SELL, qty=1), MES, desk.at())
+    assert before.sell_qty == 2  # its stop is of 3, and 1 is held
+    assert desk.refusal(make_submit("sale", side=Side.SELL, qty=3)) == ""
+    assert desk.refusal(make_submit("more", side=Side.SELL, qty=1)) == "position_max"
