@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proof.chaos.checkers import endurance, orders, positions, streams
+from proof.chaos.checkers import endurance, orders, positions, streams, timing
 from proof.chaos.checkers.endurance import WARM_UP_S, lives, slope_pct_per_10min
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.faults import ACTIONS
 from proof.chaos.installation import ACCOUNT_ID, Installation
 from proof.chaos.plans import Chaos, plans
 from proof.chaos.proxy import Door, Link, Request, Requests
-from proof.chaos.sampler import Length, Memory
+from proof.chaos.sampler import Bare, Length, Memory
 from proof.chaos.watch import Seen, Watch
 from proof.chaos.world import World
 from proof.invariants import FAULTS
@@ -440,3 +440,25 @@ def test_stream_that_differs_from_the_ledger_is_a_violation(evidence: Evidence) 
     changed = msgspec.structs.replace(claimed, order_qty=2)
     evidence.final[topics.orders(ACCOUNT_ID)] = [seen(2, changed)]
     assert "I-13" in broken(evidence)
+
+
+@pytest.mark.parametrize(
+    ("line", "broken"),
+    [
+        ("nothing of it", True),
+        (f'ERROR execution unprotected why="{TAG}: 0 of 1 contracts have a stop after 5 s"', False),
+        (f'ERROR execution fills_missing why="{CONTRACT}: 1 filled contracts are in no trade"', False),
+        ('ERROR execution fills_missing why="CON.F.US.MNQ.Z26: 1 filled contracts are in no trade"', True),
+        ('ERROR execution blind why="no search has been answered for 5 s since the start"', False),
+    ],
+)
+def test_position_without_its_stop_must_be_told_and_of_this_contract(
+    evidence: Evidence, line: str, broken: bool
+) -> None:
+    folder = evidence.world.installation.logs
+    folder.mkdir(exist_ok=True)
+    (folder / "execution.log").write_text(f"2023-11-14T22:13:30.000Z {line}\n")
+    evidence.world.sampler.bare = [Bare(CONTRACT, 0.0, NS, 20.0, "1 contract, no stop")]
+    record = Record(machine="chaos", command="", build="", started="")
+    timing.protected(evidence, record)
+    assert bool(record.violations) is broken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ WINDOW_S = 60.0
 PROTECTED_S = 5.0
 UNTOLD_S = 15.0
 """PROTECTED_S, and what execution may need to start again and to see the position."""
-TOLD = ("unprotected", "fills_missing", "blind")
-"""Alarms that call a person to a position which may lack its stop."""
+_ALARM = re.compile(r'\S+ ERROR execution (unprotected|fills_missing|blind) why="((?P<about>\S+): )?')
+"""What calls a person to a position which may lack its stop."""
+ANY = "any contract"
 RSS_MB_MAX = 400.0
 VITAL = ("feed", "broker_sync", "execution")
 
@@ -39,7 +41,7 @@ def check(evidence: Evidence, record: Record, *, strict: bool) -> None:
     _no_exposure_while_away(evidence, record)
     _requests(evidence, record)
     _mixed(evidence, record)
-    _protected(evidence, record)
+    protected(evidence, record)
     _memory(evidence, record)
 
 
@@ -51,15 +53,18 @@ def _mixed(evidence: Evidence, record: Record) -> None:
         record.check("I-30", not late, f"claimed while settings differed: {late}")
 
 
-def _protected(evidence: Evidence, record: Record) -> None:
+def protected(evidence: Evidence, record: Record) -> None:
     """I-6: looked at once a second at the venue; what lasts must have been told by execution."""
-    alarms_ns = list(_alarms(evidence))
+    alarms = list(_alarms(evidence))
     sampler = evidence.world.sampler
     for bare in sampler.bare:
         if bare.seconds <= UNTOLD_S:
             continue
         until_ns = bare.since_ns + round((bare.seconds + 1.0) * 1e9)
-        told = any(bare.since_ns <= at_ns <= until_ns for at_ns in alarms_ns)
+        told = any(
+            bare.since_ns <= at_ns <= until_ns and contract in (bare.contract, ANY)
+            for at_ns, contract in alarms
+        )
         words = f"{bare.contract} lacked its stop for {bare.seconds:.0f} s and nobody was told: {bare.words}"
         record.check("I-6", told, words)
         record.reach("position without its stop, told by an alarm", times=int(told))
@@ -69,13 +74,21 @@ def _protected(evidence: Evidence, record: Record) -> None:
     record.figures["unprotected_over_5s"] = sum(seconds > PROTECTED_S for seconds in lasted)
 
 
-def _alarms(evidence: Evidence) -> Iterator[int]:
-    """Yield when execution said that a position is not protected, or that it cannot know."""
+def _alarms(evidence: Evidence) -> Iterator[tuple[int, str]]:
+    """Yield when execution said that a position is not protected, or that it cannot know, and of what.
+
+    What it names is an order of ours, or the contract itself; who is blind speaks of all.
+    """
     path = evidence.world.installation.logs / "execution.log"
     for line in path.read_text(errors="replace").splitlines():
-        if any(f" ERROR execution {name} " in line for name in TOLD):
-            at = datetime.strptime(line[:23], "%Y-%m-%dT%H:%M:%S.%f").replace(tzinfo=UTC)
-            yield round(at.timestamp() * 1e9)
+        found = _ALARM.match(line)
+        if found is None:
+            continue
+        at = datetime.strptime(line[:23], "%Y-%m-%dT%H:%M:%S.%f").replace(tzinfo=UTC)
+        about = found["about"] or ""
+        order = evidence.orders.get(about)
+        contract = order.contract_id if order is not None else about if about.startswith("CON.") else ANY
+        yield round(at.timestamp() * 1e9), contract
 
 
 def _memory(evidence: Evidence, record: Record) -> None:
