@@ -31,6 +31,7 @@ STATES: tuple[str, ...] = (
     "user hub fell",
     "fenced write",
     "rollback detected",
+    "execution ended: SettledChanged",
     "write refused after a rollback",
     "request to Redis lost",
     "reply of Redis lost",

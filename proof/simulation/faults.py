@@ -13,6 +13,7 @@ from proof.simulation.bus.session import Parked, Session
 from proof.simulation.machine import Bomb, Incarnation
 from proof.simulation.swarm import Kill, Outage, Stop
 from proof.simulation.venue import ACCOUNT_ID
+from services.execution.books import SettledChanged
 from services.execution.ledger import LedgerFailed
 from shared.bus.blocking import BlockingBus
 from shared.bus.bus import RedisBus
@@ -291,7 +292,7 @@ def judge_end(world: World, incarnation: Incarnation, error: BaseException) -> N
             world.judge.reach("fenced write")
         elif isinstance(one, RolledBack):
             world.judge.reach("write refused after a rollback")
-        known = isinstance(one, BusAway | BusRefused | LedgerFailed)
+        known = isinstance(one, BusAway | BusRefused | LedgerFailed | SettledChanged)
         world.judge.check("I-18", known, lambda e=one: f"{incarnation.name} failed: {e!r}{_where(e)}")  # type: ignore[misc]
 
 

@@ -25,6 +25,8 @@ INTENT_TTL_S = 2.0
 REFERENCE_AGE_S = 2.0
 HALT_WITHIN_S = 1.0
 EXITS_PER_MIN_MAX = 10
+SETTLE_AFTER_S = 4.0
+"""Shorter than all that may still come, so that news of what has left memory is no rare thing here."""
 
 
 def scale_constants() -> None:
@@ -70,6 +72,7 @@ def execution() -> ExecutionConfig:
             "risk": risk,
             "quarantine_s": QUARANTINE_S,
             "mismatch_after_s": 2.0,
+            "settle_after_s": SETTLE_AFTER_S,
             "tick_ms": 250,
             "read_block_ms": 1000,
             "discover_s": 2.0,

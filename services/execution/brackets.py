@@ -7,7 +7,7 @@ documented, so any of it is taken.
 
 from __future__ import annotations
 
-from services.execution import fills
+from services.execution import fills, settling
 from services.execution.orders import report
 from services.execution.records import ENTRY, STOP_LOSS, TAKE_PROFIT, OrderRecord
 from services.execution.state import NS_PER_S, State
@@ -26,6 +26,8 @@ _SUFFIX = {STOP_LOSS: "sl", TAKE_PROFIT: "tp"}
 def see(turn: Turn, seen: OrderReport) -> None:
     """Take one report about any order of the account."""
     state = turn.state
+    if settling.order_repeated(state, seen):
+        return
     order = _ours(state, seen) or _child(turn, seen)
     if order is None:
         _other(turn, seen)

@@ -20,7 +20,7 @@ def claim(turn: Turn, order: OrderRecord, numbers: dict[str, str] | None = None)
         numbers: What risk approved it on; None for what execution does by itself.
     """
     state = turn.state
-    assert order.client_order_id not in state.orders, f"{order.client_order_id} is claimed for ever"
+    assert not state.is_known(order.client_order_id), f"{order.client_order_id} is claimed for ever"
     state.put_order(order)
     turn.publish(
         OrderClaimed(

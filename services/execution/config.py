@@ -132,6 +132,12 @@ class ExecutionConfig(Section):
         le=600,
         description="A position that our fills do not explain reduces trading when it lasts that long.",
     )
+    settle_after_s: float = Field(
+        600.0,
+        ge=1,
+        le=86_400,
+        description="What has ended stays in memory for so long at least; after that only the ledger has it.",
+    )
     flatten_rounds_max: int = Field(
         20, ge=1, le=100, description="Rounds before a flatten calls for a person."
     )
@@ -185,6 +191,7 @@ class ExecutionConfig(Section):
             quarantine_s=self.quarantine_s,
             searches_min=self.searches_min,
             mismatch_after_s=self.mismatch_after_s,
+            settle_after_s=self.settle_after_s,
             day_starts_at_utc_h=self.risk.day_starts_at_utc_h,
             flatten_rounds_max=self.flatten_rounds_max,
             cancels_max=self.cancels_max,

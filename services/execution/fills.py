@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from services.execution import settling
 from services.execution.orders import observe, want_check
 from services.execution.records import BEFORE, EXIT, EXTERNAL, FillRecord, OrderRecord
 from services.execution.state import State
@@ -27,6 +28,8 @@ WHOSE_AFTER_S = 0.5
 def take(turn: Turn, fill: FillReport) -> str | None:
     """Count one fill; return why trading must halt over it, None in the ordinary case."""
     state = turn.state
+    if settling.fill_repeated(state, fill):
+        return None
     known = state.fills.get(fill.fill_id)
     if fill.voided:
         return _void(turn, known, fill)

@@ -39,7 +39,7 @@ def take(turn: Turn, read: IntentRead) -> None:
         _cancel(turn, intent)
     elif isinstance(intent, ModifyOrder):
         changes.modify(turn, intent)
-    elif name in turn.state.orders:
+    elif turn.state.is_known(name):
         turn.alarm("intent_repeated", f"{name} was decided before; it is not looked at again")
     elif not (name.isascii() and name.isprintable() and 0 < len(name) <= CLIENT_ORDER_ID_CHARS_MAX):
         refuse(turn, intent, deny("client_order_id", most=CLIENT_ORDER_ID_CHARS_MAX))
@@ -182,7 +182,7 @@ def _expire(turn: Turn, intent: SubmitOrder | ClosePosition) -> None:
 
 def _refuse(turn: Turn, intent: SubmitOrder | ClosePosition | CancelOrder | ModifyOrder, why: Denied) -> None:
     name = intent.client_order_id
-    if isinstance(intent, SubmitOrder | ClosePosition) and name not in turn.state.orders:
+    if isinstance(intent, SubmitOrder | ClosePosition) and not turn.state.is_known(name):
         _bury(turn, intent, OrderStatus.DENIED, why.code)
     refuse(turn, intent, why)
 

@@ -7,7 +7,17 @@ a late landing would have shown, and a position that is explained without the or
 
 from __future__ import annotations
 
-from services.execution import account, brackets, conduct, crossing, fills, flatten, orders, protection
+from services.execution import (
+    account,
+    brackets,
+    conduct,
+    crossing,
+    fills,
+    flatten,
+    orders,
+    protection,
+    settling,
+)
 from services.execution.events import OrderQueried, QueryOrder, Search, Searched
 from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, Check, Look, State
@@ -58,6 +68,7 @@ def due(turn: Turn) -> None:
     state = turn.state
     protection.due(turn)
     crossing.due(turn)
+    settling.due(turn)
     for number, check in sorted(state.checks.items()):
         if check.due_ns <= turn.at.mono_ns:
             pause_s = CHECK_PAUSES_S[min(check.attempt, len(CHECK_PAUSES_S) - 1)]

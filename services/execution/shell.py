@@ -104,7 +104,7 @@ class Shell:
         self._intents: list[str] = []
         self._cursors: dict[str, str] = {}
         self._unsaved: dict[str, str] = {}
-        self._failed: LedgerFailed | None = None
+        self._failed: Exception | None = None
         self._saved_ns = 0
         self._entry_ns = 0
         self._alarms = 0
@@ -349,7 +349,11 @@ class Shell:
         if self._failed is not None:
             # The state is ahead of the ledger: a later commit would hold its records without their steps.
             raise self._failed
-        commands = [command for event in events for command in decide(event, self.state)]
+        try:
+            commands = [command for event in events for command in decide(event, self.state)]
+        except Exception as error:
+            self._failed = error
+            raise
         messages = [command for command in commands if isinstance(command, Publish)]
         claims = marks.ARMED and any(isinstance(command, Place) for command in commands)
         if claims:

@@ -51,6 +51,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     control_age_s_max: float = 60.0
     snapshot_age_s_max: float = 45.0
     mismatch_after_s: float = 25.0
+    settle_after_s: float = 600.0
     clock_offset_ms_max: int = 2_000
     build: str = ""
     settings: str = ""
@@ -172,6 +173,19 @@ class Sync:
 
 
 @dataclass(slots=True)
+class Settled:
+    """What is still known of orders and fills that have left memory; see `settling`.
+
+    Attributes:
+        cum_qty: Order, by our id and by the broker's -> contracts that it filled.
+        fees: Fill -> its fees.
+    """
+
+    cum_qty: dict[str | int, int] = field(default_factory=dict)
+    fees: dict[int, Decimal] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Dirty:
     """Changed since the last commit."""
 
@@ -197,6 +211,12 @@ class State:
         self.ownerless: dict[int, list[FillRecord]] = {}
         self.books: dict[tuple[str, str], Book] = {}
         self.net_of_fills: dict[str, int] = {}
+        self.settled = Settled()
+        self.ended: dict[str, None] = {}  # since the last sweep of `settling`
+        self.ended_before: dict[str, None] = {}  # since the one before
+        self.rested: list[str] = []  # still to be looked at in this one
+        self.sweeping = False
+        self.sweep_due_ns: int | None = None
         self.dirty = Dirty()
         # Heard, not kept: it is told again after a restart.
         self.markets: dict[str, MarketState] = {}
@@ -307,6 +327,8 @@ class State:
             self.open[name] = order
         else:
             self.open.pop(name, None)
+            self.ended[name] = None
+            self.ended_before.pop(name, None)
 
     def _count(self, fill: FillRecord) -> Decimal:
         self.fills.setdefault(fill.fill_id, []).append(fill)
@@ -319,6 +341,10 @@ class State:
         return self.book(fill.strategy_id, fill.contract_id).add(fill)
 
     # -- questions --------------------------------------------------------------
+
+    def is_known(self, client_order_id: str) -> bool:
+        """Has this id ever had an order?"""
+        return client_order_id in self.orders or client_order_id in self.settled.cum_qty
 
     def book(self, strategy_id: str, contract_id: str) -> Book:
         key = (strategy_id, contract_id)
