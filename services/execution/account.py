@@ -212,8 +212,9 @@ def _compare(turn: Turn, sync: Sync) -> None:
             sync.differences[contract_id] = Difference(ours, theirs, turn.at.mono_ns)
             continue
         sync.differences[contract_id] = earlier
-        if turn.at.mono_ns - earlier.since_ns < state.rules.mismatch_after_s * NS_PER_S:
-            continue
+        lasted_ns = earlier.since_ns + round(state.rules.mismatch_after_s * NS_PER_S)
+        if state.look is None or state.look.started_ns < lasted_ns:
+            continue  # only a look that began after all that time could have shown the fill, and did not
         if state.standing.mismatches.get(contract_id) == theirs - ours:
             continue  # said already
         standing = state.change_standing()

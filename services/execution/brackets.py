@@ -8,18 +8,20 @@ documented, so any of it is taken.
 from __future__ import annotations
 
 from services.execution import fills, settling
-from services.execution.orders import report
+from services.execution.orders import report, want_search
 from services.execution.records import ENTRY, STOP_LOSS, TAKE_PROFIT, OrderRecord
 from services.execution.state import NS_PER_S, State
 from services.execution.turn import Turn
 from shared.domain.execution import ExternalOrderSeen
-from shared.domain.order import OrderType
+from shared.domain.order import OrderStatus, OrderType
 from shared.domain.report import OrderReport
 
 AUTO_BRACKET = "AutoBracket"
 STOP_TYPES = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 EXTERNALS_MAX = 10_000
 UNMATCHED_MAX = 1_000
+LANDING_QUARANTINES = 2
+"""So long after its claim a bracket may still be that of an order which landed after it was given up."""
 _SUFFIX = {STOP_LOSS: "sl", TAKE_PROFIT: "tp"}
 
 
@@ -135,8 +137,10 @@ def _other(turn: Turn, seen: OrderReport) -> None:
     """Keep what may turn out to be ours while something of ours is unanswered; else it is another's."""
     state = turn.state
     state.checks.pop(seen.broker_order_id, None)
-    if state.is_doubtful(seen.contract_id) and len(state.unmatched) < UNMATCHED_MAX:
+    maybe_ours = state.is_doubtful(seen.contract_id) or _may_be_landing(turn, seen)
+    if maybe_ours and len(state.unmatched) < UNMATCHED_MAX:
         state.unmatched[seen.broker_order_id] = seen
+        want_search(turn, delay_s=1.0)
         return
     state.unmatched.pop(seen.broker_order_id, None)
     announced = seen.broker_order_id in state.standing.externals
@@ -163,6 +167,20 @@ def _other(turn: Turn, seen: OrderReport) -> None:
         f"broker order {seen.broker_order_id} on {seen.contract_id} is not ours; it counts in the position",
     )
     fills.attribute_closes(turn)
+
+
+def _may_be_landing(turn: Turn, seen: OrderReport) -> bool:
+    """Is it a bracket of an order that was given up a moment ago? It can be shown before its entry is."""
+    state = turn.state
+    if AUTO_BRACKET not in (seen.custom_tag or ""):
+        return False
+    young_ns = LANDING_QUARANTINES * state.rules.quarantine_s * NS_PER_S
+    return any(
+        order.status is OrderStatus.ABSENT
+        and order.contract_id == seen.contract_id
+        and order.least_age_ns(turn.at.now_ns, turn.at.mono_ns) < young_ns
+        for order in state.orders.values()
+    )
 
 
 def _after_a_close(turn: Turn, contract_id: str) -> bool:

@@ -144,8 +144,10 @@ def searched(turn: Turn, look: Searched) -> None:
         account.looked(turn, state.look)
         for name in sorted(state.doubts):
             _not_found(turn, state.orders[name], look, at_broker)
+        if state.unmatched and not state.doubts:
+            brackets.judge_unmatched(turn)
         flatten.searched(turn, look)
-    incomplete = any(order.missing_qty for order in state.open.values())
+    incomplete = bool(state.unmatched) or any(order.missing_qty for order in state.open.values())
     if not state.searched or state.doubts or incomplete or _flattening(state, look):
         pause_s = SEARCH_PAUSES_S[min(state.search_attempt, len(SEARCH_PAUSES_S) - 1)]
         state.search_attempt += 1

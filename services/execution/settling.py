@@ -2,9 +2,10 @@
 
 Every order and fill that an account ever had would make a process that runs for weeks larger and slower every
 day. So, from time to time, what has rested since the last look is let go: orders with all that belongs to
-them, when nothing of them is open or in doubt, and fills, which their book has folded for good. The
-broker may repeat what it has said of them. When it says something new (a late fill, a correction), all of it
-is needed again: `SettledChanged` ends the process, and its next start has everything in memory.
+them, when nothing of them is open, and fills, which their book has folded for good; neither while anything in
+their contract is in doubt. The broker may repeat what it has said of them. When it says something new (a late
+fill, a correction), all of it is needed again: `SettledChanged` ends the process, and its next start has
+everything in memory.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def due(turn: Turn) -> None:
     for name in part:
         _settle_order(state, name)
     state.sweeping = bool(state.rested)
-    for (strategy_id, _), book in state.books.items():
-        if strategy_id != EXTERNAL:
+    for (strategy_id, contract_id), book in state.books.items():
+        if strategy_id != EXTERNAL and not state.in_flight(contract_id):
             fills = book.settle(PART)
             for fill in fills:
                 _settle_fill(state, fill.fill_id)
@@ -112,7 +113,7 @@ def _rests(state: State, order: OrderRecord) -> bool:
     held = book is not None and (name in book.lots or order.parent in book.lots)
     watched = order.status is OrderStatus.ABSENT or order.unwanted  # it may still land
     asked = number in state.checks or number in state.cancels_running or number in state.modifies_running
-    return not (held or watched or asked or name in state.doubts)
+    return not (held or watched or asked or name in state.doubts or state.in_flight(order.contract_id))
 
 
 def _forget(state: State, order: OrderRecord) -> None:

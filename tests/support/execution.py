@@ -368,8 +368,11 @@ class Desk:
         return self.report(*[self.broker.orders[number] for number in numbers])
 
     def next_snapshot(self) -> None:
-        """The broker's picture again, when the schedule asks for it."""
-        self.pass_time(30)
+        """The broker's picture again, when the schedule asks for it; we look by ourselves in between."""
+        self.pass_time(28)
+        self.tick()
+        self.answer_searches()
+        self.pass_time(2)
         self.snapshot()
 
     def snapshot(self) -> list[Command]:

@@ -49,6 +49,24 @@ def test_difference_counts_from_the_second_picture_on() -> None:
     assert desk.state.contract_qty(MES) == 1
 
 
+def test_a_difference_is_none_while_we_cannot_look_by_ourselves() -> None:
+    """Found by simulation: pictures came, the search for the fill was held up, and trading halted."""
+    desk = ready_desk()
+    desk.broker.fill(desk.broker.external())
+    hidden, desk.broker.fills = desk.broker.fills, []
+    held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
+    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    desk.snapshot()
+    for _ in range(3):
+        desk.pass_time(30)
+        desk.tick()
+        desk.answer_searches(failure="no answer")
+        desk.snapshot()
+    assert not desk.messages(PositionMismatch) and not desk.state.standing.halts
+    desk.next_snapshot()
+    assert len(desk.messages(PositionMismatch)) == 1
+
+
 def test_same_difference_after_other_fills_is_another() -> None:
     desk = ready_desk()
     fills_of_others = [
