@@ -13,7 +13,7 @@ import msgspec
 from services.execution import settling
 from services.execution.orders import observe, want_check
 from services.execution.records import BEFORE, EXIT, EXTERNAL, FillRecord, OrderRecord
-from services.execution.state import State
+from services.execution.state import NS_PER_S, HeardLate, State
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
 from shared.domain.execution import OrderFilled
@@ -23,6 +23,7 @@ from shared.domain.report import FillReport
 
 WHOSE_AFTER_S = 0.5
 """How long a fill waits for its order to be shown before the broker is asked; an answer is usually near."""
+HEARD_LATE_NS = NS_PER_S
 
 
 def take(turn: Turn, fill: FillReport) -> str | None:
@@ -143,6 +144,7 @@ def _count_own(turn: Turn, order: OrderRecord, fill: FillRecord) -> None:
         closes=order.parent or "",
     )
     realized = state.put_fill(own)
+    _note_late(turn, own)
     cum_qty = order.cum_qty + own.qty
     leaves_qty = max(0, order.order_qty - cum_qty)
     if cum_qty > order.order_qty and not order.is_protective:
@@ -151,6 +153,14 @@ def _count_own(turn: Turn, order: OrderRecord, fill: FillRecord) -> None:
     publish(turn, own, order.role, cum_qty, leaves_qty, realized)
     fact = OrderFact.PARTLY_FILLED if leaves_qty else OrderFact.FULLY_FILLED
     observe(turn, order, fact, cum_qty=cum_qty, broker_cum_qty=max(cum_qty, order.broker_cum_qty))
+
+
+def _note_late(turn: Turn, fill: FillRecord) -> None:
+    """What stands without a stop has done so since the fill, not since we heard of it."""
+    state, venue_ns = turn.state, turn.at.venue_ns
+    late_ns = 0 if venue_ns is None else round((venue_ns - fill.ts_event_ns) / state.rules.market_speed)
+    if late_ns > HEARD_LATE_NS:
+        state.heard_late[fill.client_order_id] = HeardLate(turn.at.mono_ns, late_ns)
 
 
 def publish(turn: Turn, fill: FillRecord, role: str, cum_qty: int, leaves_qty: int, realized: object) -> None:

@@ -26,6 +26,9 @@ from shared.domain.order import OrderStatus, OrderType, Side
 EXITS_MAX = 3
 """Of one entry, sent by execution itself; after that a person has to look."""
 EXPIRES_S = 5.0
+HEARD_JUST_NOW_NS = NS_PER_S
+ALARM_AFTER_NS = NS_PER_S // 2
+"""What is heard of late may have its stop: that is told in the next moment."""
 
 _WORKING = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 _UNSETTLED = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN, OrderStatus.PENDING_CANCEL)
@@ -139,7 +142,8 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
         gap = state.gaps[held.name] = Gap(since_ns=since_ns, bare_ns=bare_ns)
     age_ns, bare_ns = turn.at.mono_ns - gap.since_ns, turn.at.mono_ns - gap.bare_ns
     guard = _guard(legs)
-    if bare_ns >= rules.protect_within_s * NS_PER_S and guard < held.lot.qty and not gap.alarmed:
+    late = bare_ns >= rules.protect_within_s * NS_PER_S and age_ns >= ALARM_AFTER_NS
+    if late and guard < held.lot.qty and not gap.alarmed:
         gap.alarmed = True
         after_s = bare_ns / NS_PER_S
         text = f"{held.name}: {guard} of {held.lot.qty} contracts have a stop after {after_s:.0f} s"
@@ -186,10 +190,23 @@ def _unwatched_ns(turn: Turn, held: Held) -> int:
 
 
 def _unheard_ns(turn: Turn, held: Held) -> int:
-    """Return how long the broker spoke of this position before its newest fill was shown.
+    """Return how long this position stood before it was known to be one of ours.
 
     To wait for the fill and then once more for its stop would be two patiences, and one promise.
     """
+    return max(_heard_late_ns(turn, held), _spoken_of_ns(turn, held))
+
+
+def _heard_late_ns(turn: Turn, held: Held) -> int:
+    """Return the age of its newest fill, when that was told just now and long after it happened."""
+    heard = turn.state.heard_late.pop(held.name, None)
+    if heard is None or turn.at.mono_ns - heard.mono_ns > HEARD_JUST_NOW_NS:
+        return 0
+    return heard.late_ns + turn.at.mono_ns - heard.mono_ns
+
+
+def _spoken_of_ns(turn: Turn, held: Held) -> int:
+    """Return how long the broker spoke of a position that no fill explained."""
     state, venue_ns = turn.state, turn.at.venue_ns
     apart = state.apart.get(held.contract_id)
     newest_ns = state.books[held.strategy_id, held.contract_id].newest_of_ns(held.name)

@@ -110,9 +110,9 @@ class Sender:
         self._failure: BaseException | None = None
 
     def now(self) -> Moment:
-        """Return the clocks, the broker's as far as its answers told."""
+        """Return the clocks; ours is good enough for the broker's until its answers prove it wrong."""
         now_ns = self._clock.now_ns()
-        venue_ns: int | None = now_ns
+        venue_ns: int | None = now_ns - (self.clock_offset_ms() or 0) * NS_PER_MS
         if self._venue_clock:
             venue_ns = self._orders.venue_now_ns() or self._account.venue_now_ns()
         return Moment(now_ns=now_ns, mono_ns=self._clock.monotonic_ns(), venue_ns=venue_ns)

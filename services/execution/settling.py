@@ -124,6 +124,7 @@ def _forget(state: State, order: OrderRecord) -> None:
     if name in siblings:
         siblings.remove(name)
     state.accepted_ns.pop(name, None)
+    state.heard_late.pop(name, None)
     state.settled.cum_qty[name] = order.cum_qty
     if number is not None:
         state.by_broker_id.pop(number, None)

@@ -128,6 +128,13 @@ class Apart:
     told: bool = False
 
 
+class HeardLate(NamedTuple):
+    """A fill that was told long after it happened. Attributes: mono_ns: when; late_ns: by how much."""
+
+    mono_ns: int
+    late_ns: int
+
+
 class Look(NamedTuple):
     """The newest search that succeeded."""
 
@@ -238,6 +245,7 @@ class State:
         self.cancels_sent: dict[int, int] = {}
         self.accepted_ns: dict[str, int] = {}
         self.gaps: dict[str, Gap] = {}
+        self.heard_late: dict[str, HeardLate] = {}  # entry -> its newest fill, until it is looked after
         self.watched = False  # what is held has been compared with what protects it since the start
         self.apart: dict[str, Apart] = {}
         self.began_ns: int | None = None

@@ -8,6 +8,7 @@ from proof.simulation.checkers.checker import Checker, Sent
 from proof.simulation.checkers.commits import GIVEN_UP
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.swarm import POSITION_MAX
+from services.execution.books import Book
 from services.simulator.orders import Order
 from services.simulator.state import Command, FillBooked, PositionUpdated
 
@@ -138,18 +139,20 @@ class Exposure(Checker):
         )
 
     def _told_already(self, net: int) -> bool:
-        """Is it the very position that an alarm spoke of, which another strategy's hid for a while?"""
+        """Is it what alarms spoke of, which other parts of the position hid for a while?"""
         disk = self.world.disk
-        told_ns: dict[str, int] = {}
-        for at_ns, _, event, words in self.judge.alarms:
-            order = disk.orders.get(words.partition(":")[0])
-            if event == "unprotected" and order is not None:
-                told_ns[order.strategy_id] = at_ns
-        told = 0
-        for strategy_id, at_ns in told_ns.items():
-            fills = [fill for fill in disk.fills.values() if fill.strategy_id == strategy_id]
-            if all(fill.ts_event_ns < at_ns for fill in fills):
-                told += sum(fill.signed_qty for fill in fills)
+        books: dict[str, Book] = {}
+        for fill in disk.fills.values():
+            books.setdefault(fill.strategy_id, Book(22)).add(fill)
+        named = {
+            words.partition(": ")[0] for _, _, event, words in self.judge.alarms if event == "unprotected"
+        }
+        told = sum(
+            lot.qty * (1 if book.position.net_qty > 0 else -1)
+            for book in books.values()
+            for name, lot in book.lots.items()
+            if name in named
+        )
         return told * net > 0 and abs(told) >= abs(net)
 
 

@@ -145,7 +145,7 @@ def test_entry_partly_filled() -> None:
     assert stops(desk) == 4
     settled(desk)
     assert stops(desk) == 1
-    desk.report(desk.broker.fill(number, 3))
+    desk.report(desk.broker.fill(number, 3, at_ns=desk.now_ns))
     desk.show(number)
     settled(desk)
     assert stops(desk) == 4
