@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from proof.simulation.checkers.checker import Checker
+from proof.simulation.checkers.checker import Checker, Wish
 from proof.simulation.scaled import EXITS_PER_MIN_MAX
+from proof.simulation.venue import ACCOUNT_ID
 from services.execution.account import VENUE_MARGIN_NS
 from services.execution.records import BEFORE, EXIT
 from shared.domain.control import HaltKind
 from shared.domain.execution import FlattenFinished
 from shared.domain.order import OrderStatus
+from shared.wire import topics
 
 
 class Rest(Checker):
@@ -24,8 +26,8 @@ class Rest(Checker):
         for order in orders.values():
             if order.status in waiting or order.missing_qty:
                 return f"{order.client_order_id} is {order.status}, {order.missing_qty} fills are missing"
-        for name in self.judge.wishes:
-            if name not in orders and name not in world.forgotten:
+        for name, wish in self.judge.wishes.items():
+            if name not in orders and name not in world.forgotten and not self._below(wish):
                 return f"intent {name} has no answer"
         if not world.in_sync:
             return "broker_sync is not in sync"
@@ -41,6 +43,16 @@ class Rest(Checker):
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.judge.sent.items()):
             return "orders are under way"
         return ""
+
+    def _below(self, wish: Wish) -> bool:
+        """Was it written, after Redis was emptied and the clock set back, under an id that had been read before?
+
+        Execution has halted over the loss; who asks for an order again is heard, and this one has expired.
+        """
+        if not (self.judge.data_lost and self.world.plan.jumps):
+            return False
+        stream = topics.intents(ACCOUNT_ID, wish.intent.strategy_id)
+        return _place(wish.entry_id) <= _place(self.world.disk.cursors.get(stream, "0-0").encode())
 
     def left_to_a_person(self) -> bool:
         """Was traded by hand as the ledger began, so that no clock tells whether the baseline contains it?
@@ -150,6 +162,10 @@ class Rest(Checker):
         self.check("I-26", venue.net_qty == 0 and not working, lambda: text)
         left = [n for n, o in self.world.disk.orders.items() if not o.status.is_terminal]
         self.check("I-2", not left, lambda: f"without an end after the flatten: {left}")
+
+
+def _place(entry_id: bytes) -> tuple[int, ...]:
+    return tuple(int(part) for part in entry_id.split(b"-"))
 
 
 def _difference(ours: dict[int, int], theirs: dict[int, int]) -> str:
