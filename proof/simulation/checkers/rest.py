@@ -45,7 +45,7 @@ class Rest(Checker):
         return ""
 
     def _below(self, wish: Wish) -> bool:
-        """Was it written, after Redis was emptied and the clock set back, under an id that had been read before?
+        """Was its id read before already? Redis was emptied and the clock set back, then.
 
         Execution has halted over the loss; who asks for an order again is heard, and this one has expired.
         """
