@@ -83,6 +83,21 @@ def test_waiting_for_a_fill_and_for_its_stop_is_one_patience() -> None:
     assert "unprotected" in desk.alarm_names()
 
 
+def test_a_fill_that_is_heard_late_has_waited_already() -> None:
+    """Fill and position came together, seconds late, so that nobody had spoken of anything before."""
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    (number,) = desk.place_all()
+    late = desk.broker.fill(number, at_ns=desk.now_ns)
+    for child in (number + 1, number + 2):
+        desk.broker.set(child, status=OrderStatus.REJECTED)
+    desk.pass_time(4)
+    desk.report(late, desk.broker.position())
+    desk.show(number)
+    desk.run(1.5, failure="too many requests")
+    assert "unprotected" in desk.alarm_names()
+
+
 def test_young_fill_is_not_blamed_for_what_was_apart_before() -> None:
     desk = ready_desk()
     desk.intent(make_submit("o1"))

@@ -168,6 +168,24 @@ def test_late_landing_is_adopted_with_an_alarm() -> None:
     assert desk.net_qty() == 1
 
 
+@pytest.mark.parametrize(("given_up_s", "waits"), [(140, True), (300, False)])
+def test_a_bracket_waits_for_the_entry_that_may_still_land(given_up_s: float, waits: bool) -> None:
+    """Found by simulation: it was taken for the close of a flatten, and its fill was missed for ever."""
+    desk = ready_desk()
+    place = sent(desk)
+    desk.answer("o1", TIMEOUT)
+    desk.run(given_up_s)
+    assert desk.status() is OrderStatus.ABSENT
+    number = desk.broker.land(place.ticket)
+    stop = desk.broker.orders[number + 1]
+    desk.report(msgspec.structs.replace(stop, custom_tag="AutoBracket-SL", parent_order_id=None))
+    assert ("external_order" not in desk.alarm_names()) is waits
+    if waits:
+        desk.snapshot()
+        assert desk.order("o1:sl").broker_order_id == number + 1
+        assert not desk.state.unmatched
+
+
 def test_rejected_but_there_is_adopted_with_an_alarm() -> None:
     desk = ready_desk()
     place = sent(desk)
