@@ -95,14 +95,18 @@ class Orders:
         return [(kind, row) for kind, row in rows if row.get("client_order_id") == client_order_id]
 
     def outcome(self, client_order_id: str) -> str:
-        """Wait until it is known what became of an order: the code of its denial, or its status."""
+        """Wait until it is known what became of an order: the code of its denial, or its status.
+
+        `not_sent` is what is rejected because it provably never left.
+        """
 
         async def told() -> str:
             for kind, row in await self._answers(client_order_id):
                 if kind == "order_denied":
                     return str(row["code"])
                 if kind == "order_updated" and row["status"] not in ("pending_new", "unknown"):
-                    return str(row["status"])
+                    not_sent = str(row.get("reason", "")).startswith("not sent: ")
+                    return "not_sent" if not_sent else str(row["status"])
             return ""
 
         found = asyncio.run(eventually(told, within_s=40, what=f"an answer on {client_order_id}", poll_s=0.1))
