@@ -25,7 +25,7 @@ INTENT_TTL_S = 2.0
 REFERENCE_AGE_S = 2.0
 HALT_WITHIN_S = 1.0
 EXITS_PER_MIN_MAX = 10
-SETTLE_AFTER_S = 4.0
+SETTLE_AFTER_S = 2.0
 """Shorter than all that may still come, so that news of what has left memory is no rare thing here."""
 
 

@@ -55,12 +55,17 @@ class ControlRead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamGap(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries of a stream that execution must not miss are missing."""
+    """Entries of a stream that execution must not miss are missing.
+
+    Attributes:
+        set_back: Numbers that were read before come again: what stood there is lost.
+    """
 
     stream: str
     what: str
     missing: str
     at: Moment
+    set_back: bool = False
 
 
 class MarketRead(msgspec.Struct, frozen=True, kw_only=True):

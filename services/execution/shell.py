@@ -240,7 +240,8 @@ class Shell:
         before = Position.of(self._cursors.get(entry.stream, "0-0"))
         if before.known and entry.seq != before.seq + 1:
             missing = f"after entry {before.seq} comes {entry.seq}"
-            events.append(StreamGap(stream=entry.stream, what=what, missing=missing, at=at))
+            back = entry.seq <= before.seq
+            events.append(StreamGap(stream=entry.stream, what=what, missing=missing, set_back=back, at=at))
         self._cursors[entry.stream] = self._unsaved[entry.stream] = entry.id.decode()
         try:
             message = decode(entry.kind, entry.value)

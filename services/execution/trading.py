@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.execution import conduct, flatten
 from services.execution.events import ControlRead, StreamGap
-from services.execution.halts import halt, resume
+from services.execution.halts import add, announce, halt, resume
 from services.execution.state import NS_PER_S
 from services.execution.turn import Turn
 from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Lifter, Resume
@@ -86,6 +86,9 @@ def _stale(turn: Turn, order: Resume) -> str:
 def gap(turn: Turn, event: StreamGap) -> None:
     """Something that must not be missed is missing."""
     turn.alarm("stream_gap", f"{event.stream}: {event.missing}")
+    if event.set_back:
+        add(turn, HaltKind.INVARIANT, f"Redis has lost entries: {event.stream}: {event.missing}")
+        announce(turn)
     match event.what:
         case "reports":
             turn.state.sync.complete = False  # until the next whole picture

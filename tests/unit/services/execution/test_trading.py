@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.execution.events import KillSeen, Place, ProcessSeen, Tick
+from services.execution.events import KillSeen, Place, ProcessSeen, StreamGap, Tick
 from shared.broker.port import NotSent
 from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Resume, SessionHealth, TradingState
 from shared.domain.execution import OrderDenied, TradingStateChanged
@@ -267,3 +267,15 @@ def test_cancels_and_changes_count_as_messages() -> None:
     desk.intent(cancel)
     assert desk.refusal(make_submit("b", qty=2)) == ""
     assert desk.refusal(make_submit("c", side=Side.SELL)) == "messages_per_s_max"
+
+
+@pytest.mark.proves("I-16")
+@pytest.mark.parametrize("set_back", [True, False])
+def test_numbers_that_come_again_tell_of_a_redis_that_was_set_back(set_back: bool) -> None:
+    """Found by simulation: the new stream was as long as the one that was read, and no start could tell."""
+    desk = Desk()
+    desk.ready()
+    missing = "after entry 2 comes 2" if set_back else "after entry 2 comes 4"
+    desk.feed(StreamGap(stream="intents", what="intents", missing=missing, set_back=set_back, at=desk.at()))
+    assert "stream_gap" in desk.alarm_names()
+    assert (HaltKind.INVARIANT in desk.state.standing.halts) is set_back
