@@ -26,12 +26,17 @@ def ready_desk() -> Desk:
     return desk
 
 
-def test_difference_counts_from_the_second_picture_on() -> None:
-    desk = ready_desk()
-    desk.broker.fill(desk.broker.external())
+def hide_fills(desk: Desk) -> None:
+    """Let the broker hold one contract and show no fill of it."""
     hidden, desk.broker.fills = desk.broker.fills, []
     held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
     desk.broker.positions = lambda: held  # type: ignore[method-assign]
+
+
+def test_difference_counts_from_the_second_picture_on() -> None:
+    desk = ready_desk()
+    desk.broker.fill(desk.broker.external())
+    hide_fills(desk)
     desk.snapshot()
     assert not desk.messages(PositionMismatch)
     desk.snapshot()  # a reconnect takes two
@@ -53,9 +58,7 @@ def test_a_difference_is_none_while_we_cannot_look_by_ourselves() -> None:
     """Found by simulation: pictures came, the search for the fill was held up, and trading halted."""
     desk = ready_desk()
     desk.broker.fill(desk.broker.external())
-    hidden, desk.broker.fills = desk.broker.fills, []
-    held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
-    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    hide_fills(desk)
     desk.snapshot()
     for _ in range(3):
         desk.pass_time(30)
@@ -72,9 +75,7 @@ def test_same_difference_after_other_fills_is_another() -> None:
     fills_of_others = [
         desk.broker.fill(desk.broker.external(side=side)) for side in (Side.BUY, Side.SELL, Side.BUY)
     ]
-    hidden, desk.broker.fills = desk.broker.fills, []
-    held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
-    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    hide_fills(desk)
     desk.snapshot()
     for late in fills_of_others[:2]:
         desk.report(late)
@@ -87,9 +88,7 @@ def test_same_difference_after_other_fills_is_another() -> None:
 def test_difference_that_a_late_fill_explains_is_not_accepted_once_more() -> None:
     desk = ready_desk()
     fill = desk.broker.fill(desk.broker.external())
-    hidden, desk.broker.fills = desk.broker.fills, []
-    held = [msgspec.structs.replace(one, net_qty=1) for one in _positions(desk, hidden)]
-    desk.broker.positions = lambda: held  # type: ignore[method-assign]
+    hide_fills(desk)
     desk.snapshot()
     desk.next_snapshot()
     assert HaltKind.INVARIANT in desk.state.standing.halts
