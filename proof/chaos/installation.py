@@ -31,12 +31,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "feed": {"sessions": "always", "backfill_bars": 10},
     "broker_sync": {"reconcile_interval_s": 30.0, "history_hours": 1.0},
     "strategy": {"failures_max": 100, "warmup_s": 120.0},
-    "execution": {"quarantine_s": 20.0},
+    "execution": {"quarantine_s": 20.0, "settle_after_s": 45.0},
     "guard": {"accounts": [{"id": ACCOUNT_ID, "profile": "none"}]},
     "recorder": {"flush_interval_s": 5.0},
     "simulator": {"control": True, "token_ttl_s": 300},
 }
-"""What differs from the defaults. The quarantine is short so that a run sees its end."""
+"""What differs from the defaults. Quarantine and rest are short so that a run sees their ends."""
 
 RISK = {
     "position_max": POSITION_MAX,

@@ -25,6 +25,7 @@ POSITION_BRACKETS_REMEDY = (
 def placed(turn: Turn, answer: PlaceAnswered) -> None:
     """Take the outcome of a POST: the outcome table of the order protocol."""
     state = turn.state
+    state.places_running.discard(answer.client_order_id)
     order = state.orders[answer.client_order_id]
     outcome = answer.outcome
     match outcome:

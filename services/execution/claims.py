@@ -68,6 +68,7 @@ def post(turn: Turn, order: OrderRecord) -> None:
         # Sent by execution itself: it protects a position or ends it.
         urgent=order.parent is not None,
     )
+    turn.state.places_running.add(order.client_order_id)
     turn.do(Place(ticket=ticket))
 
 

@@ -112,7 +112,8 @@ def _rests(state: State, order: OrderRecord) -> bool:
     book = state.books.get((order.strategy_id, order.contract_id))
     held = book is not None and (name in book.lots or order.parent in book.lots)
     watched = order.status is OrderStatus.ABSENT or order.unwanted  # it may still land
-    asked = number in state.checks or number in state.cancels_running or number in state.modifies_running
+    changing = number in state.cancels_running or number in state.modifies_running
+    asked = changing or name in state.places_running or number in state.checks
     return not (held or watched or asked or name in state.doubts or state.in_flight(order.contract_id))
 
 
