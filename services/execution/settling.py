@@ -124,6 +124,8 @@ def _forget(state: State, order: OrderRecord) -> None:
     siblings = state.children.get(order.parent or "", [])
     if name in siblings:
         siblings.remove(name)
+        if not siblings:
+            del state.children[order.parent or ""]
     state.accepted_ns.pop(name, None)
     state.heard_late.pop(name, None)
     state.settled.cum_qty[name] = order.cum_qty
