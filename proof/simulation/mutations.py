@@ -328,7 +328,7 @@ def cursor_committed_before_the_effect() -> Patches:
     apply = shell.Shell._apply
 
     def first(self: Any, *events: Any) -> None:
-        if self._unsaved and any(isinstance(one, IntentRead) for one in events):
+        if self._inbox.unsaved and any(isinstance(one, IntentRead) for one in events):
             self._commit([])
         apply(self, *events)
 

@@ -8,7 +8,7 @@ delays neither reports nor cancels nor control.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -19,10 +19,8 @@ from services.execution.events import (
     Alarm,
     BusDiffers,
     Command,
-    ControlRead,
     Event,
     HeartbeatHeard,
-    IntentRead,
     KillSeen,
     MarketRead,
     Place,
@@ -30,29 +28,20 @@ from services.execution.events import (
     Publish,
     Recovered,
     ReportRead,
-    StreamGap,
     Tick,
 )
 from services.execution.fence import Fence
+from services.execution.inbox import Inbox, begins_anew, key, lost_before
 from services.execution.ledger import Commit, Ledger, LedgerFailed, Step
 from services.execution.outbox import Outbox, Position
 from services.execution.sender import Sender, Session, words
 from services.execution.state import NS_PER_S, Dirty, State
 from services.execution.switch import KillSwitch
 from shared.broker.port import AccountPort, OrderPort
-from shared.bus.port import BusAway, BusRefused, Entry
-from shared.domain.control import Beat, Flatten, Halt, Resume
+from shared.bus.port import BusAway, BusRefused
+from shared.domain.control import Beat
 from shared.domain.market import MarketState
-from shared.domain.order import CancelOrder, ClosePosition, ModifyOrder, SubmitOrder
-from shared.domain.report import (
-    AccountReport,
-    FillReport,
-    OrderReport,
-    PositionReport,
-    SnapshotBegun,
-    SnapshotTaken,
-    SyncState,
-)
+from shared.domain.report import SyncState
 from shared.runtime import marks
 from shared.runtime.config import halt_flag
 from shared.runtime.service import Context
@@ -66,8 +55,6 @@ IDLE_S = 1.0
 """Without an entry for so long, the ledger's housekeeping delays nobody."""
 RECALL_ENTRIES = 5_000
 """How far back the newest whole picture of the account is looked for at the start."""
-
-_CONTROL, _REPORTS, _INTENTS = 0, 1, 2
 
 
 class Shell:
@@ -102,8 +89,11 @@ class Shell:
         self._reader = ctx.bus.reader()
         self._followed: set[str] = set()
         self._intents: list[str] = []
-        self._cursors: dict[str, str] = {}
-        self._unsaved: dict[str, str] = {}
+        self._inbox = Inbox(
+            self._account_id,
+            refuse=ctx.refuse,
+            misplaced=lambda text: self._alarm("misplaced", text),
+        )
         self._failed: Exception | None = None
         self._saved_ns = 0
         self._entry_ns = 0
@@ -139,7 +129,7 @@ class Shell:
     async def _recover(self) -> None:
         contents = self._ledger.load()
         self.state.load(contents.standing, contents.orders, contents.fills)
-        self._cursors = contents.cursors
+        self._inbox.cursors = contents.cursors
         writer = await self._ctx.bus.open(topics.orders(self._account_id))
         self._outbox = Outbox(writer, self._ledger)
         self._fence.begin(self._outbox.check)
@@ -158,7 +148,7 @@ class Shell:
         await self._recall()
         self._look_at_switch()
         # With the halt, and not before it: the next start could not tell any more.
-        self._unsaved |= dict.fromkeys(begun, "0-0")
+        self._inbox.unsaved |= dict.fromkeys(begun, "0-0")
         self._apply(Recovered(lost=lost, at=self._now()))
 
     async def _check_cursors(self) -> dict[str, str]:
@@ -167,18 +157,18 @@ class Shell:
         Ids rise with the wall clock. Where that has fallen as well, nothing would ever come after our place.
         """
         begun: dict[str, str] = {}
-        for stream, cursor in sorted(self._cursors.items()):
+        for stream, cursor in sorted(self._inbox.cursors.items()):
             newest = await self._ctx.bus.last(stream)
             if begins_anew(newest[0].id if newest else None, cursor):
                 self._ctx.log.warning("stream_begins_anew", stream=stream, cursor=cursor)
-                self._cursors[stream] = "0-0"
+                self._inbox.cursors[stream] = "0-0"
                 begun[stream] = cursor
         return begun
 
     async def _recall(self) -> None:
         """Read reports again from the newest whole picture on, and whether broker_sync was in sync."""
         stream = topics.reports(self._account_id)
-        cursor = self._cursors.get(stream)
+        cursor = self._inbox.cursors.get(stream)
         if cursor is None:
             return
         sync = (await self._ctx.bus.hash_get(topics.account(self._account_id))).get("sync")
@@ -187,9 +177,10 @@ class Shell:
             assert isinstance(report, SyncState)
             self._apply(ReportRead(report=report, cause="", at=self._now()))
         entries = await self._ctx.bus.last(stream, RECALL_ENTRIES)
-        begun = [at for at, entry in enumerate(entries) if entry.kind == b"snapshot_begun"]
-        if begun and begun[-1] > 0 and _key(entries[begun[-1]].id) <= _key(cursor):
-            self._cursors[stream] = entries[begun[-1] - 1].id.decode()
+        begun = [key(entry.id) for entry in entries if entry.kind == b"snapshot_begun" and entry.seq > 0]
+        if begun and begun[-1] <= key(cursor):
+            ms, seq = begun[-1]
+            self._inbox.cursors[stream] = f"{ms}-{seq - 1}"  # just before it, whoever's entry that is
 
     async def _finish(self) -> None:
         """Give what was sent a moment to be answered, so that a stop leaves nothing unknown if it can."""
@@ -205,8 +196,9 @@ class Shell:
             entries = await self._reader.read(block_ms=config.read_block_ms, count=config.read_count_max)
             if entries:
                 self._entry_ns = self._ctx.clock.monotonic_ns()
-                entries.sort(key=self._rank)
-                self._apply(*[event for entry in entries for event in self._events(entry)])
+                entries.sort(key=self._inbox.rank)
+                at = self._now()
+                self._apply(*[event for entry in entries for event in self._inbox.events(entry, at)])
                 await asyncio.sleep(0)  # what is to be sent leaves before the next read is asked for
             elif self._reader.away_since_ns is not None:
                 # Before anything is read from what comes back: an older copy may show intents that the
@@ -225,49 +217,7 @@ class Shell:
         for stream in wanted:
             if stream not in self._followed:
                 self._followed.add(stream)
-                self._reader.follow(stream, self._cursors.get(stream, "0-0"))
-
-    def _rank(self, entry: Entry) -> int:
-        if entry.stream.startswith("control"):
-            return _CONTROL
-        return _REPORTS if entry.stream == topics.reports(self._account_id) else _INTENTS
-
-    def _events(self, entry: Entry) -> list[Event]:
-        """Return what one entry says, after the news that entries before it are missing."""
-        at = self._now()
-        what = ("control", "reports", "intents")[self._rank(entry)]
-        events: list[Event] = []
-        before = Position.of(self._cursors.get(entry.stream, "0-0"))
-        if before.known and entry.seq != before.seq + 1:
-            missing = f"after entry {before.seq} comes {entry.seq}"
-            back = entry.seq <= before.seq
-            events.append(StreamGap(stream=entry.stream, what=what, missing=missing, set_back=back, at=at))
-        self._cursors[entry.stream] = self._unsaved[entry.stream] = entry.id.decode()
-        try:
-            message = decode(entry.kind, entry.value)
-        except MessageRefused as refused:
-            self._ctx.refuse(entry.cause, refused.why, entry.value)
-            missing = f"entry {entry.id.decode()} cannot be read: {refused}"
-            events.append(StreamGap(stream=entry.stream, what=what, missing=missing, at=at))
-            return events
-        cause = entry.cause
-        match message:
-            case SubmitOrder() | CancelOrder() | ModifyOrder() | ClosePosition() if what == "intents":
-                strategy_id = entry.stream.rpartition(":")[2]
-                events.append(IntentRead(intent=message, strategy_id=strategy_id, cause=cause, at=at))
-            case (
-                AccountReport() | PositionReport() | OrderReport() | FillReport()
-                | SnapshotBegun() | SnapshotTaken() | SyncState()
-            ) if what == "reports":  # fmt: skip
-                events.append(ReportRead(report=message, cause=cause, at=at))
-            case Halt() | Resume() | Flatten() if what == "control":
-                operator = entry.stream == topics.CONTROL_OPERATOR
-                guard = entry.stream == topics.CONTROL_GUARD
-                read = ControlRead(control=message, by_operator=operator, by_guard=guard, cause=cause, at=at)
-                events.append(read)
-            case _:
-                self._alarm("misplaced", f"{entry.cause}: a {entry.kind.decode()} does not belong there")
-        return events
+                self._reader.follow(stream, self._inbox.place(stream))
 
     async def _tick(self) -> None:
         config = self._ctx.config
@@ -275,7 +225,7 @@ class Shell:
             self._look_at_switch()
             offset_ms = self._sender.clock_offset_ms()
             self._apply(Tick(session=self._session.health, at=self._now(), clock_offset_ms=offset_ms))
-            if self._unsaved and self._ctx.clock.monotonic_ns() - self._saved_ns > CURSORS_S * NS_PER_S:
+            if self._inbox.unsaved and self._ctx.clock.monotonic_ns() - self._saved_ns > CURSORS_S * NS_PER_S:
                 self._commit([])
             elif self._ledger.untidy and self._idle_s() > IDLE_S:
                 self._ledger.tidy()
@@ -337,7 +287,7 @@ class Shell:
                         self._market(value)
                 heads = await self._ctx.bus.heads(sorted(self._followed))
                 self._ctx.beat.lag = {
-                    stream: max(0, head - Position.of(self._cursors.get(stream, "0-0")).seq)
+                    stream: max(0, head - Position.of(self._inbox.place(stream)).seq)
                     for stream, head in heads.items()
                 }
             except (BusAway, BusRefused) as error:
@@ -387,7 +337,7 @@ class Shell:
             orders=dirty.orders,
             fills=dirty.fills,
             standing=state.standing if dirty.standing or not messages else None,
-            cursors=self._unsaved,
+            cursors=self._inbox.unsaved,
             sent=sent,
             ts_ns=now_ns,
         )
@@ -398,7 +348,7 @@ class Shell:
             raise
         outbox.next_seq += len(steps)
         state.dirty = Dirty()
-        self._unsaved = {}
+        self._inbox.unsaved = {}
         self._saved_ns = self._ctx.clock.monotonic_ns()
         return steps
 
@@ -433,26 +383,3 @@ class Shell:
             detail.pop("latched", None)
         detail["open_orders"] = str(len(state.open))
         detail["in_doubt"] = str(len(state.doubts))
-
-
-def begins_anew(newest_id: bytes | None, cursor: str) -> bool:
-    """Does a stream end before our place in it? `newest_id` is None where it has no entry."""
-    return newest_id is None or _key(newest_id) < _key(cursor)
-
-
-def lost_before(heads: Mapping[str, int], begun: Mapping[str, str]) -> str | None:
-    """Return in words which stream has lost what we had read; None where its head says that it was trimmed.
-
-    Redis goes back as a whole: so may our own steps have, above what the ledger knew as acknowledged.
-    """
-    for stream, cursor in sorted(begun.items()):
-        read = Position.of(cursor).seq
-        if heads[stream] < read:
-            return f"{stream} stands at {heads[stream]} and was read up to {read}: Redis has lost entries"
-    return None
-
-
-def _key(entry_id: bytes | str) -> tuple[int, int]:
-    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
-    ms, _, seq = text.partition("-")
-    return int(ms), int(seq or 0)
