@@ -11,6 +11,7 @@ from proof.simulation.swarm import POSITION_MAX
 from services.execution.books import Book
 from services.simulator.orders import Order
 from services.simulator.state import Command, FillBooked, PositionUpdated
+from shared.domain.order import OrderType
 
 if TYPE_CHECKING:
     from proof.simulation.judge import Judge
@@ -39,6 +40,8 @@ class Exposure(Checker):
         self.held_ns: int | None = None
         self.naked_ns: int | None = None
         self.naked_s = 0.0
+        self._told: set[str] = set()
+        self._heard = 0
         plan = judge.world.plan
         absent = {one.process for one in plan.kills} | {one.process for one in plan.stops}
         self.deaf = "broker_sync" in absent or bool(DEAF & set(plan.kinds))
@@ -118,6 +121,7 @@ class Exposure(Checker):
         world = self.world
         now_ns = world.clock.true_ns()
         net = self.own_net() if not world.venue.externals else 0
+        self._hear_alarms()
         if abs(net) <= world.venue.protection():
             self.naked_ns, self.naked_s = None, 0.0
             self.check("I-6", True, str)
@@ -138,22 +142,41 @@ class Exposure(Checker):
             lambda: f"{net:+d} contracts, stops for {world.venue.protection()}, for {naked_s:.1f} s",
         )
 
+    def _hear_alarms(self) -> None:
+        """Keep what alarms speak of, until it is protected again: a later loss has to be told anew."""
+        heard, self._heard = self._heard, len(self.judge.alarms)
+        for _, _, event, words in self.judge.alarms[heard:]:
+            if event == "unprotected":
+                self._told.add(words.partition(": ")[0])
+        if self._told:
+            parts = self._parts()
+            self._told -= {name for name in self._told if self._stops_of(name) >= abs(parts.get(name, 1))}
+
     def _told_already(self, net: int) -> bool:
         """Is it what alarms spoke of, which other parts of the position hid for a while?"""
-        disk = self.world.disk
+        parts = self._parts()
+        told = sum(parts.get(name, 0) for name in self._told)
+        return told * net > 0 and abs(told) >= abs(net)
+
+    def _parts(self) -> dict[str, int]:
+        """Return entry -> signed contracts of the position that it holds, by the ledger's fills."""
         books: dict[str, Book] = {}
-        for fill in disk.fills.values():
+        for fill in self.world.disk.fills.values():
             books.setdefault(fill.strategy_id, Book(22)).add(fill)
-        named = {
-            words.partition(": ")[0] for _, _, event, words in self.judge.alarms if event == "unprotected"
-        }
-        told = sum(
-            lot.qty * (1 if book.position.net_qty > 0 else -1)
+        return {
+            name: lot.qty * (1 if book.position.net_qty > 0 else -1)
             for book in books.values()
             for name, lot in book.lots.items()
-            if name in named
-        )
-        return told * net > 0 and abs(told) >= abs(net)
+        }
+
+    def _stops_of(self, entry: str) -> int:
+        """Return contracts of the stops that work at the broker for an entry."""
+        venue = self.world.venue
+        qty = 0
+        for record in self.world.disk.orders.values():
+            if record.parent == entry and record.order_type in (OrderType.STOP, OrderType.TRAILING_STOP):
+                qty += _leaves(venue.state.orders.get(record.broker_order_id or 0))
+        return qty
 
 
 def _leaves(order: Order | None) -> int:
