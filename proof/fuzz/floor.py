@@ -134,7 +134,7 @@ class Floor:
             SyncState(account_id=ACCOUNT, health=SyncHealth.IN_SYNC, reason="", ts_recv_ns=NOW_NS),
         ]
         events: list[Event] = [
-            Recovered(lost=None, at=AT),
+            Recovered(lost=None, boot="1", at=AT),
             Tick(session=SessionHealth.ACTIVE, at=AT),
             Searched(started=AT, at=AT),
             *[ReportRead(report=one, cause="", at=AT) for one in reports],

@@ -181,6 +181,9 @@ class SimClock:
     def monotonic_ns(self) -> int:
         return NS_PER_S + self._loop.now_ns()
 
+    def boot(self) -> str:
+        return "the only one"
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
 

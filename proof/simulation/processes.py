@@ -94,6 +94,7 @@ class ProcessClock:
         self.monotonic_ns = clock.monotonic_ns
         self.sleep = clock.sleep
         self.now_ns = clock.now_ns
+        self.boot = clock.boot
 
 
 class SimLog:

@@ -175,10 +175,11 @@ def _may_be_landing(turn: Turn, seen: OrderReport) -> bool:
     if AUTO_BRACKET not in (seen.custom_tag or ""):
         return False
     young_ns = LANDING_QUARANTINES * state.rules.quarantine_s * NS_PER_S
+    now = state.stamp(turn.at)
     return any(
         order.status is OrderStatus.ABSENT
         and order.contract_id == seen.contract_id
-        and order.least_age_ns(turn.at.now_ns, turn.at.mono_ns) < young_ns
+        and order.age_ns(now) < young_ns
         for order in state.orders.values()
     )
 

@@ -81,7 +81,7 @@ def arm(turn: Turn, strategy_id: str) -> None:
         turn.alarm("resume_refused", f"strategy {strategy_id!r} is not latched off")
         return
     standing = state.change_standing()
-    standing.conduct = {**standing.conduct, strategy_id: Conduct(armed_ns=turn.at.now_ns)}
+    standing.conduct = {**standing.conduct, strategy_id: Conduct(armed=state.stamp(turn.at))}
     state.paces.pop(strategy_id, None)
     announce(turn)
 
@@ -90,18 +90,17 @@ def remember(turn: Turn) -> None:
     """Count again what was sent before a restart: restarting is no way around limits."""
     state, at = turn.state, turn.at
     for age_ns, order in claimed_before(turn):
-        since_ns = _conduct(state, order.strategy_id).armed_ns
-        if order.role == EXIT:
-            since_ns = state.standing.exits_since_ns
-        if order.ts_claimed_ns > since_ns:
+        exits = order.role == EXIT
+        since = state.standing.exits_since if exits else _conduct(state, order.strategy_id).armed
+        if age_ns <= since.age_ns(state.stamp(at)):
             _count(state, order, at.mono_ns - age_ns)
 
 
 def claimed_before(turn: Turn) -> list[tuple[int, OrderRecord]]:
-    """Return what was sent before a restart with its least age in nanoseconds, the oldest first."""
-    at = turn.at
+    """Return what was sent before a restart with its age in nanoseconds, the oldest first."""
+    now = turn.state.stamp(turn.at)
     sent = [order for order in turn.state.orders.values() if order.attempts and not order.native]
-    aged = [(order.least_age_ns(at.now_ns, at.mono_ns), order) for order in sent]
+    aged = [(order.age_ns(now), order) for order in sent]
     return sorted(aged, key=lambda one: (-one[0], one[1].client_order_id))
 
 

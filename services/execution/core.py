@@ -90,6 +90,7 @@ def decide(event: Event, state: State) -> list[Command]:
         case BusDiffers():
             _distrust(turn, event.what)  # told when the start is done: nothing can be published yet
         case Recovered():
+            _count_boots(state, event.boot)
             if event.lost is not None:
                 _distrust(turn, event.lost)
             resolver.recovered(turn)
@@ -100,6 +101,13 @@ def decide(event: Event, state: State) -> list[Command]:
     if HaltKind.STARTING in state.own_halts:
         halts.measure(turn)
     return turn.commands
+
+
+def _count_boots(state: State, boot: str) -> None:
+    """Notice that the machine has started anew: monotonic times of before say nothing any more."""
+    if not boot or boot != state.standing.boot:
+        standing = state.change_standing()
+        standing.boot, standing.boots = boot, standing.boots + 1
 
 
 def _distrust(turn: Turn, what: str) -> None:

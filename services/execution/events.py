@@ -154,9 +154,11 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         lost: In words, what the streams that we read lack; None when they are as the ledger says.
+        boot: The machine's start; see `Clock.boot`.
     """
 
     lost: str | None
+    boot: str
     at: Moment
 
 

@@ -45,7 +45,7 @@ def resume(turn: Turn, kinds: set[HaltKind]) -> None:
     standing = state.change_standing()
     standing.halts = {kind: why for kind, why in standing.halts.items() if kind not in lifted}
     if HaltKind.RUNAWAY in lifted:
-        standing.exits_since_ns = turn.at.now_ns
+        standing.exits_since = state.stamp(turn.at)
         state.exits.clear()
     if HaltKind.INVARIANT in lifted:
         for contract_id, difference in sorted(standing.mismatches.items()):

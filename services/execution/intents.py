@@ -98,6 +98,7 @@ def _claim(
         multiplier=contract.multiplier,
         ts_claimed_ns=at.now_ns,
         mono_claimed_ns=at.mono_ns,
+        boot=state.standing.boots,
         expires_at_ns=intent.expires_at_ns,
         venue_claimed_ns=at.venue_ns,
         role=role,

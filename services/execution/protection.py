@@ -355,6 +355,7 @@ def _claim(
         multiplier=contract.multiplier,
         ts_claimed_ns=at.now_ns,
         mono_claimed_ns=at.mono_ns,
+        boot=state.standing.boots,
         expires_at_ns=at.now_ns + round(EXPIRES_S * NS_PER_S),
         venue_claimed_ns=at.venue_ns,
         role=role,

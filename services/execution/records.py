@@ -18,12 +18,32 @@ BEFORE = "-"
 """Strategy of fills from before the ledger began: they are inside the baseline, counted nowhere else."""
 
 
+class Stamp(msgspec.Struct, frozen=True, array_like=True):
+    """A moment to which ages are measured across restarts.
+
+    Attributes:
+        now_ns: Our wall clock; it may have jumped since.
+        mono_ns: Our monotonic clock; None where it was not noted.
+        boot: Which start of the machine that was, as `Standing.boots` counts them: it begins anew with each.
+    """
+
+    now_ns: int = 0
+    mono_ns: int | None = None
+    boot: int = 0
+
+    def age_ns(self, now: Stamp) -> int:
+        """Return how long ago it was; by the wall clock only where nothing better can tell."""
+        if self.mono_ns is None or now.mono_ns is None or self.boot != now.boot:
+            return max(0, now.now_ns - self.now_ns)
+        return max(0, now.mono_ns - self.mono_ns)
+
+
 class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The latest state of one order.
 
     Attributes:
         ts_claimed_ns: Our wall clock at the claim, for people; it may have jumped since.
-        mono_claimed_ns: Our monotonic clock at the claim; see `least_age_ns`.
+        mono_claimed_ns: Our monotonic clock at the claim, in start `boot` of the machine; see `Stamp`.
         venue_claimed_ns: The broker's clock at the claim, where it was known.
         broker_cum_qty: Filled as the broker says; what our fills lack of it is still exposure.
         attempts: POSTs that may have been made; a second one only after a proven failure to send.
@@ -49,6 +69,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     multiplier: Decimal
     ts_claimed_ns: int
     mono_claimed_ns: int | None = None
+    boot: int = 0
     expires_at_ns: int = 0
     venue_claimed_ns: int | None = None
     status: OrderStatus = OrderStatus.PENDING_NEW
@@ -88,13 +109,9 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def is_protective(self) -> bool:
         return self.role in PROTECTIVE
 
-    def least_age_ns(self, now_ns: int, mono_ns: int) -> int:
-        """Return how long ago it was claimed at the least, whatever the wall clock has done since.
-
-        The monotonic clock begins anew with the machine only; then all of it lies after the claim.
-        """
-        then_ns = self.mono_claimed_ns
-        return max(0, now_ns - self.ts_claimed_ns if then_ns is None else mono_ns - then_ns)
+    def age_ns(self, now: Stamp) -> int:
+        """Return how long ago it was claimed, whatever the wall clock has done since."""
+        return Stamp(self.ts_claimed_ns, self.mono_claimed_ns, self.boot).age_ns(now)
 
 
 class FillRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -145,13 +162,13 @@ class Conduct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         latch: Why it may take no new exposure; empty while it may.
         rejects, denials: In a row.
-        armed_ns: Our clock when a person armed it again; what was before does not count any more.
+        armed: When a person armed it again; what was before does not count any more.
     """
 
     latch: str = ""
     rejects: int = 0
     denials: int = 0
-    armed_ns: int = 0
+    armed: Stamp = Stamp()
 
 
 class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -164,11 +181,13 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
         externals: Broker ids of orders of others that have been announced.
         closes: contract -> our clock when a close was sent last; its fills belong to the strategies.
         conduct: Strategy -> its conduct.
-        exits_since_ns: Our clock when a halt for too many exits was lifted; earlier ones do not count.
+        exits_since: When a halt for too many exits was lifted; earlier ones do not count.
         resumes: Resumes that were obeyed, with the time they carry, for as long as one is accepted.
         crossing: Contracts whose books a finished flatten has still to end.
         crosses: How many closings were booked between strategies; numbers the next one.
         acked_seq: Up to where the bus had acknowledged `orders:{acct}`.
+        boot: The start of the machine, as the operating system names it; empty where it does not.
+        boots: How many of those this ledger has seen.
     """
 
     halts: dict[HaltKind, str] = {}
@@ -183,6 +202,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     crossing: list[str] = []
     crosses: int = 0
     acked_seq: int = 0
+    boot: str = ""
+    boots: int = 0
     conduct: dict[str, Conduct] = {}
-    exits_since_ns: int = 0
+    exits_since: Stamp = Stamp()
     resumes: dict[str, int] = {}

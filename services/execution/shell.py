@@ -149,7 +149,7 @@ class Shell:
         self._look_at_switch()
         # With the halt, and not before it: the next start could not tell any more.
         self._inbox.unsaved |= dict.fromkeys(begun, "0-0")
-        self._apply(Recovered(lost=lost, at=self._now()))
+        self._apply(Recovered(lost=lost, boot=self._ctx.clock.boot(), at=self._now()))
 
     async def _check_cursors(self) -> dict[str, str]:
         """Begin a stream anew that ends before our place in it; return what our place was in each.

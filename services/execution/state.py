@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from services.execution.books import Book, trading_day
-from services.execution.records import BEFORE, EXTERNAL, FillRecord, OrderRecord, Standing
+from services.execution.events import Moment
+from services.execution.records import BEFORE, EXTERNAL, FillRecord, OrderRecord, Stamp, Standing
 from shared.domain.control import HaltKind, SessionHealth, TradingState, strictest
 from shared.domain.market import MarketState
 from shared.domain.order import OrderStatus, OrderType
@@ -314,6 +315,9 @@ class State:
         """Return the standing record to be changed; it will be written with this commit."""
         self.dirty.standing = True
         return self.standing
+
+    def stamp(self, at: Moment) -> Stamp:
+        return Stamp(at.now_ns, at.mono_ns, self.standing.boots)
 
     def load(self, standing: Standing | None, orders: list[OrderRecord], fills: list[FillRecord]) -> None:
         """Take over what the ledger kept; nothing of it is dirty."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Protocol
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -21,6 +23,10 @@ class Clock(Protocol):
         """Return nanoseconds that only rise, from an arbitrary start."""
         ...
 
+    def boot(self) -> str:
+        """Return what names this start of the machine, in which `monotonic_ns` counts; empty if unknown."""
+        ...
+
     async def sleep(self, seconds: float) -> None: ...
 
 
@@ -32,6 +38,12 @@ class SystemClock:
 
     def monotonic_ns(self) -> int:
         return time.monotonic_ns()
+
+    def boot(self) -> str:
+        try:
+            return BOOT_ID.read_text().strip()
+        except OSError:
+            return ""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))

@@ -19,6 +19,9 @@ class ManualClock:
     def monotonic_ns(self) -> int:
         return self.elapsed_ns
 
+    def boot(self) -> str:
+        return "first"
+
     async def sleep(self, seconds: float) -> None:
         self.slept_s.append(seconds)
         self.advance(max(0.0, seconds))

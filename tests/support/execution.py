@@ -287,6 +287,7 @@ class Desk:
         self.broker = PaperBroker()
         self.mono_ns = 10 * NS_PER_S
         self.now_ns = T0_NS
+        self.boot = "first"
         self.to_send: list[Command] = []
         self.alarms: list[Alarm] = []
         self.crash_before_commit = False
@@ -302,7 +303,7 @@ class Desk:
         contents = self.ledger.load()
         self.state.load(contents.standing, contents.orders, contents.fills)
         self.to_send.clear()
-        self.feed(Recovered(lost=None, at=self.at()))
+        self.feed(Recovered(lost=None, boot=self.boot, at=self.at()))
 
     def restart(self) -> None:
         self.start()

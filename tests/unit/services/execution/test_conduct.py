@@ -205,17 +205,28 @@ def test_a_jump_of_the_wall_clock_ages_nothing(jump_s: int) -> None:
     assert refused(desk, "e2", side=Side.SELL) == "exits_per_min_max"
 
 
-def test_what_was_sent_before_the_machine_began_anew_is_as_young_as_it_can_be() -> None:
+@pytest.mark.parametrize("boot", ["second", ""])
+@pytest.mark.parametrize(("off_s", "refusal"), [(20, "exits_per_min_max"), (3600, "")])
+def test_when_the_machine_begins_anew_the_wall_clock_tells_ages(boot: str, off_s: int, refusal: str) -> None:
+    """The monotonic clock begins anew with it: exits of last week are not of this minute."""
     desk = desk_with(exits_per_min_max=2)
     desk.opened("big", qty=5)
     assert [refused(desk, f"e{n}", side=Side.SELL) for n in range(2)] == ["", ""]
-    desk.mono_ns = NS_PER_S
+    desk.boot, desk.mono_ns, desk.now_ns = boot, NS_PER_S, desk.now_ns + off_s * NS_PER_S
     desk.restart()
-    assert refused(desk, "e2", side=Side.SELL) == "exits_per_min_max"
+    assert refused(desk, "e2", side=Side.SELL) == refusal
+
+
+def test_a_clock_that_is_set_back_after_a_resume_hides_no_exit() -> None:
+    desk = desk_with(exits_per_min_max=2)
+    desk.opened("big", qty=5)
+    assert [refused(desk, f"e{n}", side=Side.SELL) for n in range(3)] == ["", "", "exits_per_min_max"]
     desk.control(Resume(kind=HaltKind.OPERATOR, reason="t", issuer="t", ts_ns=desk.now_ns))
-    desk.pass_time(61)
+    desk.now_ns -= 1800 * NS_PER_S
     desk.restart()
-    assert refused(desk, "e3", side=Side.SELL) == ""
+    assert [refused(desk, f"f{n}", side=Side.SELL) for n in range(2)] == ["", ""]
+    desk.restart()
+    assert refused(desk, "f2", side=Side.SELL) == "exits_per_min_max"
 
 
 def test_exits_a_minute_apart_are_no_loop() -> None:

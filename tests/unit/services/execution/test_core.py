@@ -110,7 +110,7 @@ def test_whoever_lifts_a_halt_is_told_what_redis_lost_meanwhile() -> None:
     """Found by simulation: the full disk's halt hid the loss, and a person lifted both in one word."""
     desk = ready_desk()
     desk.state.change_standing().halts = {HaltKind.INVARIANT: "the ledger failed: disk full"}
-    desk.feed(Recovered(lost="orders:{1} stands at 0 and had acknowledged 1", at=desk.at()))
+    desk.feed(Recovered(lost="orders:{1} stands at 0 and had acknowledged 1", boot=desk.boot, at=desk.at()))
     told = "the ledger failed: disk full; orders:{1} stands at 0 and had acknowledged 1"
     standing = desk.ledger.load().standing
     assert standing is not None
