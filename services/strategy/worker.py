@@ -15,10 +15,11 @@ import msgspec
 
 from services.strategy.consumption import Consumption, Step, market_state, seq_of
 from services.strategy.core import StopAsked, decide, start
-from services.strategy.ends import Stopped, StrategyRaised, told
+from services.strategy.ends import StrategyRaised, told
 from services.strategy.loading import InstanceRefused, Loaded
+from services.strategy.patience import Patience
+from services.strategy.places import Places
 from services.strategy.progress import (
-    AWAY,
     BEHIND,
     BUSY,
     COMMITS,
@@ -52,11 +53,7 @@ READ_ENTRIES_FIRST = 16
 CATCH_UP_MAX_NS = 60 * NS_PER_S
 """How long a worker may read old entries after its start before being behind counts against it."""
 
-RETRY_S = 0.2
 ADOPT_EVERY_NS = 2 * NS_PER_S
-
-EMPTY = "0-0"
-"""Where a stream without entries ends; what was trimmed from it is not lost."""
 
 Reply = list[tuple[str, list[list[Any]]]]
 
@@ -77,12 +74,15 @@ class Worker:
         stop_asked: Callable[[], bool],
     ) -> None:
         self._spec, self._loaded, self._bus, self._page, self._log = spec, loaded, bus, page, log
-        self._now_ns, self._sleep, self._stop_asked = now_ns, sleep, stop_asked
+        self._now_ns, self._stop_asked = now_ns, stop_asked
+        self._patience = Patience(bus, page=page, log=log, sleep=sleep, stop_asked=stop_asked)
+        self._reach = self._patience.reach
         self._lease = Lease(*spec.lease)
         self._state_key = topics.state(spec.account_id, spec.strategy_id)
         self._intents = topics.intents(spec.account_id, spec.strategy_id)
         self._journal = topics.journal(spec.account_id, spec.strategy_id)
         self._orders = topics.orders(spec.account_id)
+        self._places = Places(bus, self._patience, orders=self._orders)
         self._next_seq: dict[str, int] = {}
         consumed = consumed_streams(spec.account_id, spec.symbols)
         self._word_of = {stream: SEQS + at for at, stream in enumerate(consumed)}
@@ -158,8 +158,9 @@ class Worker:
                 ts_ns=self._now_ns(),
             )
         )
+        self._find_places()
         self._want_bars()
-        self._show_place(cursors)
+        self._show_place(self._consumption.cursors)
         self._adopt()
         self._commit()
         self._log.info("strategy_started", why=reason, symbols=",".join(spec.symbols))
@@ -224,7 +225,7 @@ class Worker:
                 self._skip()
             if now_ns - self._adopted_ns > ADOPT_EVERY_NS or now_ns < self._adopted_ns:
                 self._adopt()
-                self._check_place()
+                self._places.check(self._consumption.cursors)
             due = consumption.dirty and (
                 bool(consumption.intents)
                 or consumption.count >= entries_max
@@ -271,8 +272,7 @@ class Worker:
             self._bus.call("LPUSH", key, *values)
             self._bus.call("LTRIM", key, 0, ENTRIES_MAX - 1)
         except BusAway as error:
-            self._away(error)
-            self._reach(lambda: self._bus.call("PING"))
+            self._patience.back(error)
         except BusRefused as error:
             self._log.warning("refused_not_kept", why=str(error))
 
@@ -299,17 +299,20 @@ class Worker:
 
     def _skip(self) -> None:
         """Leave out what the strategy was too slow for: it sees a gap, and trades on fresh data again."""
-        consumption = self._consumption
-        for stream, cursor in consumption.cursors.items():
+        for stream, cursor in list(self._consumption.cursors.items()):
             if stream == self._orders:
                 continue
-            newest = self._reach(lambda s=stream: self._bus.last_id(s))  # type: ignore[misc]
+            newest = self._places.newest(stream)
             missing = seq_of(newest) - seq_of(cursor)
-            if missing <= 0:
-                continue
-            skipped = EntriesSkipped(stream=stream, missing=missing, to_id=newest, asof_ns=self._now_ns())
-            self._log.warning("entries_skipped", stream=stream, missing=missing)
-            self._guarded(lambda e=skipped: consumption.skip(e), "on_gap")  # type: ignore[misc]
+            if missing > 0:
+                self._leave_out(stream, newest, missing)
+
+    def _leave_out(self, stream: str, newest: bytes, missing: int) -> None:
+        skipped = EntriesSkipped(
+            stream=stream, missing=missing, to_id=newest.decode(), asof_ns=self._now_ns()
+        )
+        self._log.warning("entries_skipped", stream=stream, missing=missing)
+        self._guarded(lambda: self._consumption.skip(skipped), "on_gap")
 
     def _guarded(self, work: Callable[[], Any], cause: str) -> Any:
         words = self._page.words
@@ -324,19 +327,15 @@ class Worker:
         finally:
             words[BUSY] = 0
 
-    def _check_place(self) -> None:
-        """Notice a stream that ends before our place in it.
-
-        Redis lost entries that we had read, and the wall clock was set back: what is written now has ids that
-        we would never see. What is stored is as old as the stream, so a new start is in step with it.
-
-        Raises:
-            RolledBack: It does.
-        """
-        for stream, cursor in self._consumption.cursors.items():
-            newest = self._reach(lambda s=stream: self._bus.last_id(s))  # type: ignore[misc]
-            if newest != EMPTY and _place(newest.encode()) < _place(cursor):
-                raise RolledBack(f"{stream} ends at {newest}, before our place {cursor.decode()} in it")
+    def _find_places(self) -> None:
+        """Begin at places that exist."""
+        cursors = self._consumption.cursors
+        for stream, place in self._places.found(cursors).items():
+            self._log.warning("place_found", stream=stream, was=cursors[stream].decode(), now=place.decode())
+            if stream == self._orders:
+                cursors[stream] = place
+            else:
+                self._leave_out(stream, place, 1)
 
     def _adopt(self) -> None:
         """Where the stream has not said that a symbol is live, ask the feed's conflated view."""
@@ -356,7 +355,11 @@ class Worker:
 
     def _read(self) -> Reply:
         consumption = self._consumption
-        return self._tried(lambda: self._bus.read(consumption.cursors, self._count))
+        try:
+            return self._bus.read(consumption.cursors, self._count)
+        except (BusAway, BusRefused) as error:
+            self._patience.back(error)
+            return []
 
     def _commit_and_read(self) -> Reply:
         step, outputs = self._step()
@@ -400,7 +403,7 @@ class Worker:
         """Whether the step was done is unknown: repeat it, which adds nothing twice."""
         if isinstance(error, (Fenced, RolledBack)):
             raise error
-        self._away(error)
+        self._patience.away(error)
         self._reach(lambda: self._bus.step(self._lease, self._state_key, step.snapshot, outputs))
 
     def _committed(self, step: Step, outputs: list[Output]) -> None:
@@ -416,41 +419,6 @@ class Worker:
         ms, _, seq = newest.partition(b"-")
         words[LAST_MS], words[LAST_SEQ] = int(ms), int(seq)
 
-    def _tried(self, read: Callable[[], Reply]) -> Reply:
-        try:
-            return read()
-        except (Fenced, RolledBack):
-            raise
-        except (BusAway, BusRefused) as error:
-            self._away(error)
-            self._reach(lambda: self._bus.call("PING"))
-            return []
-
-    def _reach(self, call: Callable[[], Any]) -> Any:
-        """Return what `call` returns, however long Redis stays away."""
-        while True:
-            try:
-                result = call()
-            except (Fenced, RolledBack):
-                raise
-            except (BusAway, BusRefused) as error:
-                self._away(error)
-            else:
-                self._page.words[AWAY] = 0
-                return result
-
-    def _away(self, error: BusAway | BusRefused) -> None:
-        if not self._page.words[AWAY]:
-            self._log.warning("redis_away", why=str(error))
-            self._page.words[AWAY] = 1
-        if self._stop_asked():
-            raise Stopped
-        self._sleep(RETRY_S)
-        try:
-            self._bus.ready()
-        except (BusAway, BusRefused):
-            return
-
     def _journal_failure(self, raised: StrategyRaised) -> None:
         """Record why; snapshot and cursors stay where the last commit left them."""
         if not self._snapshot:
@@ -463,8 +431,3 @@ class Worker:
             self._bus.step(self._lease, self._state_key, self._snapshot, [output])
         except (BusAway, BusRefused) as error:
             self._log.warning("failure_not_journaled", why=str(error))
-
-
-def _place(entry_id: bytes) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition(b"-")
-    return int(ms), int(seq or 0)
