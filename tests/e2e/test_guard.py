@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400 * TIME_FACTOR)]
 
 CONTRACTS = 10
 MOVE_WITHIN_S = 150.0
-"""Ten MES are 12.50 a tick; at ten times the market's speed it moves by a few ticks within seconds."""
+"""Ten MES are 12.50 a tick, and a round trip costs 7.40: two or three ticks, which take seconds."""
 
-ACCOUNT = {"id": ACCOUNT_ID, "profile": "topstep_50k", "daily_loss": 60}
+ACCOUNT = {"id": ACCOUNT_ID, "profile": "topstep_50k", "daily_loss": 30}
 SETTINGS = {"JULIE_GUARD__ACCOUNTS": json.dumps([ACCOUNT]), "JULIE_STRATEGY__INSTANCES": "[]"}
 
 
