@@ -56,10 +56,9 @@ def order_repeated(state: State, seen: OrderReport) -> bool:
     Raises:
         SettledChanged: It is more than that.
     """
-    cum_qty = state.settled.cum_qty
-    known = cum_qty.get(seen.broker_order_id)
+    known = state.settled.filled(seen.broker_order_id)
     if known is None and seen.custom_tag and seen.custom_tag not in state.orders:
-        known = cum_qty.get(seen.custom_tag)
+        known = state.settled.filled_by_name(seen.custom_tag)
     if known is None:
         return False
     if seen.status.may_fill or seen.cum_qty > known:
@@ -73,10 +72,10 @@ def fill_repeated(state: State, fill: FillReport) -> bool:
     Raises:
         SettledChanged: It is void, has other fees, or is a new one of an order that has left memory.
     """
-    fees = state.settled.fees.get(fill.fill_id)
+    fees = state.settled.fees(fill.fill_id)
     if fees is None:
         if (
-            fill.broker_order_id in state.settled.cum_qty
+            state.settled.filled(fill.broker_order_id) is not None
             and fill.fill_id not in state.fills
             and not fill.voided
         ):
@@ -128,16 +127,15 @@ def _forget(state: State, order: OrderRecord) -> None:
             del state.children[order.parent or ""]
     state.accepted_ns.pop(name, None)
     state.heard_late.pop(name, None)
-    state.settled.cum_qty[name] = order.cum_qty
+    state.settled.put_order(name, number, order.cum_qty)
     if number is not None:
         state.by_broker_id.pop(number, None)
         state.cancels_sent.pop(number, None)
-        state.settled.cum_qty[number] = order.cum_qty
 
 
 def _settle_fill(state: State, fill_id: int) -> None:
     """Let go of a fill when the book that has folded it is the only one that knows it."""
     parts = state.fills.get(fill_id, [])
     if len(parts) == 1:
-        state.settled.fees[fill_id] = parts[0].fees
+        state.settled.put_fill(fill_id, parts[0].fees)
         del state.fills[fill_id]

@@ -16,6 +16,7 @@ import msgspec
 from services.execution.books import Book, trading_day
 from services.execution.events import Moment
 from services.execution.records import BEFORE, EXTERNAL, FillRecord, OrderRecord, Stamp, Standing
+from services.execution.settled import Settled
 from shared.domain.control import HaltKind, SessionHealth, TradingState, strictest
 from shared.domain.market import MarketState
 from shared.domain.order import OrderStatus, OrderType
@@ -178,19 +179,6 @@ class Sync:
     positions: dict[str, int] = field(default_factory=dict)
     pushed_ns: dict[str, int] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Settled:
-    """What is still known of orders and fills that have left memory; see `settling`.
-
-    Attributes:
-        cum_qty: Order, by our id and by the broker's -> contracts that it filled.
-        fees: Fill -> its fees.
-    """
-
-    cum_qty: dict[str | int, int] = field(default_factory=dict)
-    fees: dict[int, Decimal] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -357,7 +345,7 @@ class State:
 
     def is_known(self, client_order_id: str) -> bool:
         """Has this id ever had an order?"""
-        return client_order_id in self.orders or client_order_id in self.settled.cum_qty
+        return client_order_id in self.orders or self.settled.has(client_order_id)
 
     def book(self, strategy_id: str, contract_id: str) -> Book:
         key = (strategy_id, contract_id)

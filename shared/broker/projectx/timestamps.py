@@ -51,7 +51,7 @@ def format_ns(time_ns: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction_ns // 100:07d}Z"
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=512)
 def _second_ns(text: str) -> int:
     if _SECOND.fullmatch(text) is None:
         raise ValueError(f"{text!r} does not begin like 2025-07-21T13:45:00")
