@@ -14,8 +14,12 @@ fills and money are `Decimal`, which msgspec reads from the digits on the wire.
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""The wire's integers are of 64 bits; a larger one is no id, and no database takes it."""
 
 
 class Payload(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -30,7 +34,7 @@ class Request(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
 
 
 class AccountRow(Payload, frozen=True, kw_only=True):
-    id: int
+    id: Int64
     name: str
     balance: Decimal  # realized; no open P&L
     can_trade: bool
@@ -49,33 +53,33 @@ class ContractRow(Payload, frozen=True, kw_only=True):
 
 
 class OrderRow(Payload, frozen=True, kw_only=True):
-    id: int
-    account_id: int
+    id: Int64
+    account_id: Int64
     contract_id: str
     creation_timestamp: str
-    status: int
-    type: int
-    side: int
-    size: int
+    status: Int64
+    type: Int64
+    side: Int64
+    size: Int64
     update_timestamp: str | None = None
     symbol_id: str | None = None
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
-    fill_volume: int | None = None  # None: the row does not say, which is not zero
+    fill_volume: Int64 | None = None  # None: the row does not say, which is not zero
     filled_price: Decimal | None = None
     custom_tag: str | None = None
     trail_distance: Decimal | None = None
     trail_price: Decimal | None = None
-    parent_order_id: int | None = None
-    linked_order_id: int | None = None
+    parent_order_id: Int64 | None = None
+    linked_order_id: Int64 | None = None
 
 
 class PositionRow(Payload, frozen=True, kw_only=True):
-    id: int
-    account_id: int
+    id: Int64
+    account_id: Int64
     contract_id: str
-    type: int  # the only carrier of direction; `size` is never negative
-    size: int
+    type: Int64  # the only carrier of direction; `size` is never negative
+    size: Int64
     average_price: Decimal
     creation_timestamp: str | None = None
     contract_display_name: str | None = None
@@ -84,14 +88,14 @@ class PositionRow(Payload, frozen=True, kw_only=True):
 class TradeRow(Payload, frozen=True, kw_only=True):
     """A half turn: one fill."""
 
-    id: int
-    account_id: int
+    id: Int64
+    account_id: Int64
     contract_id: str
     creation_timestamp: str
     price: Decimal
-    side: int
-    size: int
-    order_id: int
+    side: Int64
+    size: Int64
+    order_id: Int64
     profit_and_loss: Decimal | None = None  # None: an opening fill
     fees: Decimal = Decimal(0)
     commissions: Decimal | None = None
@@ -104,7 +108,7 @@ class BarRow(Struct, frozen=True, kw_only=True, gc=False):
     h: float
     l: float  # noqa: E741 - the wire's name
     c: float
-    v: int
+    v: Int64
 
 
 # -- market hub -------------------------------------------------------------------
@@ -129,18 +133,18 @@ class QuoteData(Payload, frozen=True, kw_only=True):
 class TradeData(Payload, frozen=True, kw_only=True):
     price: float
     timestamp: str
-    volume: int
-    type: int | None = None  # of an opening print there is no aggressor to tell
+    volume: Int64
+    type: Int64 | None = None  # of an opening print there is no aggressor to tell
     symbol_id: str | None = None
 
 
 class DepthData(Payload, frozen=True, kw_only=True):
     timestamp: str
-    type: int
+    type: Int64
     price: float = 0.0  # a reset carries none
-    volume: int = 0
-    current_volume: int | None = None
-    index: int | None = None
+    volume: Int64 = 0
+    current_volume: Int64 | None = None
+    index: Int64 | None = None
 
 
 # -- envelopes of REST answers ----------------------------------------------------
@@ -150,7 +154,7 @@ class Envelope(Payload, frozen=True, kw_only=True):
     """What every REST answer has; the payload's field comes from a subclass."""
 
     success: bool
-    error_code: int = 0
+    error_code: Int64 = 0
     error_message: str | None = None
 
 
@@ -186,7 +190,7 @@ class BarsEnvelope(Envelope, frozen=True, kw_only=True):
 
 class OrdersEnvelope(Envelope, frozen=True, kw_only=True):
     orders: list[OrderRow] | None = None
-    total_count: int | None = None
+    total_count: Int64 | None = None
 
 
 class OrderEnvelope(Envelope, frozen=True, kw_only=True):
@@ -202,7 +206,7 @@ class TradesEnvelope(Envelope, frozen=True, kw_only=True):
 
 
 class PlaceEnvelope(Envelope, frozen=True, kw_only=True):
-    order_id: int | None = None  # may be set on a refusal too: success alone decides
+    order_id: Int64 | None = None  # may be set on a refusal too: success alone decides
 
 
 # -- request bodies ---------------------------------------------------------------

@@ -355,6 +355,7 @@ def test_user_targets(target: str, data: Any, kind: type[Any]) -> None:
     [
         ([{**ORDER, "status": 42}], "status"),
         ([{**ORDER, "size": "many"}], ""),
+        ([{**ORDER, "id": 2**63}], ""),
         ([{"action": 1, "data": 5}], ""),
         ([5], ""),
         ([{}], ""),
