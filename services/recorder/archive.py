@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from services.recorder.core import Hole
+from services.recorder.events import Hole
 from services.recorder.files import ArchiveFile, Rows, file_named, merged, shown, sort_out
 from shared.wire import topics
 

@@ -13,6 +13,27 @@ from typing import assert_never
 
 import msgspec
 
+from services.recorder.events import (
+    Alarm,
+    Command,
+    EntriesRead,
+    Event,
+    Failed,
+    Hole,
+    Listed,
+    ListFiles,
+    Merge,
+    Merged,
+    Part,
+    Policy,
+    ReadOn,
+    RemoveFiles,
+    Scanned,
+    Trim,
+    Trimmed,
+    Write,
+    Written,
+)
 from services.recorder.files import ArchiveFile, EntryId, day_of, merged, shown, sort_out, to_merge
 
 NS_PER_MS = 1_000_000
@@ -28,17 +49,6 @@ NOTES_MAX = 20
 """Holes described one by one in one read; a stream that others write to may have one at every entry."""
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a stream's archived entries stay in Redis.
-
-    Attributes:
-        keep_entries: When set, so many of the newest stay and `keep_s` does not count.
-    """
-
-    keep_s: float
-    keep_entries: int | None = None
-
-
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that the decisions need, in their units."""
 
@@ -47,155 +57,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     retry_s: float
     compact_bytes_max: int
     compact_files_max: int
-
-
-class Hole(msgspec.Struct, frozen=True, kw_only=True):
-    """The stream does not go on at `after` but at `before`.
-
-    Attributes:
-        after: Last entry before it; None when the archive begins here.
-        missing: How many entries never reached the archive; 0 when the sequence began again, which
-            happens when Redis was emptied or restored from an older file.
-    """
-
-    after: EntryId | None
-    before: EntryId
-    missing: int
-
-    def told(self) -> str:
-        """Return one line for people."""
-        where = f"between {shown(self.after)}" if self.after else "between the stream's beginning"
-        if self.missing:
-            return f"{self.missing} entries {where} and {shown(self.before)} are missing: trimmed unarchived"
-        return f"the sequence begins again {where} and {shown(self.before)}: Redis was emptied or restored"
-
-
-# Events
-
-
-class Scanned(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is on the bus.
-
-    Attributes:
-        newest: stream -> its newest entry; None when it is empty.
-        refused: Key under a stream's name that cannot be read as a stream -> why.
-    """
-
-    newest: dict[str, EntryId | None]
-    now_ns: int
-    monotonic_ns: int
-    refused: dict[str, str] = {}
-
-
-class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """The archive files of a stream that was seen for the first time."""
-
-    stream: str
-    policy: Policy
-    files: list[ArchiveFile]
-
-
-class EntriesRead(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: more: the limit was reached, there is more to read."""
-
-    stream: str
-    ids: list[EntryId]
-    more: bool
-    monotonic_ns: int
-
-
-class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """The file is on the disk: its bytes, its name and its folder are synced."""
-
-    stream: str
-    file: ArchiveFile
-
-
-class Merged(msgspec.Struct, frozen=True, kw_only=True):
-    stream: str
-    parts: list[ArchiveFile]
-    into: ArchiveFile
-
-
-class Trimmed(msgspec.Struct, frozen=True, kw_only=True):
-    stream: str
-    before: EntryId
-
-
-class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """Something could not be done for one stream; the others go on.
-
-    Attributes:
-        merging: Only files could not be merged: reading and writing go on.
-    """
-
-    stream: str
-    why: str
-    monotonic_ns: int
-    merging: bool = False
-
-
-Event = Scanned | Listed | EntriesRead | Written | Merged | Trimmed | Failed
-
-# Commands
-
-
-class ListFiles(msgspec.Struct, frozen=True, kw_only=True):
-    stream: str
-
-
-class RemoveFiles(msgspec.Struct, frozen=True, kw_only=True):
-    stream: str
-    files: list[ArchiveFile]
-
-
-class ReadOn(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: after: Read what comes after this entry; None: from the beginning."""
-
-    stream: str
-    after: EntryId | None
-    count_max: int
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries `start` .. `stop - 1` of what was read become one file."""
-
-    file: ArchiveFile
-    start: int
-    stop: int
-
-
-class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """Note the holes, then write the parts in order; after the first failure nothing more of it."""
-
-    stream: str
-    holes: list[Hole]
-    holes_more: int
-    parts: list[Part]
-
-
-class Merge(msgspec.Struct, frozen=True, kw_only=True):
-    stream: str
-    parts: list[ArchiveFile]
-    into: ArchiveFile
-
-
-class Trim(msgspec.Struct, frozen=True, kw_only=True):
-    """Delete from Redis what is older than `before`; everything of it is archived."""
-
-    stream: str
-    before: EntryId
-
-
-class Alarm(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: lifted: it is over."""
-
-    stream: str
-    why: str
-    lifted: bool = False
-
-
-Command = ListFiles | RemoveFiles | ReadOn | Write | Merge | Trim | Alarm
 
 
 class StreamState(msgspec.Struct, kw_only=True):

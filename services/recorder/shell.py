@@ -7,13 +7,13 @@ from typing import assert_never
 
 from services.recorder.archive import Archive, ArchiveLocked, DiskArchive
 from services.recorder.config import RecorderConfig
-from services.recorder.core import (
+from services.recorder.core import Limits, State, decide
+from services.recorder.events import (
     Alarm,
     Command,
     EntriesRead,
     Event,
     Failed,
-    Limits,
     Listed,
     ListFiles,
     Merge,
@@ -22,12 +22,10 @@ from services.recorder.core import (
     ReadOn,
     RemoveFiles,
     Scanned,
-    State,
     Trim,
     Trimmed,
     Write,
     Written,
-    decide,
 )
 from services.recorder.files import EntryId, Rows, shown
 from shared.bus.port import Bus, BusAway, BusRefused, Entry

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.recorder.core import (
+from services.recorder.core import Limits, State, StreamState, decide, may_trim_before
+from services.recorder.events import (
     Alarm,
     EntriesRead,
     Failed,
     Hole,
-    Limits,
     Listed,
     ListFiles,
     Merge,
@@ -20,14 +20,10 @@ from services.recorder.core import (
     ReadOn,
     RemoveFiles,
     Scanned,
-    State,
-    StreamState,
     Trim,
     Trimmed,
     Write,
     Written,
-    decide,
-    may_trim_before,
 )
 from services.recorder.files import ArchiveFile, EntryId, sort_out
 
