@@ -46,6 +46,7 @@ STATES: tuple[str, ...] = (
     "two of broker_sync",
     "two of worker",
     "wall clock jumped",
+    "machine started anew",
     "order by hand",
     "session closed",
     "storm of 429",
@@ -78,6 +79,7 @@ STATES: tuple[str, ...] = (
 ROWS: tuple[tuple[str, str], ...] = (
     (r"kill of \w+ at once", "F-1"),
     (r"kill of \w+ (before|after|sent) .*", "F-2"),
+    (r"machine started anew", "F-3"),
     (r"redis killed", "F-4"),
     (r"redis (emptied|rolled_back)", "F-6"),
     (r"redis frozen", "F-7"),

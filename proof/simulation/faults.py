@@ -151,6 +151,8 @@ def schedule(world: World) -> None:
         later(outage.at_s, lambda o=outage: world.redis.begin(o))  # type: ignore[misc]
     for at_s, by_s in plan.jumps:
         later(at_s, lambda b=by_s: _jump(world, b))  # type: ignore[misc]
+    for at_s, for_s in plan.reboots:
+        later(at_s, lambda f=for_s: _reboot(world, f))  # type: ignore[misc]
     for at_s in plan.externals:
         later(at_s, lambda: _external(world))
     for at_s, word in plan.commands:
@@ -222,6 +224,16 @@ def _jump(world: World, by_s: float) -> None:
     world.trace("clock jumps", by_s)
     world.judge.reach("wall clock jumped")
     world.clock.jump_ns += round(by_s * 1e9)
+
+
+def _reboot(world: World, for_s: float) -> None:
+    world.trace("machine starts anew")
+    world.judge.reach("machine started anew")
+    for process in world.machine.processes.values():
+        for incarnation in process.incarnations:
+            incarnation.die("with the machine")
+    world.clock.start_anew()
+    world.redis.begin(Outage(world.loop.now_s, for_s, "killed"))
 
 
 def _external(world: World) -> None:

@@ -169,6 +169,8 @@ class SimClock:
 
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop
+        self._boots = 1
+        self._booted_ns = 0
         self.jump_ns = 0
 
     def now_ns(self) -> int:
@@ -179,10 +181,15 @@ class SimClock:
         return EPOCH_NS + self._loop.now_ns()
 
     def monotonic_ns(self) -> int:
-        return NS_PER_S + self._loop.now_ns()
+        return NS_PER_S + self._loop.now_ns() - self._booted_ns
 
     def boot(self) -> str:
-        return "the only one"
+        return f"boot {self._boots}"
+
+    def start_anew(self) -> None:
+        """Be the clock of a machine that starts now; nobody that read the old one is alive."""
+        self._boots += 1
+        self._booted_ns = self._loop.now_ns()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))

@@ -98,6 +98,7 @@ class Plan:
     bus_lost: float = 0.0
     bus_latency_s: float = 0.0
     jumps: list[tuple[float, float]] = field(default_factory=list)
+    reboots: list[tuple[float, float]] = field(default_factory=list)
     externals: list[float] = field(default_factory=list)
     closed: list[tuple[float, float]] = field(default_factory=list)
     storms: list[tuple[float, float]] = field(default_factory=list)
@@ -306,6 +307,12 @@ def _connects(plan: Plan, rng: random.Random) -> None:
         at_s += rng.uniform(5, 8)
 
 
+def _reboots(plan: Plan, rng: random.Random) -> None:
+    """The machine starts anew, and its monotonic clock with it; ages of before go by the wall clock then."""
+    if not plan.jumps:
+        plan.reboots += [_span(rng, plan, 3) for _ in range(rng.choice((1, 1, 2)))]
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -328,4 +335,4 @@ _DRAWS = {
     "legs": _legs,
     "silences": _silences,
 }
-_LATER = {"long": _long, "claims": _claims, "connects": _connects}
+_LATER = {"long": _long, "claims": _claims, "connects": _connects, "reboots": _reboots}
