@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
+from sys import intern
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +39,7 @@ from shared.broker.projectx.timestamps import parse_ns
 from shared.domain.instrument import Instrument, OffTick, symbol_of_root
 from shared.domain.market import Bar, BarSource
 from shared.domain.order import OrderStatus, OrderType, Side
+from shared.domain.position import ZERO
 from shared.domain.report import AccountReport, FillReport, OrderReport, PositionReport
 
 Instruments = Mapping[str, Instrument]
@@ -132,7 +135,7 @@ def order_report(row: OrderRow, ts_recv_ns: int, instruments: Instruments) -> Or
     return OrderReport(
         account_id=row.account_id,
         broker_order_id=row.id,
-        contract_id=row.contract_id,
+        contract_id=intern(row.contract_id),
         status=status,
         order_type=order_type,
         side=_member(enums.OrderSide, row.side, "side", SIDES),
@@ -165,7 +168,7 @@ def position_report(row: PositionRow, ts_recv_ns: int) -> PositionReport:
         created_ns = _time_ns(row.creation_timestamp, "creationTimestamp")
     return PositionReport(
         account_id=row.account_id,
-        contract_id=row.contract_id,
+        contract_id=intern(row.contract_id),
         net_qty=net_qty,
         avg_px=_amount(row.average_price, "averagePrice"),
         ts_event_ns=ts_recv_ns if created_ns is None else created_ns,
@@ -181,7 +184,7 @@ def fill_report(row: TradeRow, ts_recv_ns: int, instruments: Instruments) -> Fil
         account_id=row.account_id,
         fill_id=row.id,
         broker_order_id=row.order_id,
-        contract_id=row.contract_id,
+        contract_id=intern(row.contract_id),
         side=_member(enums.OrderSide, row.side, "side", SIDES),
         last_qty=row.size,
         last_px=_price(row.price, "price", instruments.get(row.contract_id)),
@@ -398,10 +401,18 @@ def _order_price(value: Decimal | None, field: str, known: Instrument | None, ne
 
 
 def _plain(value: Decimal) -> Decimal:
-    """Return `value` without trailing zeros and without an exponent: 6335.250000000 -> 6335.25."""
+    """Return `value` without trailing zeros, exponent or minus zero: 6335.250000000 -> 6335.25."""
+    if not value:
+        return ZERO
     if value == value.to_integral_value():
-        return value.quantize(Decimal(1))
-    return value.normalize()
+        return _shared(value.quantize(Decimal(1)))
+    return _shared(value.normalize())
+
+
+@lru_cache(maxsize=1_024)
+def _shared(value: Decimal) -> Decimal:
+    """Return the one object of equal values: a day's orders and fills are kept, and their prices repeat."""
+    return value
 
 
 def _refused(origin: str, field: str, reason: str, raw: bytes, ts_recv_ns: int) -> FrameRefused:
