@@ -21,9 +21,10 @@ from shared.domain.order import OrderStatus
 from shared.domain.report import AccountReport, FillReport, OrderReport, PositionReport, Report, SyncState
 
 SECOND_NS = 1_000_000_000
-ORDERS_MAX = 20_000
-"""Closed orders beyond this are forgotten, oldest first; a report of one would be published again."""
-FILLS_MAX = 1_000_000
+ORDERS_MAX = 2_000
+"""Closed orders beyond this are forgotten, oldest first; a report of one would be published again. A reconcile
+reads what has changed since shortly before the last fill: far fewer."""
+FILLS_MAX = 20_000
 CHICAGO = ZoneInfo("America/Chicago")
 DAY_BEGINS_BEFORE_MIDNIGHT = timedelta(hours=7)
 """The trading date rolls at 17:00 Chicago time."""
