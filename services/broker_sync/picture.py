@@ -22,8 +22,10 @@ from shared.domain.report import AccountReport, FillReport, OrderReport, Positio
 
 SECOND_NS = 1_000_000_000
 ORDERS_MAX = 2_000
-"""Closed orders beyond this are forgotten, oldest first; a report of one would be published again. A reconcile
-reads what has changed since shortly before the last fill: far fewer."""
+"""Closed orders beyond this are forgotten, oldest first; a report of one would be published again.
+
+A reconcile reads from shortly before the last fill on: far fewer.
+"""
 FILLS_MAX = 20_000
 CHICAGO = ZoneInfo("America/Chicago")
 DAY_BEGINS_BEFORE_MIDNIGHT = timedelta(hours=7)
