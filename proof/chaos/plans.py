@@ -82,7 +82,7 @@ def plans() -> dict[str, Plan]:
         "soak": Plan(
             weights={"kill_one": 3.0, "partition": 1.0, "reset": 1.0},
             pause_s=(30.0, 90.0),
-            every_s=60,  # the peak is the market's; guard and the simulator hold what a whole day traded
+            every_s=120,  # the peak is the market's; orders have to stay within the budget of requests
             load=2.0,
             keep_s=600.0,
             row="F-32",

@@ -265,6 +265,18 @@ def test_endurance_is_broken_by_each_growth(
     shutil.rmtree(world.installation.folder)
 
 
+@pytest.mark.parametrize(
+    ("process", "fills", "holds"), [("guard", 1_000, True), ("guard", 100, False), ("feed", 1_000, False)]
+)
+def test_what_guard_holds_of_a_day_is_no_endless_growth(process: str, fills: int, holds: bool) -> None:
+    record = Record(machine="chaos", command="", build="", started="", figures={"fills": fills})
+    world = World(Installation(every_s=1, seed=1, keep_s=600.0), record, 1)
+    world.sampler.memory[process] = life(1, 1_800, 0.002)  # 1.2 % in ten minutes
+    endurance.check(world.sampler, record)
+    assert ("I-24" not in record.violations) is holds
+    shutil.rmtree(world.installation.folder)
+
+
 # -- checkers: one good case, then one bug at a time -----------------------------------
 
 
