@@ -114,7 +114,7 @@ def same_tag_on_retry() -> Patches:
     return [patch.object(ProjectXOrders, "place", again)]
 
 
-@bug(caught_in=63)
+@bug(caught_in=8)
 def claimed_order_sent_after_a_restart() -> Patches:
     """What was claimed and not answered is sent again at the start, whatever holds trading then."""
     recovered = resolver.recovered
@@ -182,7 +182,7 @@ def budget_not_asked() -> Patches:
 # -- what an answer means -------------------------------------------------------------
 
 
-@bug(caught_in=96)
+@bug(caught_in=89)
 def http_400_taken_for_a_rejection() -> Patches:
     mutate = Gateway.mutate
 
@@ -236,7 +236,7 @@ def not_among_open_orders_taken_for_canceled() -> Patches:
     return [patch.object(account, "_query_missing", gone)]
 
 
-@bug(caught_in=65)
+@bug(caught_in=16)
 def given_up_too_soon() -> Patches:
     """Absence is believed after a second and one search."""
     rules = ExecutionConfig.rules
@@ -354,7 +354,7 @@ def commit_in_two_steps() -> Patches:
 # -- the bus --------------------------------------------------------------------------
 
 
-@bug(caught_in=88)
+@bug(caught_in=134)
 def worker_step_in_two_calls() -> Patches:
     """Intents go out first, the snapshot that knows of them after."""
     step = BlockingBus.step
@@ -378,7 +378,7 @@ def worker_step_in_two_calls() -> Patches:
     ]
 
 
-@bug(caught_in=5)
+@bug(caught_in=63)
 def append_repeated_after_a_lost_reply() -> Patches:
     """What redis-py does by itself: the entry is there twice."""
     return _lua(
@@ -398,7 +398,7 @@ def epoch_not_checked() -> Patches:
     )
 
 
-@bug(caught_in=5)
+@bug(caught_in=74)
 def entries_skipped_after_a_lost_reply() -> Patches:
     """A reader that lost its connection goes on with what is new, not with what it has not seen."""
     lost = RedisStreamReader._lost
