@@ -161,7 +161,7 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
 def _cancel(turn: Turn, intent: CancelOrder) -> None:
     order = turn.state.orders.get(intent.client_order_id)
     if order is None or order.strategy_id != intent.strategy_id:
-        refuse(turn, intent, deny("order_unknown"))
+        refuse(turn, intent, turn.state.why_not_here(intent.client_order_id))
     elif not order.status.may_fill:
         turn.publish(orders.updated(order, turn))  # the answer is where it stands
     else:

@@ -18,6 +18,7 @@ from services.execution.events import Moment
 from services.execution.records import BEFORE, EXTERNAL, FillRecord, OrderRecord, Stamp, Standing
 from services.execution.settled import Settled
 from shared.domain.control import HaltKind, SessionHealth, TradingState, strictest
+from shared.domain.denials import Denied, deny
 from shared.domain.market import MarketState
 from shared.domain.order import OrderStatus, OrderType
 from shared.domain.position import ZERO
@@ -346,6 +347,10 @@ class State:
     def is_known(self, client_order_id: str) -> bool:
         """Has this id ever had an order?"""
         return client_order_id in self.orders or self.settled.has(client_order_id)
+
+    def why_not_here(self, client_order_id: str) -> Denied:
+        """Return the refusal of what is asked of an order that is not in memory."""
+        return deny("order_ended" if self.settled.has(client_order_id) else "order_unknown")
 
     def book(self, strategy_id: str, contract_id: str) -> Book:
         key = (strategy_id, contract_id)

@@ -67,6 +67,7 @@ CODES: dict[str, Code] = {
     "symbol_not_configured": Code("nobody trades this symbol here", "add it to `julie.symbols`", blames=True),
     # -- changes, cancels, closes
     "order_unknown": Code("no order of this strategy has that id", _FIX, blames=True),
+    "order_ended": Code("the order ended so long ago that it has left memory", "nothing"),
     "nothing_to_change": Code("the change names nothing that changes", _FIX, blames=True),
     "not_working": Code("the order to be changed does not work, or not yet", _WAIT),
     "change_unanswered": Code("the order's last change has no answer yet", _WAIT),

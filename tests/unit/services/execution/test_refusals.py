@@ -75,6 +75,11 @@ def through_market(desk: Desk) -> str:
     return desk.refusal(make(ModifyOrder, "o0:sl", stop_price=Decimal("5000.25")))
 
 
+def ended(desk: Desk) -> str:
+    desk.state.settled.put_order("gone", 7, 1)
+    return desk.refusal(make(CancelOrder, "gone"))
+
+
 def open_loss_unknown(desk: Desk) -> str:
     desk.opened("o0")
     rolled = make_market(contract_id="CON.F.US.MES.M26", ts_asof_ns=desk.now_ns + 1)
@@ -87,6 +92,7 @@ HERE: dict[str, Callable[[Desk], str]] = {
     "client_order_id": lambda desk: desk.refusal(make_submit("x" * 99)),
     "order_type": lambda desk: desk.refusal(make_submit("o1", order_type=OrderType.JOIN_BID)),
     "order_unknown": lambda desk: desk.refusal(make(CancelOrder, "nobody")),
+    "order_ended": ended,
     "nothing_to_change": nothing_to_change,
     "change_unanswered": change_unanswered,
     "not_working": not_working,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.execution.books import Book, SettledChanged
 from services.execution.records import FillRecord
 from shared.domain.execution import OrderFilled
-from shared.domain.order import OrderStatus, Side
+from shared.domain.order import CancelOrder, OrderStatus, Side
 from tests.support.execution import MES, Desk, make_rules, make_submit
 
 AFTER_S = 60.0
@@ -52,6 +52,10 @@ def test_a_closed_family_leaves_memory_and_its_id_stays() -> None:
     assert desk.state.contract_qty(MES) == 0
     assert desk.refusal(make_submit("o1")) == ""  # not decided again
     assert "intent_repeated" in desk.alarm_names()
+    late = CancelOrder(
+        client_order_id="o1", strategy_id="s1", symbol="MES", cause="m", ts_cause_ns=desk.now_ns
+    )
+    assert desk.refusal(late) == "order_ended"
     assert not desk.to_send
 
 
