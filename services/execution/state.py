@@ -350,7 +350,7 @@ class State:
 
     def why_not_here(self, client_order_id: str) -> Denied:
         """Return the refusal of what is asked of an order that is not in memory."""
-        return deny("order_ended" if self.settled.has(client_order_id) else "order_unknown")
+        return deny("order_ended") if self.settled.has(client_order_id) else deny("order_unknown")
 
     def book(self, strategy_id: str, contract_id: str) -> Book:
         key = (strategy_id, contract_id)
