@@ -128,7 +128,8 @@ class Shell:
     async def _schedule(self) -> None:
         with suppress(TimeoutError):
             # What is read before the user hub is connected has to be read again after it.
-            await asyncio.wait_for(self._link_tried.wait(), LINK_FIRST_S)
+            async with asyncio.timeout(LINK_FIRST_S):
+                await self._link_tried.wait()
         async for _ in turns(self._ctx.clock, self._ctx.config.reconcile_interval_s, self._reconcile):
             now_ns, ts_ns = self._now()
             self._decide(events.Due(now_ns=now_ns, ts_ns=ts_ns))

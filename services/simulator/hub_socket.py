@@ -175,8 +175,9 @@ class HubServer:
             wake.set()
             if not link.is_closed:
                 link.close(self._monotonic_ns())
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(writer, 1.0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await writer
             self._sent(client)
             await socket.close()
             self._log.info("hub_client_disconnected", client=name)

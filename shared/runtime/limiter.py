@@ -83,7 +83,9 @@ class SharedLimiter:
                 self._spares.append(self._clock.monotonic_ns())
             self._spare_used.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._spare_used.wait(), SPARE_KEPT_S / 2)
+                # Not `wait_for`: that of Python 3.11 swallows a cancellation that comes with the event.
+                async with asyncio.timeout(SPARE_KEPT_S / 2):
+                    await self._spare_used.wait()
 
     async def hear_pauses(self) -> None:
         """Give the places taken in advance back when any process is told to wait, until cancelled."""

@@ -121,7 +121,8 @@ async def supervise(context: Context[ConfigT], run: Run[ConfigT]) -> None:
         context.log.info("stopped")
     finally:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(context.bus.close(), SHUTDOWN_TIMEOUT_S)
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+                await context.bus.close()
 
 
 async def _with_beats(context: Context[ConfigT], run: Run[ConfigT]) -> None:

@@ -199,6 +199,22 @@ def test_old_spare_is_not_used() -> None:
     asyncio.run(story())
 
 
+def test_who_keeps_spares_ends_when_told_to_in_the_moment_in_which_one_is_used() -> None:
+    """Found by simulation: it went on for ever, and the process that had failed waited for it."""
+
+    async def scenario() -> None:
+        limiter = make_limiter(CountedBudget(), ManualClock(), spares=1)
+        keeping = asyncio.create_task(limiter.keep_spares())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await limiter.acquire("general", False)
+        keeping.cancel()
+        done, _ = await asyncio.wait({keeping}, timeout=5.0)
+        assert done and keeping.cancelled()
+
+    asyncio.run(scenario())
+
+
 def test_pause_of_another_process_takes_spares_back() -> None:
     bus, clock = CountedBudget(), ManualClock()
     limiter, other = make_limiter(bus, clock, spares=1), make_limiter(bus, clock)
