@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from services.execution import brackets, fills, halts
-from services.execution.events import QueryOrder
-from services.execution.orders import want_search
+from services.execution.orders import query, want_search
 from services.execution.records import BEFORE
 from services.execution.state import LOOK_AGAIN_S, NS_PER_S, Apart, Difference, Look, State, Sync
 from services.execution.turn import Turn
@@ -130,7 +129,7 @@ def _query_missing(turn: Turn, sync: Sync, begun_ns: int) -> None:
         if number is None or order.status not in _WORKING or number in sync.seen_orders:
             continue
         if state.accepted_ns.get(order.client_order_id, 0) < begun_ns:
-            turn.do(QueryOrder(broker_order_id=number))
+            query(turn, number)
 
 
 def _explained(state: State, contract_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from services.execution import conduct
-from services.execution.events import Cancel, Modify
+from services.execution.events import Cancel, Modify, QueryOrder
 from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, Check, Doubt, Wanted
 from services.execution.turn import Turn
@@ -164,6 +164,14 @@ def want_fills(turn: Turn, *, delay_s: float) -> None:
     """Search for fills that the broker speaks of, unless they are heard within `delay_s`."""
     if turn.state.fills_due_ns is None:
         turn.state.fills_due_ns = turn.at.mono_ns + round(delay_s * NS_PER_S)
+
+
+def query(turn: Turn, broker_order_id: int) -> None:
+    """Ask the broker for one order; one question at a time: while it is slow more would only queue up."""
+    running = turn.state.queries_running
+    if broker_order_id not in running:
+        running.add(broker_order_id)
+        turn.do(QueryOrder(broker_order_id=broker_order_id))
 
 
 def want_check(turn: Turn, broker_order_id: int, *, delay_s: float, wanted: Wanted = ANY) -> None:

@@ -18,7 +18,7 @@ from services.execution import (
     protection,
     settling,
 )
-from services.execution.events import OrderQueried, QueryOrder, Search, Searched
+from services.execution.events import OrderQueried, Search, Searched
 from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, Check, Look, State
 from services.execution.turn import Turn
@@ -70,11 +70,11 @@ def due(turn: Turn) -> None:
     crossing.due(turn)
     settling.due(turn)
     for number, check in sorted(state.checks.items()):
-        if check.due_ns <= turn.at.mono_ns:
+        if check.due_ns <= turn.at.mono_ns and number not in state.queries_running:
             pause_s = CHECK_PAUSES_S[min(check.attempt, len(CHECK_PAUSES_S) - 1)]
             later_ns = turn.at.mono_ns + round(pause_s * NS_PER_S)
             state.checks[number] = Check(due_ns=later_ns, wanted=check.wanted, attempt=check.attempt + 1)
-            turn.do(QueryOrder(broker_order_id=number))
+            orders.query(turn, number)
     account.watch(turn)
     _tell_blind(turn)
     if state.fills_due_ns is not None and state.fills_due_ns <= turn.at.mono_ns:
@@ -195,6 +195,7 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
     """
     state = turn.state
     number = answer.broker_order_id
+    state.queries_running.discard(number)
     if answer.failure is not None:
         return  # asked again when the check is due again
     if answer.report is None:

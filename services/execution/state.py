@@ -250,6 +250,7 @@ class State:
         self.searched = False
         self.cancels_running: set[int] = set()
         self.modifies_running: set[int] = set()
+        self.queries_running: set[int] = set()
         self.places_running: set[str] = set()
         self.closes_running: set[str] = set()
         self.flatten_due_ns: int | None = None

@@ -10,6 +10,7 @@ import pytest
 
 from services.execution import orders
 from services.execution.events import Cancel, CancelAnswered, OrderQueried, Place, QueryOrder
+from services.execution.state import Check, Wanted
 from services.execution.turn import Turn
 from shared.broker.port import Accepted, LimitKind, NotSent, Outcome, Rejected, Unknown
 from shared.broker.projectx.client import ProjectXOrders
@@ -316,6 +317,20 @@ def test_fill_of_an_order_that_nobody_has_shown_blocks_absence() -> None:
     desk.run(20)
     assert desk.status() is OrderStatus.FILLED
     assert desk.net_qty() == 1
+
+
+def test_one_question_at_a_time_for_each_order() -> None:
+    """Found by simulation: under a broker that was slow they queued up and left no place for the searches."""
+    desk = ready_desk()
+    number = desk.opened("o1")
+    desk.state.checks[number] = Check(due_ns=desk.mono_ns, wanted=Wanted())
+    for _ in range(60):
+        desk.pass_time(5)
+        desk.tick()
+    assert len([one for one in desk.take(QueryOrder) if one.broker_order_id == number]) == 1
+    desk.feed(OrderQueried(broker_order_id=number, report=None, failure="503", at=desk.at()))
+    desk.tick()
+    assert [one.broker_order_id for one in desk.take(QueryOrder)] == [number], "asked again"
 
 
 def test_fill_of_a_known_stranger_does_not_block_absence() -> None:
