@@ -21,7 +21,7 @@ def modify(turn: Turn, intent: ModifyOrder) -> None:
     state = turn.state
     order = state.orders.get(intent.client_order_id)
     if order is None or order.strategy_id != intent.strategy_id:
-        refuse(turn, intent, turn.state.why_not_here(intent.client_order_id))
+        refuse(turn, intent, state.why_not_here(intent.client_order_id))
         return
     refused = _refused(turn, intent, order)
     if refused is not None:

@@ -28,11 +28,8 @@ def test_an_order_is_known_by_both_ids_and_a_fill_by_its_own() -> None:
     settled.put_fill(5, Decimal("0.74"))
     settled.put_fill(6, Decimal("0.37"))
     settled.put_fill(7, Decimal("0.74"))
-    assert (settled.filled(17), settled.filled_by_name("live.a.1"), settled.filled_by_name("live.a.2")) == (
-        3,
-        3,
-        0,
-    )
-    assert (settled.filled(18), settled.filled_by_name("live.a.3"), settled.fees(8)) == (None, None, None)
+    assert settled.filled(17) == settled.filled_by_name("live.a.1") == 3
+    assert settled.filled_by_name("live.a.2") == 0
+    assert settled.filled(18) is settled.filled_by_name("live.a.3") is settled.fees(8) is None
     assert [settled.fees(fill) for fill in (5, 6, 7)] == [Decimal("0.74"), Decimal("0.37"), Decimal("0.74")]
     assert settled.has("live.a.2") and not settled.has("live.a.3")
