@@ -112,18 +112,14 @@ class Redis:
     def _start(self, keep: int | None) -> None:
         world, server = self._world, self.server
         key = topics.orders(ACCOUNT_ID).encode()
-        before = server.store.keys.get(key)
         server.start(keep=keep)
         after = server.store.keys.get(key)
-        had = before.last if before is not None else (0, 0)
-        has = after.last if after is not None else (0, 0)
+        head = after.last[1] if after is not None else 0
         if keep is not None:
             world.forgotten |= {name for name in world.judge.wishes if name not in world.disk.orders}
             world.judge.data_lost = True
-        if has[1] < had[1]:
-            world.judge.lost_ns = world.clock.true_ns()
-            world.judge.reach("entries of execution lost")
-        world.trace("redis", "back", had, has)
+        world.judge.redis_back(head)
+        world.trace("redis", "back", head)
 
     def heal(self) -> None:
         server = self.server

@@ -16,6 +16,7 @@ from proof.simulation.checkers.exposure import Exposure
 from proof.simulation.checkers.requests import Requests
 from proof.simulation.checkers.rest import Rest
 from proof.simulation.checkers.streams import Streams
+from proof.simulation.machine import Incarnation
 from shared.domain.execution import OrderClaimed
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Judge:
         claims: Order -> its claim, and when it was committed, true time.
         dependent: Orders that execution sends by itself.
         halted_ns: Since when a person's halt stands.
-        lost_ns: Since when Redis lacks entries of execution that execution has not noticed yet.
+        lost_ns: Since when Redis lacks what execution knows to have been there, unnoticed.
         data_lost: Redis has lost entries in this world.
         blocked_until_ns: Execution may not hear an operator before then.
         alarms: When, which process, what, and its words.
@@ -72,6 +73,32 @@ class Judge:
             if len(record.texts) < TEXTS_MAX:
                 record.texts.append(f"{invariant}: {text}")
             world.trace("violation", invariant, text)
+
+    def redis_back(self, head: int) -> None:
+        """Take note of a Redis whose `orders:{acct}` ends with entry `head` now.
+
+        What execution had not been told to be there it appends again, and nothing of it is missing. What it had
+        been told, and then lost with its memory before it could look, it knows from its ledger only.
+        """
+        execution = self.world.machine.processes["execution"].now
+        if head < self._known_seq(execution):
+            self.lost_ns = self.world.clock.true_ns()
+            self.reach("entries of execution lost")
+            if execution is not None:
+                execution.on_death.append(lambda: self._forgotten(execution, head))
+
+    def _forgotten(self, execution: Incarnation, head: int) -> None:
+        # One that ends by itself has written a halt before, or should have.
+        if execution.killed and head >= self._known_seq(None):
+            self.lost_ns = None
+            self.reach("a loss forgotten with the process")
+
+    def _known_seq(self, execution: Incarnation | None) -> int:
+        """Return up to which step Redis has acknowledged, as a living execution or else its ledger knows."""
+        known = self.world.disk.standing_now().acked_seq
+        if execution is not None and execution.bus is not None:
+            known = max([known, *(writer.acked_seq for writer in execution.bus.writers)])
+        return known
 
     def reach(self, state: str) -> None:
         """Count a rare state."""

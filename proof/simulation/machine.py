@@ -17,6 +17,7 @@ from proof.simulation.loop import OWNER, SimLoop
 
 if TYPE_CHECKING:
     from proof.simulation.world import World
+    from shared.bus.bus import RedisBus
 
 T = TypeVar("T")
 Body = Callable[["Incarnation"], Coroutine[Any, Any, None]]
@@ -54,9 +55,11 @@ class Incarnation:
         self.held = False
         self.in_sync = False  # said by a broker_sync
         self.dead = False
+        self.killed = False
         self.stopped = False
         self.began_s = process.machine.loop.now_s
         self.bomb: Bomb | None = None
+        self.bus: RedisBus | None = None
         self.on_death: list[Callable[[], None]] = []
         self._parked: list[asyncio.Handle] = []
 
@@ -123,7 +126,7 @@ class Incarnation:
     def die(self, why: str) -> None:
         if self.dead:
             return
-        self.dead = self.held = True
+        self.dead = self.killed = self.held = True
         self._parked.clear()
         for forget in self.on_death:
             forget()

@@ -98,7 +98,8 @@ class World:
     # -- what processes get -----------------------------------------------------
 
     def bus(self, incarnation: Incarnation, clock: Any) -> Any:
-        return self.redis.bus(incarnation, clock)
+        bus = incarnation.bus = self.redis.bus(incarnation, clock)
+        return bus
 
     def blocking_bus(self, incarnation: Incarnation, clock: Any, block_ms: int) -> Any:
         return self.redis.blocking_bus(incarnation, clock, block_ms)

@@ -49,8 +49,9 @@ from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode, encode, kind_of
 
 HEARTBEAT = "heartbeat"
-CURSORS_S = 5.0
-"""Cursors that moved over entries without effect are written this often; reading those again is harmless."""
+IDLE_COMMIT_S = 5.0
+"""Cursors that moved over entries without effect, and what the bus has acknowledged, are written this often:
+reading again is harmless, and of a loss of Redis this much may go unnoticed if we are killed with it."""
 IDLE_S = 1.0
 """Without an entry for so long, the ledger's housekeeping delays nobody."""
 RECALL_ENTRIES = 5_000
@@ -225,12 +226,16 @@ class Shell:
             self._look_at_switch()
             offset_ms = self._sender.clock_offset_ms()
             self._apply(Tick(session=self._session.health, at=self._now(), clock_offset_ms=offset_ms))
-            if self._inbox.unsaved and self._ctx.clock.monotonic_ns() - self._saved_ns > CURSORS_S * NS_PER_S:
+            if self._unsaved() and self._ctx.clock.monotonic_ns() - self._saved_ns > IDLE_COMMIT_S * NS_PER_S:
                 self._commit([])
             elif self._ledger.untidy and self._idle_s() > IDLE_S:
                 self._ledger.tidy()
             self._show()
             await self._ctx.clock.sleep(config.tick_ms / 1000)
+
+    def _unsaved(self) -> bool:
+        assert self._outbox is not None
+        return bool(self._inbox.unsaved) or self._outbox.acked_seq > self.state.standing.acked_seq
 
     def _look_at_switch(self) -> None:
         why = self._switch.pulled()
@@ -330,13 +335,16 @@ class Shell:
             Step(outbox.next_seq + n, now_ns, kind_of(one.message), encode(one.message), one.cause)
             for n, one in enumerate(messages)
         ]
-        state.standing.acked_seq = outbox.acked_seq
         dirty = state.dirty
+        standing = state.standing if dirty.standing or not messages else None
+        if standing is not None:
+            standing.acked_seq = outbox.acked_seq
+            self._saved_ns = self._ctx.clock.monotonic_ns()
         batch = Commit(
             steps=steps,
             orders=dirty.orders,
             fills=dirty.fills,
-            standing=state.standing if dirty.standing or not messages else None,
+            standing=standing,
             cursors=self._inbox.unsaved,
             sent=sent,
             ts_ns=now_ns,
@@ -349,7 +357,6 @@ class Shell:
         outbox.next_seq += len(steps)
         state.dirty = Dirty()
         self._inbox.unsaved = {}
-        self._saved_ns = self._ctx.clock.monotonic_ns()
         return steps
 
     def _obey(self, command: Command) -> None:

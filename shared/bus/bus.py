@@ -46,6 +46,7 @@ class RedisBus:
         self._once = address.once_client()
         self._reads = address.retrying_client()
         self._pipe = WriterPipe(address, now_ns)
+        self.writers: Sequence[OneStreamWriter] = self._pipe.writers
         self._readers: list[RedisStreamReader] = []
 
     async def ready(self) -> None:
