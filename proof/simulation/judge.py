@@ -77,8 +77,8 @@ class Judge:
     def redis_back(self, head: int) -> None:
         """Take note of a Redis whose `orders:{acct}` ends with entry `head` now.
 
-        What execution had not been told to be there it appends again, and nothing of it is missing. What it had
-        been told, and then lost with its memory before it could look, it knows from its ledger only.
+        What execution had not been told to be there it appends again, and nothing of it is missing. What
+        it had been told, and lost with its memory before it could look, it knows from its ledger only.
         """
         execution = self.world.machine.processes["execution"].now
         if head < self._known_seq(execution):

@@ -6,7 +6,7 @@ import msgspec
 
 from services.execution import brackets, claims, flatten, halts, orders
 from services.execution.events import CancelAnswered, CloseAnswered, ModifyAnswered, PlaceAnswered
-from services.execution.records import OrderRecord
+from services.execution.records import NOT_SENT, OrderRecord
 from services.execution.state import NS_PER_S
 from services.execution.turn import Turn
 from shared.broker.port import Accepted, NotSent, Rejected, Unknown
@@ -71,10 +71,10 @@ def _not_sent(turn: Turn, order: OrderRecord, reason: str) -> None:
     if (
         order.attempts >= ATTEMPTS_MAX
         or turn.at.now_ns >= order.expires_at_ns
-        or halts.hold(turn.state, order)
+        or halts.hold(turn.state, order) is not None
         or order.cancel_wanted
     ):
-        orders.advance(turn, order, OrderFact.NOT_SENT, reason=f"not sent: {reason}")
+        orders.advance(turn, order, OrderFact.NOT_SENT, reason=f"{NOT_SENT}{reason}")
         return
     # Recorded before it is done: after a crash between the two the order counts as unknown.
     again = msgspec.structs.replace(order, attempts=order.attempts + 1)

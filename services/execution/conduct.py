@@ -11,7 +11,7 @@ from collections import deque
 import msgspec
 
 from services.execution.halts import announce, halt
-from services.execution.records import ENTRY, EXIT, Conduct, OrderRecord
+from services.execution.records import ENTRY, EXIT, NOT_SENT, Conduct, OrderRecord
 from services.execution.state import NS_PER_S, Pace, State
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
@@ -37,6 +37,8 @@ def moved(turn: Turn, order: OrderRecord) -> None:
     """Note a new status: several rejections of the broker in a row latch the strategy off."""
     if order.parent is not None:
         return  # sent by the broker or by execution itself
+    if order.reason.startswith(NOT_SENT):
+        return  # the broker has not seen it
     if order.status in _TAKEN:
         _change(turn, order.strategy_id, rejects=0)
     elif order.status is OrderStatus.REJECTED:

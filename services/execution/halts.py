@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from services.execution.records import OrderRecord
+from services.execution.records import EXIT, OrderRecord
 from services.execution.state import State
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind, TradingState
 from shared.domain.execution import TradingStateChanged
 
+HALTED = "trading was halted before it could be sent"
+GONE = "what it was to close is not there any more"
 
-def hold(state: State, order: OrderRecord) -> bool:
-    """Do the halts forbid to send this order, whatever was allowed when it was claimed?"""
+
+def hold(state: State, order: OrderRecord) -> str | None:
+    """Return why this order may not be sent, whatever was allowed when it was claimed; None when it may."""
+    if order.role == EXIT and not _closes(state, order):
+        return GONE  # a stop filled while it waited for its place: it would turn the position
     if order.parent is not None:
         # It protects a position or ends it: no halt is against that. A flatten does it in its own way.
-        return HaltKind.STARTING in state.own_halts or state.standing.flatten is not None
-    trading = state.trading_state
-    return trading is TradingState.HALTED or (trading is TradingState.REDUCING and not order.reduce_only)
+        held = HaltKind.STARTING in state.own_halts or state.standing.flatten is not None
+    else:
+        trading = state.trading_state
+        held = trading is TradingState.HALTED
+        held |= trading is TradingState.REDUCING and not order.reduce_only
+    return HALTED if held else None
+
+
+def _closes(state: State, order: OrderRecord) -> bool:
+    net_qty = state.net_qty(order.strategy_id, order.contract_id)
+    return net_qty * order.side.sign < 0 and order.order_qty - order.cum_qty <= abs(net_qty)
 
 
 def halt(turn: Turn, kind: HaltKind, reason: str) -> None:

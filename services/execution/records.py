@@ -12,6 +12,9 @@ from shared.domain.order import OrderStatus, OrderType, Side, StopPlan
 ENTRY, EXIT, STOP_LOSS, TAKE_PROFIT = "entry", "exit", "stop_loss", "take_profit"
 PROTECTIVE = frozenset({STOP_LOSS, TAKE_PROFIT})
 
+NOT_SENT = "not sent: "
+"""How the reason of a rejected order begins that provably never left this machine."""
+
 EXTERNAL = ""
 """Strategy of what was done on the account by others: by hand, by another program."""
 BEFORE = "-"

@@ -61,15 +61,15 @@ def words(command: Command) -> str | None:
             return f"{type(command).__name__} {_encode(command).decode()}"
 
 
-def withheld(ticket: OrderTicket, *, halted: bool, confirmed: bool) -> str | None:
+def withheld(ticket: OrderTicket, *, held: str | None, confirmed: bool) -> str | None:
     """Return why an order may not leave, now that nothing else holds it up; None when it may.
 
     Args:
-        halted: Trading is halted for it.
+        held: Why execution would not send it any more.
         confirmed: The bus has said lately that this is the one execution. What gets us out goes without.
     """
-    if halted:
-        return "trading was halted before it could be sent"
+    if held is not None:
+        return held
     return None if confirmed or ticket.urgent else UNCONFIRMED
 
 
@@ -94,7 +94,7 @@ class Sender:
         session: Session,
         answer: Callable[[Event], None],
         fence: Fence,
-        held: Callable[[str], bool],
+        held: Callable[[str], str | None],
     ) -> None:
         self._clock = ctx.clock
         self._log = ctx.log
@@ -201,7 +201,7 @@ class Sender:
         return None if urgent else NotSent(reason=UNCONFIRMED)
 
     def _withheld(self, ticket: OrderTicket) -> str | None:
-        return withheld(ticket, halted=self._held(ticket.client_order_id), confirmed=self._fence.fresh)
+        return withheld(ticket, held=self._held(ticket.client_order_id), confirmed=self._fence.fresh)
 
     async def _search(self, call: Search) -> None:
         started = self.now()

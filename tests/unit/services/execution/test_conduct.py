@@ -7,10 +7,10 @@ import pytest
 from services.execution.events import MarketRead, Place
 from services.execution.exposure import exposure
 from services.execution.state import NS_PER_S
-from shared.broker.port import Accepted, Rejected, Unknown
+from shared.broker.port import Accepted, NotSent, Rejected, Unknown
 from shared.domain.control import Halt, HaltKind, Resume, TradingState
 from shared.domain.execution import TradingStateChanged
-from shared.domain.order import Side
+from shared.domain.order import OrderStatus, Side
 from tests.support.execution import MES, Desk, make_market, make_rules, make_submit, only
 
 WIDE = {
@@ -278,3 +278,14 @@ def test_orders_of_unknown_fate_are_counted_as_if_they_filled() -> None:
     # One of two is on its way out, as far as anybody knows: a second exit of two would turn the position.
     assert refused(desk, "e2", side=Side.SELL, qty=2, bracket=None) == "contract_frozen"
     assert refused(desk, "e3", side=Side.SELL, qty=1, bracket=None) == ""
+
+
+def test_what_never_left_is_no_rejection_of_the_broker() -> None:
+    desk = desk_with(rejects_max=2)
+    for n in range(4):
+        assert refused(desk, f"a{n}") == ""
+        for _ in range(2):
+            desk.take(Place)
+            desk.answer(f"a{n}", NotSent(reason="no connection"))
+        assert desk.status(f"a{n}") is OrderStatus.REJECTED
+    assert desk.state.latched() == {}

@@ -10,8 +10,9 @@ import pytest
 
 from services.execution.events import Cancel, Modify, Place, Search
 from services.execution.exposure import exposure
+from services.execution.halts import GONE, hold
 from services.execution.records import EXIT, STOP_LOSS
-from shared.broker.port import Accepted, Rejected, Unknown
+from shared.broker.port import Accepted, NotSent, Rejected, Unknown
 from shared.domain.control import HaltKind
 from shared.domain.execution import OrderClaimed, OrderFilled
 from shared.domain.order import ClosePosition, OrderStatus, OrderType, Side
@@ -436,6 +437,24 @@ def test_exit_and_stop_at_once_turn_the_position_and_it_is_closed() -> None:
     (back,) = desk.take(Place)
     assert (back.ticket.side, back.ticket.order_type) == (Side.BUY, OrderType.MARKET)
     assert "position_left" in desk.alarm_names()
+
+
+@pytest.mark.proves("I-6")
+def test_exit_that_waited_while_the_stop_filled_is_held_back() -> None:
+    desk = ready_desk()
+    number = desk.opened(qty=2)
+    desk.intent(closing())
+    (exit_order,) = desk.take(Place)
+    order = desk.state.orders[exit_order.ticket.client_order_id]
+    assert hold(desk.state, order) is None
+    desk.report(desk.broker.fill(number + 1, 1))  # half of the stop: the exit would turn the rest
+    assert hold(desk.state, order) == GONE
+    desk.report(desk.broker.fill(number + 1))
+    assert hold(desk.state, order) == GONE
+    desk.answer(order.client_order_id, NotSent(reason=GONE))
+    assert not desk.take(Place)  # not once more either
+    assert desk.status(order.client_order_id) is OrderStatus.REJECTED
+    assert desk.state.net_qty("s1", MES) == 0
 
 
 def test_exit_in_doubt_of_the_other_side_keeps_no_turned_position_open() -> None:

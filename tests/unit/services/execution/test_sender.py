@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.execution.events import Search
+from services.execution.halts import HALTED
 from services.execution.sender import UNCONFIRMED, look, withheld
 from shared.broker.port import OrderTicket
 from shared.domain.order import Side
@@ -52,18 +53,18 @@ def test_an_order_that_fills_during_a_look_does_not_make_it_flat() -> None:
 
 @pytest.mark.proves("I-17")
 @pytest.mark.parametrize(
-    ("urgent", "halted", "confirmed", "why"),
+    ("urgent", "held", "confirmed", "why"),
     [
-        (False, False, True, None),
-        (False, False, False, UNCONFIRMED),
-        (True, False, False, None),
-        (True, True, True, "trading was halted before it could be sent"),
+        (False, None, True, None),
+        (False, None, False, UNCONFIRMED),
+        (True, None, False, None),
+        (True, HALTED, True, HALTED),
     ],
 )
 def test_what_waited_is_asked_about_once_more(
-    urgent: bool, halted: bool, confirmed: bool, why: str | None
+    urgent: bool, held: str | None, confirmed: bool, why: str | None
 ) -> None:
     ticket = OrderTicket(
         account_id=1, client_order_id="o1", contract_id="MES", side=Side.BUY, order_qty=1, urgent=urgent
     )
-    assert withheld(ticket, halted=halted, confirmed=confirmed) == why
+    assert withheld(ticket, held=held, confirmed=confirmed) == why
