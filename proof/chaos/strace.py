@@ -46,7 +46,8 @@ async def injecting(pid: int, what: Sequence[str], *, path: Path | None = None) 
         with suppress(ProcessLookupError):
             tracer.send_signal(signal.SIGINT)
         try:
-            await asyncio.wait_for(tracer.wait(), 5.0)
+            async with asyncio.timeout(5.0):
+                await tracer.wait()
         except TimeoutError:
             tracer.kill()
             await tracer.wait()

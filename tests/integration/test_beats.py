@@ -44,7 +44,8 @@ def test_that_it_does_its_job_is_told_at_once() -> None:
         await channel.news.wait()
         channel.news.clear()
         board.ready = True
-        await asyncio.wait_for(channel.news.wait(), 5.0)
+        async with asyncio.timeout(5.0):
+            await channel.news.wait()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         return channel.beats

@@ -464,7 +464,8 @@ def test_flush_waits_only_for_its_own_stream(server: BusServer) -> None:
         task = asyncio.create_task(produce())
         for _ in range(20):
             orders.append(make_quote(2))
-            await asyncio.wait_for(orders.flush(), DEADLINE_S)
+            async with asyncio.timeout(DEADLINE_S):
+                await orders.flush()
         stop.set()
         await task
         await md.flush()

@@ -157,7 +157,8 @@ def test_a_new_token_reaches_every_watch() -> None:
         broker = FakeBroker()
         async with heartbeat(broker) as stage:
             watch = SessionWatch(stage.bus, SystemClock())
-            await asyncio.wait_for(watch.wait_active(), 5)
+            async with asyncio.timeout(5):
+                await watch.wait_active()
             assert watch.token() == "login-token-1"
             broker.give_new_token = True
 

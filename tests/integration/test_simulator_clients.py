@@ -42,7 +42,8 @@ def test_pysignalr_receives_quotes(token_in: str) -> None:
 
             client.on_open(subscribe)
             async with _running(client):
-                arguments = await asyncio.wait_for(quotes.get(), WITHIN_S)
+                async with asyncio.timeout(WITHIN_S):
+                    arguments = await quotes.get()
                 assert arguments[0] == contract_id
                 assert arguments[1]["symbol"] == "F.US.MES"
 
@@ -65,7 +66,8 @@ def test_pysignalr_receives_quotes_without_negotiation() -> None:
             async with _running(transport):
                 targets: set[str] = set()
                 while "GatewayQuote" not in targets:
-                    message = await asyncio.wait_for(messages.get(), WITHIN_S)
+                    async with asyncio.timeout(WITHIN_S):
+                        message = await messages.get()
                     targets.add(getattr(message, "target", ""))
 
     asyncio.run(story())

@@ -133,7 +133,8 @@ def test_stalled_order_lands_though_its_client_has_gone() -> None:
         async with floor() as on:
             await on.venue.set_faults({"kind": "stall", "delay_s": SOON_S, "only": ["/api/Order/place"]})
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(on.order(customTag="stalled"), 0.1)
+                async with asyncio.timeout(0.1):
+                    await on.order(customTag="stalled")
             assert await on.tags() == []
 
             async def landed() -> bool:

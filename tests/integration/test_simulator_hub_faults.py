@@ -128,7 +128,8 @@ def test_market_freezes_while_the_link_stays_up() -> None:
             assert "error" not in await hub.invoke("SubscribeContractQuotes", on.contract_id)
             hub.records.clear()
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(hub.next(), 0.4)
+                async with asyncio.timeout(0.4):
+                    await hub.next()
             await on.venue.set_faults({"kind": "market_freeze", "for_s": 0.5})
             await hub.event("GatewayTrade")  # it is over by itself
 

@@ -53,7 +53,8 @@ async def process(folder: Path, port: int, how: signal.Signals) -> AsyncIterator
         yield url
     finally:
         running.send_signal(how)
-        code = await asyncio.wait_for(running.wait(), 20)
+        async with asyncio.timeout(20):
+            code = await running.wait()
         assert code == (0 if how is signal.SIGTERM else -how)
 
 

@@ -43,7 +43,8 @@ class HubSocket:
     async def next(self) -> dict[str, Any] | None:
         """Return the next record, None when the venue closed the socket."""
         while not self.records:
-            message = await asyncio.wait_for(self.socket.receive(), WITHIN_S)
+            async with asyncio.timeout(WITHIN_S):
+                message = await self.socket.receive()
             if message.type is not aiohttp.WSMsgType.TEXT:
                 return None
             *whole, self._rest = (self._rest + message.data).split("\x1e")

@@ -15,6 +15,8 @@ LIFE_S_MIN = 600.0
 """Lives shorter than this, after their warm-up, show no slope."""
 SLOPE_PCT_MAX = 1.0
 """Growth of resident memory in ten minutes."""
+GRAIN_MB = 1.0
+"""Python takes memory from the system in arenas of this size: a life that has one more shows no slope yet."""
 VENUE = frozenset({"simulator"})
 """It is the broker: it holds what was traded, up to a hundred thousand orders, for those who search."""
 DAY_KB_A_FILL = {"guard": 2.0, "broker_sync": 0.5}
@@ -75,6 +77,8 @@ def lives(samples: Sequence[Memory]) -> Iterator[list[Memory]]:
 def slope_pct_per_10min(life: Sequence[Memory]) -> float:
     """Return how much resident memory grew from the first third to the last one."""
     early, late = thirds([one.rss_mb for one in life])
+    if 0.0 < late - early <= GRAIN_MB:
+        return 0.0
     span_s = life[-1].mono_s - life[0].mono_s
     return 100.0 * (late - early) / early / (span_s * 2 / 3) * 600.0
 
