@@ -115,6 +115,8 @@ def test_no_accepted_order_and_no_attempt_is_lost_by_kills_under_load(tmp_path: 
         answered = {one["tag"] for one in placed if one["status"] == 200}
         assert known.keys() <= answered
         assert sum(one["size"] for one in books["fills"]) == books["positions"][0]["size"] == len(orders)
-        assert sum(books["requests"]["/api/Order/place"].values()) == len(placed)
+        # A request is counted when it comes, and becomes an attempt with its body: a kill may fall between.
+        counted = sum(books["requests"]["/api/Order/place"].values())
+        assert len(placed) <= counted <= len(placed) + 3 * 4
 
     asyncio.run(story())
