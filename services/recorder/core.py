@@ -167,7 +167,8 @@ def _scanned(event: Scanned, state: State) -> list[Command]:
 def _looked_at(stream: str, event: Scanned, state: State) -> list[Command]:
     s = state.streams.get(stream)
     if s is None:
-        state.streams[stream] = StreamState()
+        # Not at once: the first write brings Polars in, and who was killed is seldom the only one to start.
+        state.streams[stream] = StreamState(read_at_ns=_next_read_ns(event.monotonic_ns, state))
         return [ListFiles(stream=stream)]
     s.newest = event.newest[stream]
     if event.monotonic_ns < s.retry_at_ns:
@@ -239,7 +240,7 @@ def _listed(event: Listed, state: State) -> list[Command]:
 
 def _read(event: EntriesRead, state: State) -> list[Command]:
     s = state.streams[event.stream]
-    s.read_at_ns = event.monotonic_ns + round(state.limits.flush_interval_s * NS_PER_S)
+    s.read_at_ns = _next_read_ns(event.monotonic_ns, state)
     s.backlog = event.more
     if not event.ids:
         return _succeeded(event.stream, s)
@@ -254,6 +255,10 @@ def _read(event: EntriesRead, state: State) -> list[Command]:
             parts=_parts(event.ids),
         )
     ]
+
+
+def _next_read_ns(monotonic_ns: int, state: State) -> int:
+    return monotonic_ns + round(state.limits.flush_interval_s * NS_PER_S)
 
 
 def _parts(ids: Sequence[EntryId]) -> list[Part]:

@@ -59,6 +59,15 @@ def test_new_stream_is_listed_first() -> None:
     assert decide(scanned((NOON_MS, 5)), make_state()) == [ListFiles(stream=MD)]
 
 
+def test_first_read_of_a_life_waits_as_any_other() -> None:
+    """Who was killed is seldom the only one to start: the others need the processor more."""
+    state = make_state()
+    decide(scanned((NOON_MS, 5), at_s=100), state)
+    decide(Listed(stream=MD, policy=HOUR, files=[]), state)
+    assert decide(scanned((NOON_MS, 5), at_s=109), state) == []
+    assert decide(scanned((NOON_MS, 5), at_s=110), state) == [ReadOn(stream=MD, after=None, count_max=100)]
+
+
 def test_start_is_recovery() -> None:
     """The cursor comes from the files, leftovers of interrupted merging go."""
     state = make_state(policy=None)
