@@ -20,12 +20,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from services.recorder import merging
+from services.recorder.disk import make_folders, store
 from services.recorder.events import Hole
-from services.recorder.files import ArchiveFile, Rows, file_named, merged, shown, sort_out
+from services.recorder.files import ArchiveFile, Rows, file_named, shown, sort_out
 from shared.wire import topics
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ class Archive(Protocol):
 
 
 class DiskArchive:
-    """See `Archive`. File work runs in a thread: a slow disk must not keep the beats from going out."""
+    """See `Archive`. File work runs in a thread: a slow disk must not keep the beats from going out.
+
+    Merging runs in a process of its own (see `merging`).
+    """
 
     def __init__(self, data_dir: Path) -> None:
         self.root = data_dir / FOLDER
@@ -61,6 +65,8 @@ class DiskArchive:
 
     async def lock(self) -> None:
         """Become the only recorder of this archive; the lock goes with the process, however it ends.
+
+        A merge that is under way when the recorder is killed keeps it until it is through.
 
         Raises:
             ArchiveLocked: If another process has it.
@@ -71,7 +77,10 @@ class DiskArchive:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise ArchiveLocked(f"another recorder writes into {self.root}; stop it first") from None
+            raise ArchiveLocked(
+                f"another recorder writes into {self.root}: stop it first; "
+                "a merge that a killed one left ends by itself"
+            ) from None
         self._lock = lock
 
     async def unlock(self) -> None:
@@ -86,7 +95,10 @@ class DiskArchive:
         return await asyncio.to_thread(self._write, stream, rows)
 
     async def merge(self, stream: str, parts: Sequence[ArchiveFile]) -> ArchiveFile:
-        return await asyncio.to_thread(self._merge, stream, parts)
+        job = merging.Job(folder=str(self._folder(stream).absolute()), parts=list(parts))
+        into = await merging.merge(job, lock=self._lock)
+        await self.remove(stream, parts)
+        return into
 
     async def remove(self, stream: str, files: Sequence[ArchiveFile]) -> None:
         await asyncio.to_thread(_remove, self._folder(stream), files)
@@ -101,26 +113,11 @@ class DiskArchive:
         from services.recorder import columns
 
         file = ArchiveFile(first=rows.ids[0], last=rows.ids[-1])
-        return self._store(stream, file, columns.parquet_of(columns.frame_of(rows)))
-
-    def _merge(self, stream: str, parts: Sequence[ArchiveFile]) -> ArchiveFile:
-        from services.recorder import columns
-
-        folder = self._folder(stream)
-        frame = columns.read(folder / part.day / part.name for part in parts)
-        file = self._store(stream, merged(parts), columns.parquet_of(frame))
-        _remove(folder, parts)
-        return file
-
-    def _store(self, stream: str, file: ArchiveFile, written: bytes) -> ArchiveFile:
-        folder = self._folder(stream) / file.day
-        _make_folders(folder)
-        _write_durably(folder, file.name, written)
-        return ArchiveFile(first=file.first, last=file.last, bytes_=len(written))
+        return store(self._folder(stream), file, columns.parquet_of(columns.frame_of(rows)))
 
     def _note(self, stream: str, holes: Sequence[Hole], more: int) -> None:
         folder = self._folder(stream)
-        _make_folders(folder)
+        make_folders(folder)
         lines = [
             {"before": shown(hole.before), "missing": hole.missing, "what": hole.told()} for hole in holes
         ]
@@ -187,35 +184,3 @@ def _files(folder: Path, *, clean: bool) -> list[ArchiveFile]:
 def _remove(folder: Path, files: Iterable[ArchiveFile]) -> None:
     for file in files:
         (folder / file.day / file.name).unlink(missing_ok=True)
-
-
-def _make_folders(folder: Path) -> None:
-    """Make a folder that is still there after a power cut: each new name is synced in its parent."""
-    if folder.is_dir():
-        return
-    _make_folders(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _write_durably(folder: Path, name: str, data: bytes) -> None:
-    temporary = folder / f".{name}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(folder / name)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
