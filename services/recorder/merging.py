@@ -15,6 +15,7 @@ import sys
 from asyncio.subprocess import PIPE
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import msgspec
 
@@ -48,14 +49,18 @@ async def merge(job: Job, *, lock: int | None) -> ArchiveFile:
         OSError: If it failed in any way; the parts are all that counts.
     """
     try:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.recorder.merging", cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE,
-            pass_fds=() if lock is None else (lock,),
-        )  # fmt: skip
+        # A file, not a pipe: a child that ends before it has read everything breaks nothing on our side.
+        with TemporaryFile() as given:
+            given.write(msgspec.json.encode(job))
+            given.seek(0)
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "services.recorder.merging", cwd=ROOT,
+                stdin=given, stdout=PIPE, stderr=PIPE, pass_fds=() if lock is None else (lock,),
+            )  # fmt: skip
     except OSError as error:
         raise OSError(f"merging in {job.folder} cannot be started: {error}") from error
     try:
-        size, told = await child.communicate(msgspec.json.encode(job))
+        size, told = await child.communicate()
     except BaseException:
         with suppress(ProcessLookupError):
             child.kill()
