@@ -27,6 +27,10 @@ ORDERS_MAX = 2_000
 A reconcile reads from shortly before the last fill on: far fewer.
 """
 FILLS_MAX = 20_000
+"""Fills beyond this are forgotten, oldest first; one that is read once more would be counted once more.
+
+Reconciles read from shortly before the last fill on; this is more than a day can have.
+"""
 CHICAGO = ZoneInfo("America/Chicago")
 DAY_BEGINS_BEFORE_MIDNIGHT = timedelta(hours=7)
 """The trading date rolls at 17:00 Chicago time."""

@@ -109,7 +109,7 @@ class Inbox:
 
 def begins_anew(newest_id: bytes | None, cursor: str) -> bool:
     """Does a stream end before our place in it? `newest_id` is None where it has no entry."""
-    return newest_id is None or key(newest_id) < key(cursor)
+    return newest_id is None or parsed_id(newest_id) < parsed_id(cursor)
 
 
 def lost_before(heads: Mapping[str, int], begun: Mapping[str, str]) -> str | None:
@@ -124,8 +124,8 @@ def lost_before(heads: Mapping[str, int], begun: Mapping[str, str]) -> str | Non
     return None
 
 
-def key(entry_id: bytes | str) -> tuple[int, int]:
-    """Return what ids are ordered by."""
+def parsed_id(entry_id: bytes | str) -> tuple[int, int]:
+    """Return a stream id as its milliseconds and its number, which is how Redis orders ids."""
     text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
     ms, _, seq = text.partition("-")
     return int(ms), int(seq or 0)

@@ -31,7 +31,7 @@ from services.execution.events import (
     Tick,
 )
 from services.execution.fence import Fence
-from services.execution.inbox import Inbox, begins_anew, key, lost_before
+from services.execution.inbox import Inbox, begins_anew, lost_before, parsed_id
 from services.execution.ledger import Commit, Ledger, LedgerFailed, Step
 from services.execution.outbox import Outbox, Position
 from services.execution.sender import Sender, Session, words
@@ -178,8 +178,10 @@ class Shell:
             assert isinstance(report, SyncState)
             self._apply(ReportRead(report=report, cause="", at=self._now()))
         entries = await self._ctx.bus.last(stream, RECALL_ENTRIES)
-        begun = [key(entry.id) for entry in entries if entry.kind == b"snapshot_begun" and entry.seq > 0]
-        if begun and begun[-1] <= key(cursor):
+        begun = [
+            parsed_id(entry.id) for entry in entries if entry.kind == b"snapshot_begun" and entry.seq > 0
+        ]
+        if begun and begun[-1] <= parsed_id(cursor):
             ms, seq = begun[-1]
             self._inbox.cursors[stream] = f"{ms}-{seq - 1}"  # just before it, whoever's entry that is
 
