@@ -37,6 +37,18 @@ class Breach(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     closed_by: str = ""
 
 
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What no fill of the window changes, and so must not move from look to look.
+
+    Attributes:
+        carried: contract -> position that the window's fills do not explain.
+    """
+
+    fills_from_ns: int | None
+    carried: dict[str, int]
+    balance_before: Decimal
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Everything durable about one account.
 
@@ -47,6 +59,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         high_balance: Highest end-of-day balance, never below the starting balance.
         latch: The breach that holds trading; None: none.
         last: The newest breach, also after a re-arm.
+        fingerprint: Of the looks at the account so far: after a restart one that agrees with it is enough.
     """
 
     account_id: int
@@ -57,3 +70,4 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     high_balance: Decimal
     latch: Breach | None = None
     last: Breach | None = None
+    fingerprint: Fingerprint | None = None

@@ -155,7 +155,7 @@ class Shell:
 
     def _load(self) -> None:
         try:
-            self.state.record = self._file.load(account_id=self._account_id, since=self.state.since)
+            self.state.recall(self._file.load(account_id=self._account_id, since=self.state.since))
         except RecordUnreadable as error:
             self.state.record_lost = str(error)
             self._alarm("record_unreadable", str(error))

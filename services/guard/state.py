@@ -10,7 +10,7 @@ import msgspec
 
 from services.guard.events import Moment
 from services.guard.hours import Hours
-from services.guard.record import Record
+from services.guard.record import Fingerprint, Record
 from services.guard.rules import Rules
 from shared.domain.flat import MakingFlat
 from shared.domain.market import MarketState
@@ -49,18 +49,6 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     level: Level
     reason: str = ""
-
-
-class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What no fill of the window changes, and so must not move from look to look.
-
-    Attributes:
-        carried: contract -> position that the window's fills do not explain.
-    """
-
-    fills_from_ns: int | None
-    carried: dict[str, int]
-    balance_before: Decimal
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,3 +155,8 @@ class State:
     enforcing: Enforcing | None = None
     flat_seen: bool = False
     refusal: str = ""
+
+    def recall(self, record: Record | None) -> None:
+        """Take over what an earlier life has recorded."""
+        self.record = record
+        self.fingerprint = record.fingerprint if record is not None else None

@@ -19,9 +19,9 @@ import msgspec
 
 from services.guard.events import Command, Keep, Looked, Moment, Note
 from services.guard.hours import Day, day_at, day_of, next_day
-from services.guard.record import Breach, Record, Rule
+from services.guard.record import Breach, Fingerprint, Record, Rule
 from services.guard.rules import Figures, contracts_of
-from services.guard.state import NS_PER_S, Fingerprint, State, Truth
+from services.guard.state import NS_PER_S, State, Truth
 from shared.domain.market import FeedHealth
 from shared.domain.position import Position, unrealized_pnl
 from shared.domain.report import (
@@ -230,6 +230,7 @@ def _roll(state: State, market_ns: int) -> list[Command]:
         text = f"{day.trading_date}: balance {balance:.2f}, highest {record.high_balance:.2f}"
         commands.append(Note(name="end_of_day", text=text))
         day = following
+    record = msgspec.structs.replace(record, fingerprint=state.fingerprint)
     if record != state.record:
         state.record = record
         commands.append(Keep(record=record))

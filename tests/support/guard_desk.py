@@ -183,16 +183,17 @@ class GuardDesk:
         self.state = self._state()
 
     def _state(self) -> State:
-        return State(
+        state = State(
             account_id=ACCOUNT,
             rules=self.rules,
             hours=self.hours,
             limits=self.limits,
             since=self.since,
             began_ns=self.mono_ns,
-            record=self.record_on_disk,
             sync=SyncHealth.IN_SYNC,
         )
+        state.recall(self.record_on_disk)
+        return state
 
     def restart(self) -> None:
         """Begin again with what is on disk."""

@@ -164,6 +164,28 @@ def test_money_that_no_fill_explains_is_believed_when_it_stays() -> None:
     assert desk.state.truth.balance == 50_500
 
 
+def test_after_a_restart_one_look_is_enough_when_it_agrees_with_those_before() -> None:
+    desk = GuardDesk().started()
+    desk.trade(3)
+    desk.run(20)
+    desk.restart()
+    desk.run(0.2)
+    assert desk.looks and desk.state.truth is not None
+    assert desk.state.truth.base_qty == {MES: 3}
+
+
+def test_after_a_restart_a_look_that_does_not_agree_counts_when_repeated() -> None:
+    desk = GuardDesk().started()
+    desk.run(20)
+    desk.restart()
+    desk.broker.balance += 500
+    desk.run(0.9)
+    assert desk.state.truth is None
+    desk.run(0.3)
+    assert desk.state.truth is not None
+    assert desk.state.truth.balance == 50_500
+
+
 # -- what is not known ------------------------------------------------------------------------
 
 
