@@ -13,6 +13,7 @@ from unittest.mock import patch
 import msgspec
 
 import proof.simulation.faults as simulated_faults
+import services.execution.__main__ as execution_main
 import shared.bus.blocking as blocking
 import shared.bus.functions as functions
 from services.execution import (
@@ -28,8 +29,10 @@ from services.execution import (
     shell,
 )
 from services.execution.config import ExecutionConfig
-from services.execution.events import IntentRead, Moment
+from services.execution.events import IntentRead, Moment, StreamGap
+from services.execution.inbox import Inbox
 from services.execution.ledger import Commit
+from services.execution.outbox import Outbox
 from services.execution.state import NS_PER_S, State
 from shared.broker.errors import BrokerQueryFailed
 from shared.broker.port import NotSent, Outcome, Rejected, Unknown
@@ -127,7 +130,7 @@ def claimed_order_sent_after_a_restart() -> Patches:
 
     return [
         patch.object(resolver, "recovered", again),
-        patch.object(halts, "hold", lambda state, order: False),
+        patch.object(halts, "hold", lambda state, order: None),
     ]
 
 
@@ -236,7 +239,7 @@ def not_among_open_orders_taken_for_canceled() -> Patches:
     return [patch.object(account, "_query_missing", gone)]
 
 
-@bug(caught_in=16)
+@bug(caught_in=109)
 def given_up_too_soon() -> Patches:
     """Absence is believed after a second and one search."""
     rules = ExecutionConfig.rules
@@ -354,7 +357,7 @@ def commit_in_two_steps() -> Patches:
 # -- the bus --------------------------------------------------------------------------
 
 
-@bug(caught_in=134)
+@bug(caught_in=330)
 def worker_step_in_two_calls() -> Patches:
     """Intents go out first, the snapshot that knows of them after."""
     step = BlockingBus.step
@@ -375,6 +378,22 @@ def worker_step_in_two_calls() -> Patches:
     return [
         patch.object(BlockingBus, "step", split),
         patch.object(BlockingBus, "step_and_read", split_and_read),
+    ]
+
+
+@bug(caught_in=76)
+def loss_of_redis_forgotten() -> Patches:
+    """Who is told that Redis has lost entries ends, and nobody else sees anything in it."""
+    events = Inbox.events
+
+    def without_gaps(self: Inbox, entry: Any, at: Moment) -> list[Any]:
+        return [one for one in events(self, entry, at) if not isinstance(one, StreamGap)]
+
+    return [
+        patch.object(Inbox, "events", without_gaps),
+        patch.object(execution_main, "latch", lambda ledger, why, *, now_ns: None),
+        patch.object(Outbox, "difference", lambda self, *, last_seq, acked_seq: None),
+        patch.object(shell, "lost_before", lambda heads, begun: None),
     ]
 
 
