@@ -138,12 +138,13 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
     gap = state.gaps.get(held.name)
     if gap is None:
         since_ns = turn.at.mono_ns - _unwatched_ns(turn, held)
-        bare_ns = min(since_ns, turn.at.mono_ns - _unheard_ns(turn, held))
-        gap = state.gaps[held.name] = Gap(since_ns=since_ns, bare_ns=bare_ns)
+        gap = Gap(held.contract_id, since_ns=since_ns, bare_ns=_bare_since_ns(turn, held, since_ns))
+        state.gaps[held.name] = gap
     age_ns, bare_ns = turn.at.mono_ns - gap.since_ns, turn.at.mono_ns - gap.bare_ns
     guard = _guard(legs)
+    gap.bare = guard < held.lot.qty
     late = bare_ns >= rules.protect_within_s * NS_PER_S and age_ns >= ALARM_AFTER_NS
-    if late and guard < held.lot.qty and not gap.alarmed:
+    if late and gap.bare and not gap.alarmed:
         gap.alarmed = True
         after_s = bare_ns / NS_PER_S
         text = f"{held.name}: {guard} of {held.lot.qty} contracts have a stop after {after_s:.0f} s"
@@ -175,6 +176,16 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
         _leave(turn, held, gap, "its entry landed after it had been given up")
     else:
         _fit(turn, held, gap, order, legs)
+
+
+def _bare_since_ns(turn: Turn, held: Held, since_ns: int) -> int:
+    """Return since when the account lacks a stop in this contract, now that this position does.
+
+    Gaps of several strategies, each over in time and the next begun before, are one for the account.
+    """
+    others = (one for one in turn.state.gaps.values() if one.contract_id == held.contract_id and one.bare)
+    heard_ns = turn.at.mono_ns - _unheard_ns(turn, held)
+    return min([since_ns, heard_ns, *(one.bare_ns for one in others)])
 
 
 def _unwatched_ns(turn: Turn, held: Held) -> int:

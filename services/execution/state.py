@@ -107,13 +107,16 @@ class Gap:
 
     Attributes:
         since_ns: Since when execution knows of it and could mend it.
-        bare_ns: Since when it lasts, as far as can be told; the same, unless the fill was heard of late.
+        bare_ns: Since when the account lacks stops in this contract, as far as can be told.
+        bare: Does it lack them? The other way round they are too many.
         looked_ns: When a fresh look was last asked for because of it.
         acted_ns: When something was last done about it; what was looked at before proves nothing any more.
     """
 
+    contract_id: str
     since_ns: int
     bare_ns: int
+    bare: bool = True
     looked_ns: int = 0
     acted_ns: int = 0
     alarmed: bool = False

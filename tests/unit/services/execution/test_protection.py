@@ -385,6 +385,27 @@ def test_no_look_no_order() -> None:
     settled(desk)
 
 
+@pytest.mark.proves("I-6")
+def test_gaps_of_two_strategies_one_after_the_other_are_one() -> None:
+    """Each would be over before its alarm, and the account would lack a stop all the time."""
+    desk = ready_desk()
+    first, second = desk.opened("o1"), desk.opened("o2", strategy_id="s2")
+    desk.snapshot()
+    desk.broker.set(first + 1, status=OrderStatus.REJECTED)
+    desk.show(first)
+    desk.run(3, failure="503")
+    desk.broker.set(second + 1, status=OrderStatus.REJECTED)
+    desk.show(second)
+    desk.run(0.5, failure="503")
+    desk.report(desk.broker.fill(first + 2, px="5004"))
+    desk.show(first)
+    desk.snapshot()
+    assert "unprotected" not in desk.alarm_names()
+    desk.run(1.5, failure="503")
+    (alarm,) = [one for one in desk.alarms if one.name == "unprotected"]
+    assert alarm.text.startswith("o2: 0 of 1 contracts have a stop after ")
+
+
 def test_difference_to_the_broker_is_not_traded_on() -> None:
     desk = ready_desk()
     vanished(desk, qty=2)
