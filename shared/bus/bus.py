@@ -36,7 +36,11 @@ SUBSCRIBE_RETRY_S = 0.2
 
 
 class RedisBus:
-    """See `port.Bus`. Reads may be repeated, everything else is sent once."""
+    """See `port.Bus`. Reads may be repeated, everything else is sent once.
+
+    Attributes:
+        writers: Of all streams that were opened, with what Redis has acknowledged to each.
+    """
 
     def __init__(
         self, address: Address, *, now_ns: Callable[[], int], monotonic_ns: Callable[[], int]
