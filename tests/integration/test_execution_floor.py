@@ -66,6 +66,27 @@ def test_entry_children_close_and_books_agree() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-16")
+def test_ledger_soon_knows_what_the_bus_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when nothing more is read or decided: a kill with a loss of Redis would hide the loss."""
+    monkeypatch.setattr("services.execution.shell.IDLE_COMMIT_S", 0.3)
+
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+            execution = await floor.start_execution()
+            await floor.stop("broker_sync")  # its reports move places, which are written as well
+            name = await floor.submit(qty=0)
+            await floor.until(lambda: name in execution.state.orders, "the refusal is decided")
+
+            def known() -> bool:
+                contents = execution._ledger.load()
+                return contents.standing is not None and contents.standing.acked_seq == contents.last_seq
+
+            await floor.until(known, "the newest step counts as acknowledged")
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.proves("I-18")
 def test_restart_keeps_everything() -> None:
     async def scenario() -> None:
