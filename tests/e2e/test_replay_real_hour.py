@@ -10,7 +10,7 @@ import asyncio
 import json
 import urllib.request
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -73,20 +73,23 @@ def _replay_finished(stack: Stack) -> bool:
 
 
 def _at_rest(stack: Stack) -> bool:
-    """No position and no working order at the broker, and our account says the same."""
+    """No position and no working order at the broker, and we have told the balance that it has."""
     positions = _ask_broker(stack, "/api/Position/searchOpen")["positions"]
     orders = _ask_broker(stack, "/api/Order/searchOpen")["orders"]
-    return not positions and not orders
+    (account,) = _ask_broker(stack, "/api/Account/search", onlyActiveAccounts=True)["accounts"]
+    told = Played.of("account_report", list(read_stream(stack, topics.reports(1001))))
+    return not positions and not orders and Decimal(told[-1]["balance"]) == Decimal(str(account["balance"]))
 
 
-def _ask_broker(stack: Stack, path: str) -> dict[str, Any]:
+def _ask_broker(stack: Stack, path: str, **body: object) -> dict[str, Any]:
     """Ask the simulator itself, as any client would."""
     base = stack.environment["JULIE_BROKER__REST_URL"]
     login = _post(base + "/api/Auth/loginKey", {"userName": "demo", "apiKey": "demo-key"}, None)
-    return _post(base + path, {"accountId": 1001, "startTimestamp": "2023-12-25T00:00:00Z"}, login["token"])
+    asked = body or {"accountId": 1001, "startTimestamp": "2023-12-25T00:00:00Z"}
+    return _post(base + path, asked, login["token"])
 
 
-def _post(url: str, body: dict[str, Any], token: str | None) -> dict[str, Any]:
+def _post(url: str, body: Mapping[str, object], token: str | None) -> dict[str, Any]:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
