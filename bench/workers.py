@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
-
 from services.strategy.progress import ProgressPage
+from services.strategy.spawn import WorkerProcess
 from services.strategy.spec import WorkerSpec
+from services.strategy.zygote import Zygote
 from shared.bus.bus import RedisBus
 from shared.bus.client import Address
 from shared.bus.port import Lease
@@ -40,7 +37,6 @@ def running_worker(
         strategy: Class in `bench.probes`.
         nice: 0 to compare with a floor at the same priority; a host uses 10.
     """
-    page = ProgressPage.create()
     spec = WorkerSpec(
         strategy_id=lease.key.rpartition(":")[2],
         strategy_class=f"bench.probes:{strategy}",
@@ -53,17 +49,22 @@ def running_worker(
         build=BUILD,
         log_level="WARNING",
     )
-    command = [sys.executable, "-m", "services.strategy.launch", str(page.fd), str(nice), str(os.getpid())]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[page.fd])
-    assert process.stdin is not None
-    process.stdin.write(msgspec.json.encode(spec) + b"\n")
-    process.stdin.flush()
+    zygote = Zygote.fork()
+    worker = WorkerProcess(zygote, spec, nice)
     try:
-        yield page
+        yield worker.page
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
-        process.stdin.close()
+        worker.ask_stop()
+        _wait_for(worker)
+        worker.close()
+        zygote.close()
+
+
+def _wait_for(worker: WorkerProcess) -> None:
+    """Return when it has ended; one that does not in time is killed by `close`."""
+    deadline_s = time.monotonic() + 10
+    while worker.exit_code() is None and time.monotonic() < deadline_s:
+        time.sleep(0.01)
 
 
 async def lease_for(bus: RedisBus, strategy_id: str) -> Lease:

@@ -189,10 +189,14 @@ class Supervisor:
                 return "worker" if deep > 0 and name.startswith("strategy") else name
         return None
 
+    def zygotes(self) -> list[int]:
+        """Return the pids of what forks the strategy workers."""
+        hosts = {one.service_pid for name, one in self.all.items() if name.startswith("strategy")} - {None}
+        return children_of(hosts)
+
     def workers(self) -> dict[int, str]:
         """Return the pids of strategy workers."""
-        hosts = {one.service_pid for name, one in self.all.items() if name.startswith("strategy")} - {None}
-        return dict.fromkeys(children_of(hosts), "worker")
+        return dict.fromkeys(children_of(set(self.zygotes())), "worker")
 
 
 def children_of(parents: set[int | None]) -> list[int]:

@@ -207,6 +207,18 @@ class World:
         self.tell("kill", process=name, pid=beat.pid)
         return True
 
+    def kill_zygote(self) -> bool:
+        """SIGKILL what forks the workers of the strategy host: they die with it, and the host starts anew."""
+        host, zygotes = self.processes["strategy"].service_pid, self.processes.zygotes()
+        if host is None or not zygotes:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(zygotes[0], signal.SIGKILL)
+        self.watch.killed(BEAT_NAMES["strategy"], host)
+        self.kills.append(Kill("zygote", time.monotonic()))
+        self.tell("kill", process="zygote", pid=zygotes[0])
+        return True
+
     async def stand_still(self, name: str, seconds: float, *, dead: bool = False) -> None:
         """SIGSTOP a service (or kill it and keep it down) for a while."""
         one = self.processes[name]

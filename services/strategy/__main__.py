@@ -12,11 +12,12 @@ import socket
 from services.strategy.config import StrategySection
 from services.strategy.shell import HOST_PREFIX, Shell
 from services.strategy.spawn import ProcessSpawn
+from services.strategy.zygote import Zygote
 from shared.runtime.service import Context, serve
 
 
-async def run(ctx: Context[StrategySection]) -> None:
-    await Shell(ctx, ProcessSpawn(ctx.config.nice)).run()
+async def run(ctx: Context[StrategySection], zygote: Zygote) -> None:
+    await Shell(ctx, ProcessSpawn(zygote, ctx.config.nice)).run()
 
 
 def process_name() -> str:
@@ -25,4 +26,5 @@ def process_name() -> str:
 
 
 if __name__ == "__main__":
-    serve("strategy", StrategySection, run, process=process_name())
+    zygote = Zygote.fork()  # before there is a loop or a thread
+    serve("strategy", StrategySection, lambda ctx: run(ctx, zygote), process=process_name())

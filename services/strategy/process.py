@@ -1,4 +1,4 @@
-"""The process of one strategy instance: what it is told, its limits, how it ends. `launch.py` starts it."""
+"""The process of one strategy instance: what it is told, its limits, how it ends. `zygote.py` starts it."""
 
 from __future__ import annotations
 

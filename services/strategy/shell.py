@@ -119,10 +119,6 @@ class Shell:
             await self._take(placed._replace(settling=settling))
             ctx.beat.ready = not settling or all(seat.ours for seat in self._state.seats.values())
             duty.did(ctx.clock.now_ns())
-            if self._instances and not any(
-                seat.phase in (Phase.WAITING, Phase.STARTING) for seat in self._state.seats.values()
-            ):
-                self._spawn.prepare()
 
     async def _tell(self) -> None:
         async for _ in turns(self._ctx.clock, self._ctx.julie.beat_interval_s):

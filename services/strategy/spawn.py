@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from contextlib import suppress
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 
 from services.strategy.progress import ProgressPage
 from services.strategy.spec import Seen, WorkerSpec
+from services.strategy.zygote import Zygote, ZygoteGone
 
 
 class WorkerHandle(Protocol):
@@ -41,47 +40,37 @@ class WorkerHandle(Protocol):
 
 class Spawn(Protocol):
     def start(self, spec: WorkerSpec) -> WorkerHandle: ...
-    def prepare(self) -> None:
-        """Use a quiet moment to make the next start a fast one."""
-        ...
-
     def close(self) -> None:
-        """Let go of what was prepared."""
+        """Start no more."""
         ...
 
 
 class WorkerProcess:
-    """See `WorkerHandle`. It imports what every worker needs, and waits for its spec."""
+    """See `WorkerHandle`."""
 
-    def __init__(self, nice: int) -> None:
-        self._page = ProgressPage.create()
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "services.strategy.launch",
-                str(self._page.fd),
-                str(nice),
-                str(os.getpid()),
-            ],
-            stdin=subprocess.PIPE,
-            pass_fds=(self._page.fd,),
-        )
-        self.pid = self._process.pid
-
-    def give(self, spec: WorkerSpec) -> None:
-        """Let it begin as the worker of an instance."""
-        assert self._process.stdin is not None
+    def __init__(self, zygote: Zygote, spec: WorkerSpec, nice: int) -> None:
+        self._zygote = zygote
+        self.page = ProgressPage.create()
+        told, tell = os.pipe()
+        # It stays open: its end tells the worker that we are gone.
+        self._tell: IO[bytes] = os.fdopen(tell, "wb")
+        try:
+            self.pid = zygote.start(nice=nice, page=self.page.fd, life=told)
+        except ZygoteGone:
+            self._tell.close()
+            self.page.close()
+            raise
+        finally:
+            os.close(told)
         with suppress(BrokenPipeError):
-            # It stays open: its end tells the worker that we are gone.
-            self._process.stdin.write(msgspec.json.encode(spec) + b"\n")
-            self._process.stdin.flush()
+            self._tell.write(msgspec.json.encode(spec) + b"\n")
+            self._tell.flush()
 
     def look(self) -> Seen:
-        return self._page.look()
+        return self.page.look()
 
     def exit_code(self) -> int | None:
-        return self._process.poll()
+        return self._zygote.ended(self.pid)
 
     def rss_mb(self) -> int:
         try:
@@ -92,49 +81,37 @@ class WorkerProcess:
         return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
     def ask_stop(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self.exit_code() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def close(self) -> None:
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        self._page.close()
+        with suppress(BrokenPipeError):
+            self._tell.close()
+        self.kill()
+        self._zygote.forget(self.pid)
+        self.page.close()
 
 
 class ProcessSpawn:
-    """See `Spawn`. Starting Python and importing is most of a worker's start: one spare has it behind it.
+    """See `Spawn`.
 
-    The spare knows nothing of any instance, and no line of a strategy has run in it.
+    Args:
+        nice: Priority of the workers, below everything else.
     """
 
-    def __init__(self, nice: int = 10) -> None:
-        """Args: nice: priority of the workers, below everything else."""
-        self._nice = nice
-        self._spare: WorkerProcess | None = None
+    def __init__(self, zygote: Zygote, nice: int = 10) -> None:
+        self._zygote, self._nice = zygote, nice
 
     def start(self, spec: WorkerSpec) -> WorkerProcess:
-        worker = self._living() or WorkerProcess(self._nice)
-        self._spare = None
-        worker.give(spec)
-        return worker
-
-    def prepare(self) -> None:
-        self._spare = self._living() or WorkerProcess(self._nice)
-
-    def _living(self) -> WorkerProcess | None:
-        if self._spare is not None and self._spare.exit_code() is not None:
-            self.close()
-        return self._spare
+        """Raises: ZygoteGone: If no more can be started; the host must begin anew."""
+        return WorkerProcess(self._zygote, spec, self._nice)
 
     def close(self) -> None:
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+        self._zygote.close()

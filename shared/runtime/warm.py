@@ -8,7 +8,6 @@ again the slow way. Nothing of the service ever runs here: no event loop, no thr
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -17,6 +16,9 @@ import signal
 import sys
 import time
 from types import FrameType
+from typing import NoReturn
+
+from shared.runtime.fork import die_with, end_with
 
 EXIT_SETTINGS = 78
 """As in `shared.runtime.service`: starting again would not help."""
@@ -25,7 +27,6 @@ SHORT_LIFE_S = 3.0
 """Who lives longer has begun its work: what ends it then is no crash at the start; waiting helps nobody."""
 PAUSE_S_MAX = 5.0
 POLL_S = 0.05
-_PR_SET_PDEATHSIG = 1
 
 
 def pause_s(short_lives: int) -> float:
@@ -87,29 +88,15 @@ class Warm:
                 self._child = 0
                 return os.waitstatus_to_exitcode(status)
 
-    def _become_service(self, parent: int) -> None:
+    def _become_service(self, parent: int) -> NoReturn:
         for number in FORWARDED:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         os.setpgid(0, 0)  # a terminal's Ctrl-C comes once, through the parent
-        if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)  # it died before the kernel knew that we want to follow
+        die_with(parent)
         sys.argv[:] = [self._module]
-        code = 0
-        try:
-            runpy.run_module(self._module, run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            code = 1
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)  # never back into the parent's loop
+        end_with(lambda: runpy.run_module(self._module, run_name="__main__", alter_sys=True))
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGUSR1:

@@ -20,9 +20,11 @@ from services.strategy.spec import (
     EXIT_FENCED,
     EXIT_REFUSED,
     EXIT_ROLLED_BACK,
+    EXIT_STOPPED,
     EXIT_STRATEGY_FAILED,
     WorkerSpec,
 )
+from services.strategy.zygote import Zygote, ZygoteGone
 from shared.bus.bus import RedisBus
 from shared.bus.port import Lease, StreamWriter
 from shared.domain.journal import (
@@ -48,24 +50,37 @@ MD, INTENTS, JOURNAL = topics.md("MES"), topics.intents(1001, "b1"), topics.jour
 OBEDIENT = "tests.support.strategy_burners:Obedient"
 
 
+def is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 class Rig:
     """A server, the feed's place, and one worker at a time."""
 
     def __init__(self, server: ValkeyServer, bus: RedisBus, feed: StreamWriter, lease: Lease) -> None:
         self.server, self.bus, self.feed, self.lease = server, bus, feed, lease
         self.worker: WorkerProcess | None = None
-        self.spawn = ProcessSpawn()
+        self.zygote = Zygote.fork()
+        self.spawn = ProcessSpawn(self.zygote)
 
     def start(
         self, strategy_class: str = OBEDIENT, skip_behind_s: float = 30.0, **settings: object
     ) -> WorkerProcess:
-        spec = WorkerSpec(
+        self.worker = self.spawn.start(self.spec(strategy_class, skip_behind_s, **settings))
+        return self.worker
+
+    def spec(
+        self, strategy_class: str = OBEDIENT, skip_behind_s: float = 30.0, **settings: object
+    ) -> WorkerSpec:
+        return WorkerSpec(
             strategy_id="b1", strategy_class=strategy_class, symbols=("MES",), settings=settings, env="sim",
             account_id=1001, lease=tuple(self.lease), redis=dataclasses.asdict(self.server.address),
             build="test", max_input_age_s=60.0, commit_interval_ms=50, skip_behind_s=skip_behind_s,
         )  # fmt: skip
-        self.worker = self.spawn.start(spec)
-        return self.worker
 
     async def ready(self) -> None:
         worker = self.worker
@@ -349,26 +364,54 @@ def test_page_tells_which_entries_are_consumed() -> None:
     asyncio.run(scenario())
 
 
-def test_spare_becomes_the_next_worker_and_a_dead_one_is_passed_over() -> None:
+def test_many_workers_of_one_zygote_end_each_in_its_own_way() -> None:
+    """How each ended is told apart, and a lost lease is no kill."""
+
     async def scenario() -> None:
         async with rig() as it:
-            it.spawn.prepare()
-            spare = it.spawn._spare
-            assert spare is not None
-            it.spawn.prepare()
-            assert it.spawn._spare is spare  # one is enough
-            assert it.start() is spare
+            killed, stopped, refused = it.start(), it.start(), it.start("strategies.breakout:Nobody")
+            assert len({killed.pid, stopped.pid, refused.pid}) == 3
+            killed.kill()
+            stopped.ask_stop()
+            workers = (killed, stopped, refused)
+            await eventually(lambda: all(w.exit_code() is not None for w in workers), what="all gone")
+            assert killed.exit_code() == -signal.SIGKILL
+            # Before it listens for the signal, it is ended by it.
+            assert stopped.exit_code() in (EXIT_STOPPED, -signal.SIGTERM)
+            assert refused.exit_code() == EXIT_REFUSED
+            for worker in (killed, stopped):
+                worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_workers_draw_chance_of_their_own() -> None:
+    """Forked off one process, they would otherwise all draw what it would have drawn next."""
+
+    async def scenario() -> None:
+        async with rig() as it:
+            drawn = []
+            for _ in range(2):
+                worker = it.start("tests.support.strategy_burners:Drawing")
+                await it.exit_code()
+                drawn.append(worker.look().reason)
+                it.drop()
+            assert drawn[0].startswith("RuntimeError: drew ")
+            assert drawn[0] != drawn[1]
+
+    asyncio.run(scenario())
+
+
+def test_without_its_zygote_no_worker_lives_and_none_is_started() -> None:
+    async def scenario() -> None:
+        async with rig() as it:
+            worker = it.start()
             await it.ready()
-            it.spawn.prepare()
-            dead = it.spawn._spare
-            assert dead is not None
-            dead.kill()
-            await eventually(lambda: dead.exit_code() is not None, what="spare gone")
-            it.drop()
-            assert it.start() is not dead
-            await it.ready()
-            it.spawn.prepare()
-            assert it.spawn._spare not in (None, dead)
+            os.kill(it.zygote.pid, signal.SIGKILL)
+            assert await it.exit_code() == -signal.SIGKILL
+            with pytest.raises(ZygoteGone, match=str(it.zygote.pid)):
+                it.spawn.start(it.spec())
+            await eventually(lambda: not is_running(worker.pid), what="the kernel has ended it")
 
     asyncio.run(scenario())
 
@@ -378,12 +421,13 @@ def test_worker_dies_with_its_host() -> None:
     code = (
         "import sys, time\n"
         "from services.strategy.spawn import ProcessSpawn\n"
+        "from services.strategy.zygote import Zygote\n"
         "from services.strategy.spec import WorkerSpec\n"
         "spec = WorkerSpec(strategy_id='b1', strategy_class='strategies.breakout:Breakout',\n"
         "    symbols=('MES',),\n"
         "    settings={}, env='sim', account_id=1001, lease=('l', 'h', 1), build='x',\n"
         "    redis={'unix_path': '/nowhere/redis.sock'})\n"
-        "print(ProcessSpawn().start(spec).pid, flush=True)\n"
+        "print(ProcessSpawn(Zygote.fork()).start(spec).pid, flush=True)\n"
         "time.sleep(60)\n"
     )
     host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
@@ -396,12 +440,4 @@ def test_worker_dies_with_its_host() -> None:
         host.wait()
         host.stdout.close()
 
-    def gone() -> bool:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
-
-    asyncio.run(eventually(gone, what="worker gone"))  # type: ignore[arg-type]
+    asyncio.run(eventually(lambda: not is_running(pid), what="worker gone"))

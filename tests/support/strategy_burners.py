@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 from shared.strategy import Bar, Quote, Strategy
@@ -70,3 +71,10 @@ class NotSaved(Strategy):
 
 
 LEAKED: list[bytearray] = []
+
+
+class Drawing(Strategy):
+    """Draws from the generator that everybody shares, as an author may."""
+
+    def on_start(self) -> None:
+        raise RuntimeError(f"drew {random.getrandbits(64)}")

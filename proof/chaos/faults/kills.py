@@ -16,6 +16,8 @@ WHOLE_SHARE = 0.1
 """Of kills that take the warm parent too."""
 AGAIN_SHARE = 0.15
 """Of kills of a service that are followed by another one, before it is back or soon after."""
+ZYGOTE_SHARE = 0.3
+"""Of kills of the strategy host that hit its zygote instead."""
 SETTLED_NS = 3_500_000_000
 MARKS = ("before_claim", "after_claim", "after_post_sent", "after_reply", "before_publish")
 
@@ -44,7 +46,11 @@ def kill(world: World, name: str, *, whole: bool = False) -> bool:
 async def kill_one(world: World, chance: random.Random) -> None:
     """A kill; now and then a second one of the same."""
     name = someone(world, chance)
-    if not kill(world, name, whole=chance.random() < WHOLE_SHARE):
+    if name == "strategy" and chance.random() < ZYGOTE_SHARE:
+        killed = world.kill_zygote()
+    else:
+        killed = kill(world, name, whole=chance.random() < WHOLE_SHARE)
+    if not killed:
         return
     world.record.inject("F-1")
     if chance.random() < AGAIN_SHARE and not name.startswith("strategy:"):
