@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from services.execution.events import ControlRead, Event, IntentRead, Moment, ReportRead, StreamGap
 from services.execution.outbox import Position
+from shared.bus.places import parsed_id
 from shared.bus.port import Entry
 from shared.domain.control import Flatten, Halt, Resume
 from shared.domain.order import CancelOrder, ClosePosition, ModifyOrder, SubmitOrder
@@ -122,10 +123,3 @@ def lost_before(heads: Mapping[str, int], begun: Mapping[str, str]) -> str | Non
         if heads[stream] < read:
             return f"{stream} stands at {heads[stream]} and was read up to {read}: Redis has lost entries"
     return None
-
-
-def parsed_id(entry_id: bytes | str) -> tuple[int, int]:
-    """Return a stream id as its milliseconds and its number, which is how Redis orders ids."""
-    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
-    ms, _, seq = text.partition("-")
-    return int(ms), int(seq or 0)

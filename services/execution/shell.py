@@ -31,14 +31,15 @@ from services.execution.events import (
     Tick,
 )
 from services.execution.fence import Fence
-from services.execution.inbox import Inbox, begins_anew, lost_before, parsed_id
+from services.execution.inbox import Inbox, begins_anew, lost_before
 from services.execution.ledger import Commit, Ledger, LedgerFailed, Step
 from services.execution.outbox import Outbox, Position
 from services.execution.sender import Sender, Session, words
 from services.execution.state import NS_PER_S, Dirty, State
 from services.execution.switch import KillSwitch
 from shared.broker.port import AccountPort, OrderPort
-from shared.bus.port import BusAway, BusRefused
+from shared.bus.places import gone_back, parsed_id
+from shared.bus.port import BusAway, BusRefused, RolledBack
 from shared.domain.control import Beat
 from shared.domain.market import MarketState
 from shared.domain.report import SyncState
@@ -282,9 +283,14 @@ class Shell:
                 self._apply(HeartbeatHeard(at=self._now()))
 
     async def _discover(self) -> None:
-        """Find new strategy instances; market states, if their channel was deaf; how far behind we are."""
+        """Find new strategy instances; market states, if their channel was deaf; how far behind we are.
+
+        Raises:
+            RolledBack: A stream ends before our place in it. A start finds it again, or halts.
+        """
         pattern = topics.intents(self._account_id, "*")
         while True:
+            back = None
             try:
                 keys = await self._ctx.bus.keys(pattern)
                 self._intents = [key for key in keys if not key.endswith(":head")]
@@ -297,8 +303,12 @@ class Shell:
                     stream: max(0, head - Position.of(self._inbox.place(stream)).seq)
                     for stream, head in heads.items()
                 }
+                # Our places as they were before the question: they may move while we wait.
+                back = await gone_back(self._ctx.bus, {one: self._inbox.place(one) for one in self._followed})
             except (BusAway, BusRefused) as error:
                 self._ctx.log.debug("discover", why=str(error))
+            if back is not None:
+                raise RolledBack(back)
             await self._ctx.clock.sleep(self._ctx.config.discover_s)
 
     # -- decide, commit, obey -----------------------------------------------------

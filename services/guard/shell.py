@@ -42,6 +42,7 @@ from services.guard.state import NS_PER_S, State
 from services.guard.store import RecordFile, RecordUnreadable
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, MarketPort, OrderPort
+from shared.bus.places import gone_back
 from shared.bus.port import BusAway, BusRefused, Entry, Fenced, RolledBack, StreamWriter
 from shared.domain.control import Beat, HaltKind, Resume
 from shared.domain.execution import FlattenFinished, FlattenProgressed, TradingStateChanged
@@ -104,6 +105,11 @@ class Shell:
         self._told_ns: dict[str, int] = {}
         self._instruments: dict[str, Instrument] = {}
         self._reader = ctx.bus.reader()
+        self._heard = (
+            topics.CONTROL_OPERATOR,
+            topics.orders(self._account_id),
+            topics.reports(self._account_id),
+        )
         self._writer: StreamWriter | None = None
         self._refused: BusRefused | None = None
         self._unacked_ns: int | None = None
@@ -128,11 +134,7 @@ class Shell:
         if self._watch is not None:
             await self._watch.refresh()  # a look without the session's token would fail
         self._writer = await self._ctx.bus.open(topics.CONTROL_GUARD)
-        for stream in (
-            topics.CONTROL_OPERATOR,
-            topics.orders(self._account_id),
-            topics.reports(self._account_id),
-        ):
+        for stream in self._heard:
             self._reader.follow(stream, "$")
         rules, hours = self.state.rules, self.state.hours
         self._ctx.log.info(
@@ -406,7 +408,7 @@ class Shell:
                 continue
 
     async def _check(self) -> None:
-        """Notice that another guard has taken over, or that Redis lost what we said."""
+        """Notice that another guard has taken over, or that Redis lost what we said or read."""
         writer = self._writer
         assert writer is not None
         async for _ in turns(self._clock, CHECK_S):
@@ -418,6 +420,9 @@ class Shell:
                         self._refuse(RolledBack(f"{topics.CONTROL_GUARD} lost entries: Redis was emptied"))
                     elif heads[topics.CONTROL_GUARD] > writer.last_seq:
                         self._refuse(Fenced(f"another guard writes {topics.CONTROL_GUARD}"))
+                back = await gone_back(self._ctx.bus, {one: self._reader.cursor(one) for one in self._heard})
+                if back is not None:
+                    self._refuse(RolledBack(back))
             except BusAway:
                 continue
             except BusRefused as refused:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from services.strategy.consumption import seq_of
 from services.strategy.patience import Patience
 from shared.bus.blocking import BlockingBus
+from shared.bus.places import parsed_id
 from shared.bus.port import RolledBack
 
 EMPTY = b"0-0"
@@ -74,9 +75,4 @@ class Places:
 
 def is_before(newest_id: bytes, cursor: bytes) -> bool:
     """Does a stream end before our place in it?"""
-    return newest_id != EMPTY and _order(newest_id) < _order(cursor)
-
-
-def _order(entry_id: bytes) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition(b"-")
-    return int(ms), int(seq or 0)
+    return newest_id != EMPTY and parsed_id(newest_id) < parsed_id(cursor)

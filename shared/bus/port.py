@@ -111,6 +111,10 @@ class StreamReader(Protocol):
 
     def unfollow(self, stream: str) -> None: ...
 
+    def cursor(self, stream: str) -> str:
+        """Return the id of the last entry that `read` gave out; what it was told to follow before."""
+        ...
+
     async def read(self, *, block_ms: int, count: int) -> list[Entry]:
         """Return up to `count` entries a stream; none after `block_ms` or while Redis is away."""
         ...

@@ -43,7 +43,6 @@ class RedisStreamReader:
         self._cursors.pop(stream, None)
 
     def cursor(self, stream: str) -> str:
-        """Return the id of the last entry that `read` gave out."""
         return self._cursors[stream].decode()
 
     async def read(self, *, block_ms: int, count: int) -> list[Entry]:

@@ -13,6 +13,7 @@ import pytest
 from shared.bus.blocking import BlockingBus, Output
 from shared.bus.bus import RedisBus
 from shared.bus.functions import VERSION
+from shared.bus.places import gone_back
 from shared.bus.port import BusAway, BusRefused, Entry, Fenced, Lease, RolledBack, StreamReader, WriterFull
 from shared.domain.market import Quote
 from shared.wire import topics
@@ -349,6 +350,40 @@ def test_emptied_server_is_noticed(server: BusServer) -> None:
         with pytest.raises(RolledBack, match="stands at 0, the writer at 1"):
             await writer.flush()
         assert await bus.length(MD) == 0
+
+    run(scenario)
+
+
+@pytest.mark.proves("I-14", "I-16")
+def test_a_stream_that_ends_before_the_place_of_its_reader_is_told_from_a_trimmed_one(
+    server: BusServer,
+) -> None:
+    """Found by simulation: Redis came back with less, and the wall clock an hour back: nobody read on."""
+
+    async def scenario() -> None:
+        bus = make_bus(server.address)
+        await bus.ready()
+        writer = await bus.open(MD)
+        reader = bus.reader()
+        reader.follow(MD, "$")
+        assert await gone_back(bus, {MD: reader.cursor(MD)}) is None  # nothing read yet
+        reader.follow(MD, "0-0")
+        for n in (1, 2):
+            writer.append(make_quote(n))
+        await writer.flush()
+        assert len(await reader.read(block_ms=1_000, count=10)) == 2
+        place = {MD: reader.cursor(MD)}
+        assert await gone_back(bus, place) is None
+        await bus._once.execute_command("XTRIM", MD, "MAXLEN", 0)
+        assert await gone_back(bus, place) is None
+        await bus._once.flushall()
+        assert await gone_back(bus, place) == (
+            f"{MD} ends before our place {place[MD]} in it: Redis has lost entries"
+        )
+        await bus._once.execute_command("XADD", MD, "1000-7", "quote", b"{}")
+        assert await reader.read(block_ms=10, count=10) == []
+        assert await gone_back(bus, place) is not None
+        await reader.close()
 
     run(scenario)
 
