@@ -244,6 +244,26 @@ def test_restarts_hide_no_growth_and_make_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("steps_mb", "pct"),
+    [
+        ([0.0, 3.0, 3.0], 0.0),  # once, in the middle
+        ([0.0, 0.0, 3.0], 0.0),  # once, at the end
+        ([0.0, 0.3, 0.6], 0.0),  # within one arena
+        ([0.0, 1.0, 2.0], 1.0),
+        ([0.0, 1.0, 3.0], 1.0),
+        ([0.0, -1.0, 3.0], -1.0),
+    ],
+)
+def test_what_happens_once_is_no_growth_and_what_goes_on_is(steps_mb: list[float], pct: float) -> None:
+    thirds_of_life = [
+        Memory(mono_s=600.0 * third + at, pid=1, rss_mb=100.0 + step, descriptors=9)
+        for third, step in enumerate(steps_mb)
+        for at in range(600)
+    ]
+    assert slope_pct_per_10min(thirds_of_life) == pytest.approx(pct, abs=0.01)
+
+
+@pytest.mark.parametrize(
     ("growth_mb_per_s", "descriptors_more", "entries_more", "holds"),
     [(0.0, 2, 0, True), (0.01, 0, 0, False), (0.0, 3, 0, False), (0.0, 0, 1_000, False)],
 )
