@@ -1,7 +1,8 @@
 """Which contract a symbol means, from start to roll.
 
-Resolved at start, before each open, at the roll, and whenever hub or broker doubts the contract. A symbol
-that the broker does not have is a clear error and is asked for again, slowly; the others go on.
+Resolved at start (a minute later, where the last feed has just ended), before each open, at the roll, and
+whenever hub or broker doubts the contract. A symbol that the broker does not have is a clear error and is
+asked for again, slowly; the others go on.
 
 At a roll the old contract is left first and the new one is subscribed a little later: events carry the
 symbol, not the month, and what is still under way belongs to the old one.
@@ -9,9 +10,19 @@ symbol, not the month, and what is still under way belongs to the old one.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from services.feed import history
 from services.feed.alarm import alarm
-from services.feed.events import Command, ContractsFound, QueryFailed, ResolveContract, Subscribe, Unsubscribe
+from services.feed.events import (
+    Command,
+    ContractsFound,
+    QueryFailed,
+    ResolveContract,
+    Resumed,
+    Subscribe,
+    Unsubscribe,
+)
 from services.feed.state import FOREVER, NEVER_NS, Market, State
 from shared.domain import calendar, front_month
 from shared.domain.instrument import Instrument
@@ -20,6 +31,8 @@ from shared.domain.market import ContractResolved, FeedGap, MarketMessage
 QUARANTINE_NS = 2_000_000_000
 SUBSCRIBED_NS = 500_000_000
 RETRY_FIRST_NS = 2_000_000_000
+RESUMED_NS = 60_000_000_000
+"""A feed that starts so soon after the last one ended goes on with its contract, and verifies it as late."""
 HOUR_NS = 3_600_000_000_000
 
 
@@ -35,13 +48,30 @@ def tick(market: Market, state: State, now_ns: int, mono_ns: int) -> list[Comman
     if market.resolving or mono_ns < market.resolve_retry_mono_ns:
         return commands
     calendar_ns = state.time.calendar(now_ns, mono_ns)
-    if market.instrument is not None and market.resolve_at_ns is None:
+    if market.instrument is not None and market.resolve_at_ns is None and not market.resumed:
         _plan(market, state, market.instrument, calendar_ns)  # the market's time was not known before
     due = market.resolve_at_ns is not None and calendar_ns is not None and calendar_ns >= market.resolve_at_ns
-    if market.instrument is None or due:
+    if market.instrument is None or due or (market.resumed and mono_ns >= market.verify_at_mono_ns):
         market.resolving = True
         commands.append(ResolveContract(market.symbol))
     return commands
+
+
+def resume(event: Resumed, market: Market, state: State, messages: list[MarketMessage]) -> list[Command]:
+    """Go on with the contract of a feed that ended a moment ago: the broker may be slow to tell it."""
+    view = event.view
+    if view is None or not view.contract_name or not 0 <= event.now_ns - view.ts_asof_ns <= RESUMED_NS:
+        return []
+    market.resumed = True
+    market.verify_at_mono_ns = event.mono_ns + RESUMED_NS
+    known = Instrument(
+        symbol=market.symbol,
+        contract_id=view.contract_id,
+        contract_name=view.contract_name,
+        tick_size=Decimal(view.tick_size),
+        tick_value=Decimal(view.tick_value),
+    )
+    return _adopt(known, market, state, event.now_ns, event.mono_ns, messages)
 
 
 def doubt(market: Market, state: State, reason: str, mono_ns: int) -> list[Command]:
@@ -77,10 +107,11 @@ def found(
         if market.instrument is None:
             market.trouble = str(error)
         return [*alarm(state, "no_contract", market.symbol, str(error), event.mono_ns)]
+    market.resumed = False
     _plan(market, state, chosen, calendar_ns)
     if market.instrument is not None and chosen.contract_id == market.instrument.contract_id:
         return []
-    return _adopt(chosen, market, state, event, messages)
+    return _adopt(chosen, market, state, event.now_ns, event.mono_ns, messages)
 
 
 def _plan(market: Market, state: State, chosen: Instrument, calendar_ns: int | None) -> None:
@@ -104,22 +135,25 @@ def _plan(market: Market, state: State, chosen: Instrument, calendar_ns: int | N
 
 
 def _adopt(
-    chosen: Instrument, market: Market, state: State, event: ContractsFound, messages: list[MarketMessage]
+    chosen: Instrument,
+    market: Market,
+    state: State,
+    now_ns: int,
+    mono_ns: int,
+    messages: list[MarketMessage],
 ) -> list[Command]:
     commands: list[Command] = []
     old, market.instrument = market.instrument, chosen
     if old is not None:
         commands.append(Unsubscribe(old.contract_id))
-        _leave(market, event.now_ns, messages)
-        messages.append(
-            _gap(market, f"roll from {old.contract_name} to {chosen.contract_name}", event.now_ns)
-        )
-        market.subscribe_at_mono_ns = event.mono_ns + QUARANTINE_NS
+        _leave(market, now_ns, messages)
+        messages.append(_gap(market, f"roll from {old.contract_name} to {chosen.contract_name}", now_ns))
+        market.subscribe_at_mono_ns = mono_ns + QUARANTINE_NS
         market.contract_since_ns = NEVER_NS
     else:
-        messages.append(_gap(market, "start", event.now_ns))
-        market.contract_since_ns = event.now_ns
-        _cover(market, state, event.now_ns, event.mono_ns)
+        messages.append(_gap(market, "start", now_ns))
+        market.contract_since_ns = now_ns
+        _cover(market, state, now_ns, mono_ns)
         commands.append(Subscribe(chosen))
     roll_ns = front_month.roll_at_ns(chosen)
     messages.append(
@@ -130,7 +164,7 @@ def _adopt(
             tick_size=str(chosen.tick_size),
             tick_value=str(chosen.tick_value),
             roll_at_ns=roll_ns or market.resolve_at_ns or 0,
-            ts_recv_ns=event.now_ns,
+            ts_recv_ns=now_ns,
         )
     )
     return commands

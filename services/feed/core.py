@@ -88,6 +88,7 @@ def market_state(market: Market, now_ns: int) -> MarketState | None:
         tick_value=str(instrument.tick_value),
         ts_event_ns=market.last_event_ns,
         ts_asof_ns=now_ns,
+        contract_name=instrument.contract_name,
     )
 
 
@@ -158,7 +159,11 @@ def _resume(event: Resumed, state: State) -> list[Command]:
     market.bars_out_ns, market.read_from_ns = event.bars_out_ns, event.read_from_ns
     for folder in market.folders:
         folder.published_ns = event.bars_out_ns.get(folder.interval_s, -1)
-    return []
+    messages: list[MarketMessage] = []
+    told: list[Command] = []
+    commands = contract.resume(event, market, state, messages)
+    _append(market, messages, told)
+    return [*told, *commands]
 
 
 def _doubt(event: ContractDoubted, state: State) -> list[Command]:

@@ -49,12 +49,14 @@ class Resumed(_At, frozen=True, kw_only=True):
         last_event_ns: Event time of the newest market event; None for an empty stream.
         read_from_ns: Event time of the oldest entry that was looked at: of bars that were over before it,
             nobody knows whether they are out. None when the whole stream was looked at.
+        view: The last feed's newest word about the symbol.
     """
 
     symbol: str
     bars_out_ns: dict[int, int]
     last_event_ns: int | None
     read_from_ns: int | None = None
+    view: MarketState | None = None
 
 
 class LinkChanged(_At, frozen=True, kw_only=True):

@@ -67,6 +67,7 @@ class Market:
     Attributes:
         contract_since_ns: Our clock when this contract was subscribed; what came before is of another.
         subscribe_at_mono_ns: When the chosen contract is to be subscribed; 0 when that is done.
+        resumed: The contract is what the last feed had, to be resolved at `verify_at_mono_ns`.
         bid_px, ask_px, last_px, volume: The merged quote; None while the gateway has not told.
         traded_px: The newest trade, from trades or quotes.
         gap_open: A `FeedGap` was appended whose end is not known yet.
@@ -90,6 +91,8 @@ class Market:
     resolving: bool = False
     resolve_retry_mono_ns: int = 0
     resolve_at_ns: int | None = None
+    resumed: bool = False
+    verify_at_mono_ns: int = 0
     trouble: str = "the contract is not resolved yet"
 
     bid_px: float | None = None

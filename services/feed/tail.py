@@ -27,6 +27,7 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
     bars_out_ns: dict[int, int]
     last_event_ns: int | None
     read_from_ns: int | None = None
+    view: MarketState | None = None
 
     def resumed(self, symbol: str, now_ns: int, mono_ns: int) -> Resumed:
         return Resumed(
@@ -34,6 +35,7 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
             bars_out_ns=self.bars_out_ns,
             last_event_ns=self.last_event_ns,
             read_from_ns=self.read_from_ns,
+            view=self.view,
             now_ns=now_ns,
             mono_ns=mono_ns,
         )
@@ -42,7 +44,7 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
 def read_tail(
     symbol: str, entries: Sequence[Entry], intervals_s: Sequence[int], *, written: int, latest: bytes | None
 ) -> Tail:
-    """Return which bars are out and the newest event time.
+    """Return which bars are out, the newest event time, and what the last feed said.
 
     Args:
         entries: The newest entries of the stream, oldest first.
@@ -51,8 +53,9 @@ def read_tail(
         latest: The stored `MarketState`, for a stream whose entries are all archived and gone.
     """
     first_ns, last_ns = _edge_ns(entries), _edge_ns(reversed(entries))
-    if last_ns is None and written and latest is not None:
-        first_ns = last_ns = _event_ns(latest)
+    view = _view(latest)
+    if last_ns is None and written and view is not None:
+        first_ns = last_ns = view.ts_event_ns or None
     bars = {
         (bar.interval_s, bar.ts_open_ns)
         for bar in (_message(entry) for entry in entries if entry.kind == b"bar")
@@ -68,7 +71,7 @@ def read_tail(
             found.append(last_over_ns(symbol, read_from_ns, interval_s))
         if found:
             bars_out_ns[interval_s] = max(found)
-    return Tail(bars_out_ns=bars_out_ns, last_event_ns=last_ns, read_from_ns=read_from_ns)
+    return Tail(bars_out_ns=bars_out_ns, last_event_ns=last_ns, read_from_ns=read_from_ns, view=view)
 
 
 def _edge_ns(entries: object) -> int | None:
@@ -87,9 +90,11 @@ def _message(entry: Entry) -> object:
         return None  # of another build; it tells nothing here
 
 
-def _event_ns(latest: bytes) -> int | None:
+def _view(latest: bytes | None) -> MarketState | None:
+    if latest is None:
+        return None
     try:
         state = decode(b"market_state", latest)
     except MessageRefused:
         return None
-    return state.ts_event_ns if isinstance(state, MarketState) and state.ts_event_ns else None
+    return state if isinstance(state, MarketState) else None

@@ -178,7 +178,7 @@ class MarketState(msgspec.Struct, frozen=True, kw_only=True, tag="market_state")
     Attributes:
         ts_asof_ns: Our clock when the feed vouched for this; in a quiet market the prices are older
             than this and still right.
-        lag_ns: How far behind the venue the feed is, as far as timestamps tell.
+        contract_name: With which the next feed goes on; "" of a build that did not tell it.
     """
 
     symbol: str
@@ -192,6 +192,7 @@ class MarketState(msgspec.Struct, frozen=True, kw_only=True, tag="market_state")
     tick_value: str
     ts_event_ns: int
     ts_asof_ns: int
+    contract_name: str = ""
 
     def __post_init__(self) -> None:
         for name, text in (("tick_size", self.tick_size), ("tick_value", self.tick_value)):

@@ -23,8 +23,10 @@ from shared.wire import topics
 
 GENERAL_WINDOW_S = 60.0
 HISTORY_WINDOW_S = 30.0
-SPARE_KEPT_S = 20.0
-"""How long a place taken in advance may be used: short against the window it was counted in."""
+SPARE_KEPT_S = 40.0
+"""How long a place taken in advance may be used: it leaves the window that it was counted in after 60."""
+SPARES_AFTER_S = 10.0
+"""A process that starts leaves the places to those who look; one that starts again and again wastes none."""
 
 COUNTED_SHARE = 0.95
 """Of the window: a place older than this may be out of it by Redis's clock."""
@@ -76,6 +78,7 @@ class SharedLimiter:
 
     async def keep_spares(self) -> None:
         """Keep the wanted number of places at hand until cancelled."""
+        await self._clock.sleep(SPARES_AFTER_S)
         while self._spares_wanted:
             self._drop_old_spares()
             while len(self._spares) < self._spares_wanted:

@@ -2,16 +2,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+import pytest
+
 from services.feed.events import (
     Alarm,
     Append,
+    Command,
     ContractDoubted,
     Purpose,
     ResolveContract,
+    Resumed,
     Subscribe,
     Unsubscribe,
 )
-from shared.domain.market import Bar, ContractResolved, FeedGap, FeedHealth, FeedState, Quote
+from shared.domain.market import Bar, ContractResolved, FeedGap, FeedHealth, FeedState, MarketState, Quote
 from tests.support.feed_desk import OPEN_NS, Desk, S, make_instrument
 
 ROLL_NS = int(datetime(2026, 3, 15, 22, tzinfo=UTC).timestamp()) * S
@@ -138,3 +143,51 @@ def test_broker_that_has_not_followed_the_roll_is_asked_every_hour() -> None:
     assert len(desk.of(ResolveContract)) == count
     desk.tick(ROLL_S + 3601)
     assert len(desk.of(ResolveContract)) == count + 1
+
+
+def resumed(desk: Desk, age_s: float, **changes: object) -> list[Command]:
+    view = MarketState(
+        symbol="MES", contract_id="CON.F.US.MES.H26", contract_name="MESH6", health=FeedHealth.LIVE,
+        bid_px=1.0, ask_px=2.0, last_px=1.0, crossed=False, tick_size="0.25", tick_value="1.25",
+        ts_event_ns=OPEN_NS, ts_asof_ns=desk.at()["now_ns"] - round(age_s * S),
+    )  # fmt: skip
+    view = msgspec.structs.replace(view, **changes)
+    return desk.decide(Resumed(symbol="MES", bars_out_ns={}, last_event_ns=OPEN_NS, view=view, **desk.at()))
+
+
+def test_a_feed_that_starts_at_once_goes_on_with_the_contract_and_verifies_it_a_minute_later() -> None:
+    desk = Desk(up=False)
+    commands = resumed(desk, age_s=3)
+    assert [type(c) for c in commands] == [Append, Subscribe]
+    [told] = desk.of(ContractResolved)
+    assert (told.contract_id, told.tick_value, told.roll_at_ns) == ("CON.F.US.MES.H26", "1.25", ROLL_NS)
+    desk.tick()
+    desk.tick(59)
+    assert desk.of(ResolveContract) == []
+    desk.tick(60)
+    assert desk.of(ResolveContract) == [ResolveContract("MES")]
+    assert desk.find(make_instrument()) == []
+    desk.tick(300)
+    assert len(desk.of(ResolveContract)) == 1
+
+
+def test_another_month_found_when_it_is_verified_is_a_roll() -> None:
+    desk = Desk(up=False)
+    resumed(desk, age_s=3)
+    desk.tick(60)
+    commands = desk.find(make_instrument("M26"))
+    assert Unsubscribe("CON.F.US.MES.H26") in commands
+
+
+@pytest.mark.parametrize(
+    ("age_s", "changes"),
+    [(61, {}), (-1, {}), (3, {"contract_name": ""})],
+    ids=["old", "ahead", "older build"],
+)
+def test_what_the_last_feed_said_long_ago_or_not_at_all_is_asked_for(
+    age_s: float, changes: dict[str, object]
+) -> None:
+    desk = Desk(up=False)
+    assert resumed(desk, age_s, **changes) == []
+    desk.tick()
+    assert desk.of(ResolveContract) == [ResolveContract("MES")]
