@@ -1,12 +1,15 @@
-"""The halts that hold trading, each until the right one lifts it, and what is told of them."""
+"""The halts that hold trading, each until the right one lifts it, and what is held back before it is sent."""
 
 from __future__ import annotations
+
+from itertools import takewhile
 
 from services.execution.records import EXIT, OrderRecord
 from services.execution.state import State
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind, TradingState
 from shared.domain.execution import TradingStateChanged
+from shared.domain.order import OrderType
 
 HALTED = "trading was halted before it could be sent"
 GONE = "what it was to close is not there any more"
@@ -27,8 +30,16 @@ def hold(state: State, order: OrderRecord) -> str | None:
 
 
 def _closes(state: State, order: OrderRecord) -> bool:
+    """Is there enough left for this exit, beside what those claimed before it will close at once?"""
     net_qty = state.net_qty(order.strategy_id, order.contract_id)
-    return net_qty * order.side.sign < 0 and order.order_qty - order.cum_qty <= abs(net_qty)
+    earlier = takewhile(lambda one: one.client_order_id != order.client_order_id, state.open.values())
+    before_qty = sum(
+        one.leaves_qty
+        for one in earlier
+        if (one.strategy_id, one.contract_id, one.side) == (order.strategy_id, order.contract_id, order.side)
+        and (one.role, one.order_type) == (EXIT, OrderType.MARKET)
+    )
+    return net_qty * order.side.sign < 0 and before_qty + order.leaves_qty <= abs(net_qty)
 
 
 def halt(turn: Turn, kind: HaltKind, reason: str) -> None:

@@ -461,6 +461,19 @@ def test_exit_and_stop_at_once_turn_the_position_and_it_is_closed() -> None:
 
 
 @pytest.mark.proves("I-6")
+def test_of_two_exits_that_wait_together_only_what_is_left_is_closed() -> None:
+    """Each alone closes no more than there is; together they would turn the position."""
+    desk = ready_desk()
+    number = desk.opened(qty=3)
+    desk.intent(make_submit("a", side=Side.SELL, qty=1, reduce_only=True))
+    desk.intent(make_submit("b", side=Side.SELL, qty=2, reduce_only=True))
+    first, second = (desk.state.orders[one.ticket.client_order_id] for one in desk.take(Place))
+    assert (hold(desk.state, first), hold(desk.state, second)) == (None, None)
+    desk.report(desk.broker.fill(number + 1, 1))  # a third of the stop: two are left
+    assert (hold(desk.state, first), hold(desk.state, second)) == (None, GONE)
+
+
+@pytest.mark.proves("I-6")
 def test_exit_that_waited_while_the_stop_filled_is_held_back() -> None:
     desk = ready_desk()
     number = desk.opened(qty=2)
