@@ -397,6 +397,16 @@ def loss_of_redis_forgotten() -> Patches:
     ]
 
 
+@bug(caught_in=132303)
+def places_not_looked_at() -> Patches:
+    """A stream that ends before the place of its reader is read on for ever."""
+
+    async def everything_is_there(bus: Any, cursors: Any) -> None:
+        return None
+
+    return [patch.object(shell, "gone_back", everything_is_there)]
+
+
 @bug(caught_in=63)
 def append_repeated_after_a_lost_reply() -> Patches:
     """What redis-py does by itself: the entry is there twice."""
