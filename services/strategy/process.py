@@ -21,6 +21,7 @@ from services.strategy.worker import Worker
 from shared.bus.blocking import BlockingBus
 from shared.bus.client import Address
 from shared.bus.port import Fenced, RolledBack
+from shared.runtime.fork import call_me
 from shared.runtime.logs import Log, set_up_logs
 from shared.strategy.memory import MemoryRefused
 
@@ -90,6 +91,7 @@ def main(progress_fd: int) -> None:
             sys.exit(exits.EXIT_HOST_GONE)
         line += part
     spec = msgspec.json.decode(line, type=WorkerSpec)
+    call_me(spec.strategy_id)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threading.Thread(target=_watch_pipe, daemon=True).start()

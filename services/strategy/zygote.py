@@ -20,7 +20,7 @@ import sys
 from contextlib import suppress
 
 from services.strategy import process
-from shared.runtime.fork import die_with, end_with
+from shared.runtime.fork import call_me, die_with, end_with
 
 ANSWER_S = 5.0
 """Forking takes milliseconds; a zygote that has not answered by then is stopped or gone."""
@@ -126,6 +126,9 @@ def _serve(host: socket.socket, parent: int) -> None:
     gc.freeze()  # no child looks for garbage among what was imported: the pages stay shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the host's to answer
     die_with(parent)
+    call_me("zygote")
+    while os.open(os.devnull, os.O_RDWR) <= 2:
+        pass  # where the host has no standard stream, what is sent to us must not take its number
     os.closerange(3, host.fileno())
     os.closerange(host.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     woken, waker = os.pipe()

@@ -1,4 +1,4 @@
-"""What a forked process needs besides its own work: to die with its parent, and to end where it is."""
+"""What a forked process needs beside its work: a name, to die with its parent, and to end where it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_NAME_BYTES_MAX = 15
+
+
+def call_me(name: str) -> None:
+    """Have `top` and `ps -o comm` show this name: the command line is the parent's (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()[:_NAME_BYTES_MAX]))
 
 
 def die_with(parent: int) -> None:

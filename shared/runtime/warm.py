@@ -18,7 +18,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-from shared.runtime.fork import die_with, end_with
+from shared.runtime.fork import call_me, die_with, end_with
 
 EXIT_SETTINGS = 78
 """As in `shared.runtime.service`: starting again would not help."""
@@ -44,11 +44,13 @@ class Warm:
 
     def __init__(self, module: str) -> None:
         self._module = module
+        self._service = module.rpartition(".")[2]
         self._child = 0
         self._stop_asked = False
 
     def run(self) -> int:
         """Return the exit code for the supervisor, when the service ended for good or we are told to stop."""
+        call_me(f"warm {self._service}")
         gc.disable()  # what is imported is never garbage: to look for it takes a tenth of the time
         importlib.import_module(f"{self._module}.__main__")
         gc.freeze()  # nor is it in a child, which shares these pages until somebody writes to them
@@ -95,6 +97,7 @@ class Warm:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         os.setpgid(0, 0)  # a terminal's Ctrl-C comes once, through the parent
         die_with(parent)
+        call_me(self._service)
         sys.argv[:] = [self._module]
         end_with(lambda: runpy.run_module(self._module, run_name="__main__", alter_sys=True))
 

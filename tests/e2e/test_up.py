@@ -320,17 +320,17 @@ def test_wrong_settings_are_told_all_at_once(started: Started) -> None:
 
 def pid_of(stack: Stack, program: str) -> int:
     """Return the pid of the service itself, which its warm parent has forked; 0 while there is none."""
-    words = "redis.sock" if program == "redis" else f"shared.runtime.warm services.{program} "
-    found = [pid for pid, command in stack.processes().items() if words in command]
-    return max(found, key=_started, default=0) if len(found) > 1 or program == "redis" else 0
+    for pid, command in stack.processes().items():
+        if "redis.sock" in command if program == "redis" else _name(pid) == program:
+            return pid
+    return 0
 
 
-def _started(pid: int) -> int:
-    """Return when a process began, in the kernel's ticks."""
+def _name(pid: int) -> str:
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return 0
+        return ""
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, "redis"])

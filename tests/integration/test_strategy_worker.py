@@ -416,18 +416,33 @@ def test_without_its_zygote_no_worker_lives_and_none_is_started() -> None:
     asyncio.run(scenario())
 
 
+HOST = """
+from services.strategy.spawn import ProcessSpawn
+from services.strategy.spec import WorkerSpec
+from services.strategy.zygote import Zygote
+spec = WorkerSpec(strategy_id='b1', strategy_class='{strategy}', symbols=('MES',), settings={{}}, env='sim',
+    account_id=1001, lease=('l', 'h', 1), build='x', redis={{'unix_path': '/nowhere/redis.sock'}})
+worker = ProcessSpawn(Zygote.fork()).start(spec)
+"""
+
+
+def test_a_host_without_standard_input_has_workers() -> None:
+    """What is handed to the zygote must not get the number that is the worker's own input."""
+    code = (
+        f"import os, time\nos.close(0)\n{HOST.format(strategy='strategies.breakout:Nobody')}"
+        "while (code := worker.exit_code()) is None:\n"
+        "    time.sleep(0.01)\n"
+        "print(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout.splitlines()[-1:] == [str(EXIT_REFUSED)], done.stderr
+
+
 def test_worker_dies_with_its_host() -> None:
     """A host that is killed leaves no worker behind that nobody watches."""
     code = (
-        "import sys, time\n"
-        "from services.strategy.spawn import ProcessSpawn\n"
-        "from services.strategy.zygote import Zygote\n"
-        "from services.strategy.spec import WorkerSpec\n"
-        "spec = WorkerSpec(strategy_id='b1', strategy_class='strategies.breakout:Breakout',\n"
-        "    symbols=('MES',),\n"
-        "    settings={}, env='sim', account_id=1001, lease=('l', 'h', 1), build='x',\n"
-        "    redis={'unix_path': '/nowhere/redis.sock'})\n"
-        "print(ProcessSpawn(Zygote.fork()).start(spec).pid, flush=True)\n"
+        f"import time\n{HOST.format(strategy='strategies.breakout:Breakout')}"
+        "print(worker.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
     host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
