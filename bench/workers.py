@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from services.strategy.progress import ProgressPage
 from services.strategy.spawn import WorkerProcess
 from services.strategy.spec import WorkerSpec
 from services.strategy.zygote import Zygote
@@ -22,7 +21,18 @@ ACCOUNT_ID = 1
 
 
 @contextmanager
+def running_zygote() -> Iterator[Zygote]:
+    """Fork what starts the workers of a benchmark, before there is a loop."""
+    zygote = Zygote.fork()
+    try:
+        yield zygote
+    finally:
+        zygote.close()
+
+
+@contextmanager
 def running_worker(
+    zygote: Zygote,
     address: Address,
     lease: Lease,
     strategy: str,
@@ -30,8 +40,8 @@ def running_worker(
     symbols: tuple[str, ...],
     settings: dict[str, Any],
     nice: int = 0,
-) -> Iterator[ProgressPage]:
-    """Start one worker, give its progress page, and ask it to stop at the end.
+) -> Iterator[WorkerProcess]:
+    """Start one worker, and ask it to stop at the end.
 
     Args:
         strategy: Class in `bench.probes`.
@@ -49,15 +59,13 @@ def running_worker(
         build=BUILD,
         log_level="WARNING",
     )
-    zygote = Zygote.fork()
     worker = WorkerProcess(zygote, spec, nice)
     try:
-        yield worker.page
+        yield worker
     finally:
         worker.ask_stop()
         _wait_for(worker)
         worker.close()
-        zygote.close()
 
 
 def _wait_for(worker: WorkerProcess) -> None:

@@ -185,7 +185,7 @@ def budget_not_asked() -> Patches:
 # -- what an answer means -------------------------------------------------------------
 
 
-@bug(caught_in=89)
+@bug(caught_in=96)
 def http_400_taken_for_a_rejection() -> Patches:
     mutate = Gateway.mutate
 
@@ -284,7 +284,7 @@ def halt_not_asked_with_the_connection_in_hand() -> Patches:
     return [patch.object(Gateway, "mutate", once)]
 
 
-@bug(caught_in=64)
+@bug(caught_in=381)
 def halt_not_latched() -> Patches:
     """A restart forgets that a person has halted."""
     load = State.load

@@ -10,6 +10,7 @@ started anew, with another one.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import select
@@ -48,7 +49,14 @@ class Zygote:
 
     @classmethod
     def fork(cls) -> Zygote:
-        """Fork it off this process, which should have one thread only."""
+        """Fork it off this process, which has one thread and no event loop yet.
+
+        Raises:
+            RuntimeError: If there is a loop: uvloop makes pipes of its own in each child of one, in the place
+                of what is handed over.
+        """
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("the zygote is forked before there is an event loop")
         ours, theirs = socket.socketpair()
         parent = os.getpid()
         sys.stdout.flush()

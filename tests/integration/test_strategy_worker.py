@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -58,13 +58,24 @@ def is_running(pid: int) -> bool:
         return False
 
 
+_zygotes: list[Zygote] = []
+
+
+@pytest.fixture(autouse=True)
+def zygote() -> Iterator[None]:
+    """Fork one for each test, before it has a loop."""
+    _zygotes.append(Zygote.fork())
+    yield
+    _zygotes.pop().close()
+
+
 class Rig:
     """A server, the feed's place, and one worker at a time."""
 
     def __init__(self, server: ValkeyServer, bus: RedisBus, feed: StreamWriter, lease: Lease) -> None:
         self.server, self.bus, self.feed, self.lease = server, bus, feed, lease
         self.worker: WorkerProcess | None = None
-        self.zygote = Zygote.fork()
+        self.zygote = _zygotes[-1]
         self.spawn = ProcessSpawn(self.zygote)
 
     def start(
@@ -139,7 +150,6 @@ async def rig() -> AsyncIterator[Rig]:
             yield it
         finally:
             it.drop()
-            it.spawn.close()
             await bus.close()
 
 
