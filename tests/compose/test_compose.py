@@ -247,7 +247,7 @@ def test_the_password_is_nowhere_but_in_its_file(stack: Compose) -> None:
         assert password not in described, f"docker inspect of {service}"
         assert password not in run(["docker", "logs", container]), f"log of {service}"
     for container in stack.containers():
-        assert password not in run(["docker", "top", container, "-eo", "pid,comm"])
+        assert password not in run(["docker", "top", container, "-eo", "pid,args"])
         # Of every process, as its own user sees it; one that ends meanwhile is none.
         everything = stack.inside(
             container,
@@ -301,7 +301,7 @@ def placement(stack: Compose) -> dict[str, str]:
 
 def workers(stack: Compose, containers: Iterable[str]) -> list[int]:
     """Return how many workers run in each."""
-    tops = [run(["docker", "top", container, "-eo", "pid,args"]) for container in containers]
+    tops = [run(["docker", "top", container, "-eo", "pid,comm"]) for container in containers]
     return [sum(top.count(name) for name in INSTANCES) for top in tops]
 
 

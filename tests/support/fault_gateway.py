@@ -11,6 +11,7 @@ import itertools
 import json
 import struct
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,10 +35,11 @@ class Fault(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """One request that came through."""
+    """One request that came through, and when by the monotonic clock."""
 
     path: str
     body: bytes
+    mono_s: float
 
 
 @dataclass
@@ -164,7 +166,7 @@ class FaultGateway:
                     await self._pass_hub(path.rpartition("/")[2], head, reader, writer, up_reader, up_writer)
                     return
                 body = await reader.readexactly(_length(head))
-                self.asked.append(Asked(path, body))
+                self.asked.append(Asked(path, body, time.monotonic()))
                 writer.write(await self._answer(path, head + body, up_reader, up_writer))
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
