@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench import bus, growth, isolation, market, orders
 from bench.figure import show
+from bench.workers import zygote
 
 BENCHMARKS = {
     "hop": bus.hop,
@@ -26,6 +27,7 @@ def main() -> int:
     if unknown:
         console.print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
         return 2
+    zygote()
     figures = []
     for name in names:
         console.print(f"measuring {name} ...")

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from bench.figure import Figure, percentile
 from bench.floors import raw_hops, raw_throughput
-from bench.workers import lease_for, running_worker, running_zygote
+from bench.workers import lease_for, running_worker
 from services.strategy.progress import HANDLED, READY
 from services.strategy.spawn import WorkerProcess
-from services.strategy.zygote import Zygote
 from shared.bus.bus import RedisBus
 from shared.domain.market import Quote
 from shared.wire import topics
@@ -47,7 +46,7 @@ async def _worker_is_ready(worker: WorkerProcess) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _hops(zygote: Zygote, server: ValkeyServer, round_number: int) -> list[float]:
+async def _hops(server: ValkeyServer, round_number: int) -> list[float]:
     bus = _bus(server)
     await bus.ready()
     lease = await lease_for(bus, f"hop{round_number}")
@@ -55,7 +54,7 @@ async def _hops(zygote: Zygote, server: ValkeyServer, round_number: int) -> list
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "hops"
         with running_worker(
-            zygote, server.address, lease, "Hop", symbols=("MES",), settings={"out": str(out)}
+            server.address, lease, "Hop", symbols=("MES",), settings={"out": str(out)}
         ) as worker:
             await _worker_is_ready(worker)
             page = worker.page
@@ -77,10 +76,10 @@ def hop() -> list[Figure]:
 
     floor: list[float] = []
     ours: list[float] = []
-    with running_zygote() as zygote, running_valkey() as server:
+    with running_valkey() as server:
         for number in range(HOP_ROUNDS):
             floor += raw_hops(str(server.socket), encode(quote(1)), HOP_SAMPLES, HOP_EVERY_S)
-            ours += uvloop.run(_hops(zygote, server, number))
+            ours += uvloop.run(_hops(server, number))
     figures = []
     for name, share, most in (("p50", 0.5, 1.5), ("p99", 0.99, 3.0)):
         mine, best = percentile(ours, share), percentile(floor, share)
@@ -97,12 +96,12 @@ def hop() -> list[Figure]:
     return figures
 
 
-async def _appended_and_consumed(zygote: Zygote, server: ValkeyServer) -> float:
+async def _appended_and_consumed(server: ValkeyServer) -> float:
     bus = _bus(server)
     await bus.ready()
     lease = await lease_for(bus, "empty")
     writer = await bus.open(topics.md("MES"))
-    with running_worker(zygote, server.address, lease, "Empty", symbols=("MES",), settings={}) as worker:
+    with running_worker(server.address, lease, "Empty", symbols=("MES",), settings={}) as worker:
         await _worker_is_ready(worker)
         page = worker.page
         message = quote(time.time_ns())
@@ -126,9 +125,9 @@ def throughput() -> list[Figure]:
     """Append and consume at once, against appending alone in raw hiredis on the same server."""
     import uvloop
 
-    with running_zygote() as zygote, running_valkey() as server:
+    with running_valkey() as server:
         before = raw_throughput(str(server.socket), encode(quote(1)), THROUGHPUT_ENTRIES // 2)
-        ours = uvloop.run(_appended_and_consumed(zygote, server))
+        ours = uvloop.run(_appended_and_consumed(server))
         after = raw_throughput(str(server.socket), encode(quote(1)), THROUGHPUT_ENTRIES // 2)
     floor = (before + after) / 2
     return [

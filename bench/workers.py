@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from services.strategy.spawn import WorkerProcess
@@ -20,19 +21,14 @@ from shared.wire import topics
 ACCOUNT_ID = 1
 
 
-@contextmanager
-def running_zygote() -> Iterator[Zygote]:
-    """Fork what starts the workers of a benchmark, before there is a loop."""
-    zygote = Zygote.fork()
-    try:
-        yield zygote
-    finally:
-        zygote.close()
+@cache
+def zygote() -> Zygote:
+    """Return what starts the workers of all benchmarks; asked for before the first loop, it ends with us."""
+    return Zygote.fork()
 
 
 @contextmanager
 def running_worker(
-    zygote: Zygote,
     address: Address,
     lease: Lease,
     strategy: str,
@@ -59,7 +55,7 @@ def running_worker(
         build=BUILD,
         log_level="WARNING",
     )
-    worker = WorkerProcess(zygote, spec, nice)
+    worker = WorkerProcess(zygote(), spec, nice)
     try:
         yield worker
     finally:
