@@ -286,7 +286,7 @@ class Shell:
         """Find new strategy instances; market states, if their channel was deaf; how far behind we are.
 
         Raises:
-            RolledBack: A stream ends before our place in it. A start finds it again, or halts.
+            RolledBack: A stream ends before our place in it: trading halts until a person lifts it.
         """
         pattern = topics.intents(self._account_id, "*")
         while True:
