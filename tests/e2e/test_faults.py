@@ -306,10 +306,16 @@ def test_an_answer_that_is_none_means_unknown_and_is_kept(surrounded: Surrounded
         assert [word for word in words if word not in said] == [], said
         # The push that made it ask is one, the answer another.
         surrounded.wait(lambda: surrounded.refused_count("broker_sync") >= counted + 2, what="counted")
-        kept = surrounded.refused("broker_sync")
         assert fault.body is not None
-        answers = [one for one in kept if one["origin"] == POSITIONS]
-        assert any(one.get("raw", "").startswith(fault.body.decode()[:20]) for one in answers), answers
+        begin = fault.body.decode()[:20]
+        surrounded.wait(
+            lambda: [
+                one
+                for one in surrounded.refused("broker_sync")
+                if one["origin"] == POSITIONS and one.get("raw", "").startswith(begin)
+            ],
+            what=f"the answer that begins with {begin!r} is kept",
+        )
         assert surrounded.look()["session"]["health"] == "active"
     finally:
         surrounded.gateway.faults.pop(POSITIONS)
