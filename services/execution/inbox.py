@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 from services.execution.events import ControlRead, Event, IntentRead, Moment, ReportRead, StreamGap
 from services.execution.outbox import Position
-from shared.bus.places import parsed_id
 from shared.bus.port import Entry
 from shared.domain.control import Flatten, Halt, Resume
 from shared.domain.order import CancelOrder, ClosePosition, ModifyOrder, SubmitOrder
@@ -106,11 +105,6 @@ class Inbox:
 
     def _move(self, entry: Entry) -> None:
         self.cursors[entry.stream] = self.unsaved[entry.stream] = entry.id.decode()
-
-
-def begins_anew(newest_id: bytes | None, cursor: str) -> bool:
-    """Does a stream end before our place in it? `newest_id` is None where it has no entry."""
-    return newest_id is None or parsed_id(newest_id) < parsed_id(cursor)
 
 
 def lost_before(heads: Mapping[str, int], begun: Mapping[str, str]) -> str | None:

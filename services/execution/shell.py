@@ -31,14 +31,14 @@ from services.execution.events import (
     Tick,
 )
 from services.execution.fence import Fence
-from services.execution.inbox import Inbox, begins_anew, lost_before
+from services.execution.inbox import Inbox, lost_before
 from services.execution.ledger import Commit, Ledger, LedgerFailed, Step
 from services.execution.outbox import Outbox, Position
 from services.execution.sender import Sender, Session, words
 from services.execution.state import NS_PER_S, Dirty, State
 from services.execution.switch import KillSwitch
 from shared.broker.port import AccountPort, OrderPort
-from shared.bus.places import gone_back, parsed_id
+from shared.bus.places import ends_before, gone_back, parsed_id
 from shared.bus.port import BusAway, BusRefused, RolledBack
 from shared.domain.control import Beat
 from shared.domain.market import MarketState
@@ -161,7 +161,8 @@ class Shell:
         begun: dict[str, str] = {}
         for stream, cursor in sorted(self._inbox.cursors.items()):
             newest = await self._ctx.bus.last(stream)
-            if begins_anew(newest[0].id if newest else None, cursor):
+            # One without entries is read from its beginning too; `lost_before` tells what it was.
+            if ends_before(newest[0].id if newest else None, cursor, empty=True):
                 self._ctx.log.warning("stream_begins_anew", stream=stream, cursor=cursor)
                 self._inbox.cursors[stream] = "0-0"
                 begun[stream] = cursor

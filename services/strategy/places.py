@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from services.strategy.consumption import seq_of
 from services.strategy.patience import Patience
 from shared.bus.blocking import BlockingBus
-from shared.bus.places import parsed_id
+from shared.bus.places import ends_before
 from shared.bus.port import RolledBack
 
-EMPTY = b"0-0"
-"""Where a stream without entries ends; what was trimmed from it is not lost."""
 LOOKED_MAX = 10_000
 """Entries, from the newest back, among which ours is looked for."""
 BY_HAND_MAX = 100
@@ -40,7 +38,7 @@ class Places:
         """
         for stream, cursor in cursors.items():
             newest = self.newest(stream)
-            if is_before(newest, cursor):
+            if _ends_before(newest, cursor):
                 raise RolledBack(
                     f"{stream} ends at {newest.decode()}, before our place {cursor.decode()} in it"
                 )
@@ -55,7 +53,7 @@ class Places:
         places: dict[str, bytes] = {}
         for stream, cursor in cursors.items():
             newest = self.newest(stream)
-            if not is_before(newest, cursor):
+            if not _ends_before(newest, cursor):
                 continue
             place = self._again(stream, newest, cursor) if stream == self._orders else newest
             if place is not None:
@@ -73,6 +71,6 @@ class Places:
         return next((one for one in ids if seq_of(one) == seq_of(cursor)), None)
 
 
-def is_before(newest_id: bytes, cursor: bytes) -> bool:
-    """Does a stream end before our place in it?"""
-    return newest_id != EMPTY and parsed_id(newest_id) < parsed_id(cursor)
+def _ends_before(newest: bytes, cursor: bytes) -> bool:
+    # One without entries was trimmed, or will have them again.
+    return ends_before(newest, cursor, empty=False)

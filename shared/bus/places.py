@@ -8,8 +8,12 @@ nobody told.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from shared.bus.port import Bus
+
+NO_ENTRY: Final = (0, 0)
+"""The id before all others: Redis begins none with it."""
 
 
 def parsed_id(entry_id: bytes | str) -> tuple[int, int]:
@@ -19,15 +23,16 @@ def parsed_id(entry_id: bytes | str) -> tuple[int, int]:
     return int(ms), int(seq or 0)
 
 
-def ends_before(newest_id: bytes | None, head: int, cursor: str) -> bool:
+def ends_before(newest_id: bytes | str | None, cursor: bytes | str, *, empty: bool) -> bool:
     """Does a stream end before our place in it?
 
     Args:
-        newest_id: Of its last entry; None when it has none, which may be because it was trimmed.
-        head: The number of its last entry ever, which trimming leaves alone.
+        newest_id: Of its last entry; None or `0-0` when it has none.
+        empty: What to say then: it was trimmed or it has lost everything, and its id does not tell which.
     """
-    place = parsed_id(cursor)
-    return head < place[1] if newest_id is None else parsed_id(newest_id) < place
+    if newest_id is None or parsed_id(newest_id) == NO_ENTRY:
+        return empty
+    return parsed_id(newest_id) < parsed_id(cursor)
 
 
 async def gone_back(bus: Bus, cursors: Mapping[str, str]) -> str | None:
@@ -40,6 +45,8 @@ async def gone_back(bus: Bus, cursors: Mapping[str, str]) -> str | None:
     heads = await bus.heads(list(read)) if read else {}
     for stream, cursor in read.items():
         newest = await bus.last(stream)
-        if ends_before(newest[0].id if newest else None, heads[stream], cursor):
+        # The number of its last entry ever: trimming leaves it alone.
+        lost_all = heads[stream] < parsed_id(cursor)[1]
+        if ends_before(newest[0].id if newest else None, cursor, empty=lost_all):
             return f"{stream} ends before our place {cursor} in it: Redis has lost entries"
     return None

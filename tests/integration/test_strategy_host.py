@@ -228,3 +228,31 @@ def test_stopped_host_leaves_no_worker_and_frees_its_leases() -> None:
             assert fields["holder"] == b""
 
     asyncio.run(scenario())
+
+
+def test_host_that_has_lost_its_zygote_fails() -> None:
+    """Whoever started it starts another one: without a zygote none of its workers would ever run again."""
+
+    async def scenario() -> None:
+        async with rig() as it:
+            it.instances(a=f"{BURNERS}:Obedient")
+            it.host("h1")
+
+            async def runs() -> bool:
+                return await it.state("a") == "running"
+
+            await eventually(runs, within_s=20)
+            host = it.hosts["h1"]
+            (zygote,) = [pid for pid in children(host.pid) if comm(pid) == "zygote"]
+            os.kill(zygote, signal.SIGKILL)
+            assert host.wait(20 * TIME_FACTOR) not in (0, -signal.SIGKILL)
+
+    asyncio.run(scenario())
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()

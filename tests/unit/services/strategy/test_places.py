@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.strategy.places import Places, is_before
+from services.strategy.places import Places
 from shared.bus.port import RolledBack
 
 ORDERS, MD = "orders:{1}", "md:{MES}"
@@ -34,13 +34,9 @@ def places(streams: Streams) -> Places:
     return Places(streams, streams, orders=ORDERS)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("newest", "cursor", "before"),
-    [(b"5-7", b"5-8", True), (b"4-9", b"5-8", True), (b"5-8", b"5-8", False), (b"0-0", b"5-8", False)],
-)
-def test_a_stream_that_ends_before_our_place(newest: bytes, cursor: bytes, before: bool) -> None:
-    """One without entries was trimmed, or will have them again."""
-    assert is_before(newest, cursor) is before
+def test_a_stream_without_entries_was_trimmed_or_will_have_them_again() -> None:
+    places(Streams(md=[b"5-8"])).check({ORDERS: b"5-8", MD: b"5-8"})
+    assert places(Streams(md=[b"5-8"])).found({ORDERS: b"5-8", MD: b"5-8"}) == {}
 
 
 def test_steps_that_were_written_again_are_known_by_their_number() -> None:

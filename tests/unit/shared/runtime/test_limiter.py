@@ -15,6 +15,7 @@ from shared.runtime.limiter import (
     HISTORY_WINDOW_S,
     LOCAL_SHARE,
     SPARE_KEPT_S,
+    SPARES_AFTER_S,
     SharedLimiter,
 )
 from tests.support.clocks import ManualClock
@@ -179,6 +180,26 @@ def test_spare_needs_no_question() -> None:
         assert len(bus.asked) == 1
         await limiter.acquire("general", False)
         assert len(bus.asked) == 2
+        keeping.cancel()
+
+    asyncio.run(story())
+
+
+class Standing(ManualClock):
+    """Whoever sleeps does so until cancelled."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        await asyncio.Event().wait()
+
+
+def test_a_process_that_starts_takes_none_in_its_first_moments() -> None:
+    bus, clock = CountedBudget(), Standing()
+
+    async def story() -> None:
+        keeping = asyncio.create_task(make_limiter(bus, clock, spares=1).keep_spares())
+        await asyncio.sleep(0)
+        assert clock.slept_s == [SPARES_AFTER_S] and bus.asked == []
         keeping.cancel()
 
     asyncio.run(story())
