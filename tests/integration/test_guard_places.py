@@ -1,0 +1,56 @@
+"""Guard's places in the streams that it reads, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.guard.config import GuardConfig
+from services.guard.shell import Shell as Guard
+from services.guard.store import RecordFile
+from shared.bus.port import RolledBack
+from shared.domain.control import Halt, HaltKind
+from shared.wire import topics
+from tests.support.eventually import eventually
+from tests.support.trading_floor import Floor, trading_floor
+
+pytestmark = pytest.mark.integration
+
+
+def guard_of(floor: Floor) -> Guard:
+    adapter = floor.adapter()
+    return Guard(
+        floor.context("guard", GuardConfig, profile="none"),
+        orders=adapter.orders(),
+        account=adapter.account(),
+        market=adapter.market(),
+        watch=floor.watch,
+        file=RecordFile(floor.folder / "guard.json"),
+    )
+
+
+@pytest.mark.proves("I-16")
+def test_guard_begins_anew_where_a_stream_ends_before_its_place() -> None:
+    """Redis came back with less, the wall clock an hour back: it would have heard nobody for an hour."""
+
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+            guard = guard_of(floor)
+            running = asyncio.create_task(guard.run())
+            try:
+                await eventually(lambda: guard.state.truth is not None, what="guard knows the account")
+                await floor.command(Halt(kind=HaltKind.LIVENESS, reason="t", issuer="t", ts_ns=1))
+                stream = topics.CONTROL_OPERATOR
+                await eventually(lambda: guard._reader.cursor(stream) != "$", what="guard has read it")
+                await floor.bus.delete(stream)
+                await floor.bus._once.execute_command("XADD", stream, "1000-1", "halt", b"null")
+                await asyncio.wait({running}, timeout=20)
+                with pytest.raises(ExceptionGroup) as caught:
+                    running.result()
+                assert caught.group_contains(RolledBack, match=f"{stream} ends before our place")
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scenario())
