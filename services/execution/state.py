@@ -17,7 +17,7 @@ from services.execution.books import Book, trading_day
 from services.execution.events import Moment
 from services.execution.records import BEFORE, EXTERNAL, FillRecord, OrderRecord, Stamp, Standing
 from services.execution.settled import Settled
-from shared.domain.control import HaltKind, SessionHealth, TradingState, strictest
+from shared.domain.control import CONTROL_AGE_S_MAX, HaltKind, SessionHealth, TradingState, strictest
 from shared.domain.denials import Denied, deny
 from shared.domain.market import MarketState
 from shared.domain.order import OrderStatus, OrderType
@@ -51,7 +51,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     protect_after_s: float = 1.0
     protect_within_s: float = 4.5
     plan_pause_s: float = 1.0
-    control_age_s_max: float = 60.0
+    control_age_s_max: float = CONTROL_AGE_S_MAX
     snapshot_age_s_max: float = 45.0
     mismatch_after_s: float = 25.0
     settle_after_s: float = 600.0

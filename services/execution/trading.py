@@ -7,10 +7,7 @@ from services.execution.events import ControlRead, StreamGap
 from services.execution.halts import add, announce, halt, resume
 from services.execution.state import NS_PER_S
 from services.execution.turn import Turn
-from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Lifter, Resume
-
-AHEAD_S_MAX = 5.0
-"""A resume from further in the future is not believed: it could be kept and played again."""
+from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Lifter, Resume, untimely
 
 
 def control(turn: Turn, read: ControlRead) -> None:
@@ -70,9 +67,9 @@ def _resume(turn: Turn, order: Resume, lifter: Lifter) -> None:
 def _stale(turn: Turn, order: Resume) -> str:
     """Return why this resume may not loosen anything; remember it when it may."""
     age_s_max = turn.state.rules.control_age_s_max
-    age_ns = turn.at.now_ns - order.ts_ns
-    if not -AHEAD_S_MAX * NS_PER_S <= age_ns <= age_s_max * NS_PER_S:
-        return f"a resume of {age_ns // NS_PER_S} s ago"
+    stale = untimely(order, turn.at.now_ns, age_s_max)
+    if stale:
+        return stale
     name = f"{order.issuer}@{order.ts_ns} {order.strategy_id or order.kind}"
     standing = turn.state.change_standing()
     if name in standing.resumes:

@@ -44,7 +44,7 @@ from services.guard.hours import Day, day_at, local_time
 from services.guard.record import Breach
 from services.guard.rules import broken, near
 from services.guard.state import NS_PER_S, Demand, Level, Price, State
-from shared.domain.control import Halt, HaltKind, Resume
+from shared.domain.control import Halt, HaltKind, Resume, untimely
 from shared.domain.report import SyncHealth
 
 ISSUER = "guard"
@@ -83,8 +83,8 @@ def decide(event: Event, state: State) -> list[Command]:
             enforce.answered(state, event)
         case RecordUnwritten(reason=reason):
             state.record_failure = reason
-        case ReArmed(issuer=issuer):
-            commands += _re_arm(state, issuer, at)
+        case ReArmed(order=order):
+            commands += _re_arm(state, order, at)
         case Tick(bus_away=bus_away):
             state.bus_away = bus_away
         case _:
@@ -183,15 +183,27 @@ def blindness(state: State, at: Moment) -> str | None:
     return None
 
 
-def _re_arm(state: State, issuer: str, at: Moment) -> list[Command]:
-    """Lift the latch if the account is flat and the figures allow it; else say what does not."""
-    record = state.record
-    if record is None or record.latch is None:
+def _re_arm(state: State, order: Resume, at: Moment) -> list[Command]:
+    """Lift the latch if the account is flat and the figures allow it; else say what does not.
+
+    A person's word counts fresh and once, as it does for execution: what lies in a stream can be played again.
+    """
+    record, issuer = state.record, order.issuer
+    if record is None:
         return []
+    stale = untimely(order, at.now_ns)
+    if not stale and order.ts_ns <= record.heard_ns:
+        stale = "a resume that was heard before, or is older than one"
+    if stale:
+        text = f"{issuer}: {stale}; send it again"
+        return [] if record.latch is None else [Note(name="re_arm_refused", text=text, alarm=True)]
+    state.record = record = msgspec.structs.replace(record, heard_ns=order.ts_ns)
+    if record.latch is None:
+        return [Keep(record=record)]
     why = _refusal(state, at)
     if why is not None:
         state.refusal = why
-        return [Note(name="re_arm_refused", text=f"{issuer}: {why}", alarm=True)]
+        return [Keep(record=record), Note(name="re_arm_refused", text=f"{issuer}: {why}", alarm=True)]
     state.record = msgspec.structs.replace(record, latch=None)
     state.refusal = ""
     return [Keep(record=state.record), Note(name="re_armed", text=f"{issuer}, after {record.latch.reason}")]

@@ -91,7 +91,7 @@ class ExecutionBeat(_At, frozen=True, kw_only=True): ...
 class ReArmed(_At, frozen=True, kw_only=True):
     """A person wants the latch lifted."""
 
-    issuer: str
+    order: Resume
 
 
 class FlatLooked(_At, frozen=True, kw_only=True):

@@ -60,6 +60,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         latch: The breach that holds trading; None: none.
         last: The newest breach, also after a re-arm.
         fingerprint: Of the looks at the account so far: after a restart one that agrees with it is enough.
+        heard_ns: The time that the newest resume carried; one that is not newer was heard before.
     """
 
     account_id: int
@@ -71,3 +72,4 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     latch: Breach | None = None
     last: Breach | None = None
     fingerprint: Fingerprint | None = None
+    heard_ns: int = 0

@@ -221,9 +221,9 @@ class Shell:
                 self._decide(Reported(report=message, at=at))
             case TradingStateChanged() | FlattenProgressed() | FlattenFinished():
                 self._decide(ExecutionSaid(message=message, at=at))
-            case Resume(kind=HaltKind.OPERATOR | HaltKind.GUARD, issuer=issuer):
+            case Resume(kind=HaltKind.OPERATOR | HaltKind.GUARD, strategy_id=None) as order:
                 if entry.stream == topics.CONTROL_OPERATOR:
-                    self._decide(ReArmed(issuer=issuer, at=at))
+                    self._decide(ReArmed(order=order, at=at))
             case _:
                 pass  # halts and flattens of a person are execution's; snapshot marks are of no use here
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -120,6 +120,18 @@ class Resume(msgspec.Struct, frozen=True, kw_only=True, tag="resume"):
     issuer: str
     ts_ns: int
     strategy_id: str | None = None
+
+
+CONTROL_AGE_S_MAX: Final = 60.0
+"""What loosens is obeyed this long after it was said."""
+RESUME_AHEAD_S_MAX: Final = 5.0
+"""A resume from further in the future is not believed: it could be kept and played again."""
+
+
+def untimely(order: Resume, now_ns: int, age_s_max: float = CONTROL_AGE_S_MAX) -> str:
+    """Return why a resume is too old, or too early, to loosen anything; empty when it may."""
+    age_s = (now_ns - order.ts_ns) / 1e9
+    return "" if -RESUME_AHEAD_S_MAX <= age_s <= age_s_max else f"a resume of {age_s:.0f} s ago"
 
 
 class Flatten(msgspec.Struct, frozen=True, kw_only=True, tag="flatten"):

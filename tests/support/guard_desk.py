@@ -37,7 +37,7 @@ from services.guard.profiles import PROFILES
 from services.guard.record import Record
 from services.guard.rules import Rules
 from services.guard.state import Limits, State
-from shared.domain.control import Control, Flatten, Halt, HaltKind, TradingState
+from shared.domain.control import Control, Flatten, Halt, HaltKind, Resume, TradingState
 from shared.domain.execution import FlattenProgressed, TradingStateChanged
 from shared.domain.flat import Cancel, Look, Remedy
 from shared.domain.market import FeedHealth, MarketState
@@ -343,8 +343,12 @@ class GuardDesk:
             if self.broker.net_qty:
                 self.trade(-self.broker.net_qty)
 
-    def re_arm(self) -> None:
-        self.feed(ReArmed(issuer="julie:test", at=self.at()))
+    def re_arm(self, *, ago_s: float = 0.0) -> Resume:
+        """Say what a person says; `ago_s` ago, as the message tells."""
+        ts_ns = self.now_ns - round(ago_s * 1e9)
+        order = Resume(kind=HaltKind.OPERATOR, reason="looked at it", issuer="julie:test", ts_ns=ts_ns)
+        self.feed(ReArmed(order=order, at=self.at()))
+        return order
 
     def sync(self, health: SyncHealth) -> None:
         report = SyncState(account_id=ACCOUNT, health=health, reason="", ts_recv_ns=self.now_ns)

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from services.guard.events import AskLook, AskPrice, Priced, RecordUnwritten, Reported
+from services.guard.events import AskLook, AskPrice, Priced, ReArmed, RecordUnwritten, Reported
 from services.guard.record import Record, Rule
 from services.guard.rules import Rules, Scale
 from services.guard.state import Demand, Level
@@ -380,6 +380,35 @@ def test_the_next_trading_day_a_re_arm_ends_it_and_only_a_re_arm() -> None:
     assert desk.record_on_disk is not None
     assert desk.record_on_disk.latch is None
     assert desk.record_on_disk.last is not None, "it is remembered"
+
+
+@pytest.mark.proves("I-29")
+@pytest.mark.parametrize("ago_s", [61.0, -6.0])
+def test_a_re_arm_of_another_time_lifts_nothing(ago_s: float) -> None:
+    """It was kept, or made for later."""
+    desk = breached()
+    desk.jump_market("2026-03-04 17:00:01")
+    desk.run(60)
+    desk.re_arm(ago_s=ago_s)
+    assert latch(desk) is Rule.DAILY_LOSS
+    assert "re_arm_refused" in desk.note_names()
+
+
+@pytest.mark.proves("I-29")
+def test_a_re_arm_that_was_heard_before_lifts_nothing_also_after_a_restart() -> None:
+    desk = GuardDesk().started()
+    order = desk.re_arm()
+    desk.trade(10)
+    desk.px -= 25
+    desk.run(20)
+    assert latch(desk) is Rule.DAILY_LOSS
+    desk.restart()
+    desk.jump_market("2026-03-04 17:00:01")
+    desk.run(20)
+    desk.feed(ReArmed(order=order, at=desk.at()))
+    assert latch(desk) is Rule.DAILY_LOSS
+    desk.re_arm()
+    assert latch(desk) is None
 
 
 def test_a_broken_maximum_loss_cannot_be_re_armed_on_another_day() -> None:

@@ -1,16 +1,17 @@
-"""Guard's places in the streams that it reads, on a real server."""
+"""What guard reads from the streams: its places in them, and whose word is for it, on a real server."""
 
 from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from services.guard.config import GuardConfig
 from services.guard.shell import Shell as Guard
 from services.guard.store import RecordFile
 from shared.bus.port import RolledBack
-from shared.domain.control import Halt, HaltKind
+from shared.domain.control import Halt, HaltKind, Resume
 from shared.wire import topics
 from tests.support.eventually import eventually
 from tests.support.trading_floor import Floor, trading_floor
@@ -49,6 +50,42 @@ def test_guard_begins_anew_where_a_stream_ends_before_its_place() -> None:
                 with pytest.raises(ExceptionGroup) as caught:
                     running.result()
                 assert caught.group_contains(RolledBack, match=f"{stream} ends before our place")
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-29")
+def test_arming_a_strategy_is_no_word_to_guard() -> None:
+    """`julie resume --strategy` leaves every halt as it is, guard's latch too."""
+
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+            guard = guard_of(floor)
+            running = asyncio.create_task(guard.run())
+            try:
+                await eventually(lambda: guard.state.truth is not None, what="guard knows the account")
+
+                def heard_ns() -> int:
+                    record = guard.state.record
+                    return record.heard_ns if record is not None else 0
+
+                said = Resume(
+                    kind=HaltKind.OPERATOR,
+                    reason="t",
+                    issuer="t",
+                    ts_ns=floor.clock.now_ns(),
+                    strategy_id="breakout",
+                )
+                await floor.command(said)
+                stream = topics.CONTROL_OPERATOR
+                await eventually(lambda: guard._reader.cursor(stream) != "$", what="guard has read it")
+                await asyncio.sleep(0)
+                assert heard_ns() == 0
+                await floor.command(msgspec.structs.replace(said, strategy_id=None))
+                await eventually(lambda: heard_ns() == said.ts_ns, what="guard has heard a resume")
             finally:
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
