@@ -21,7 +21,7 @@ from services.execution import (
     claims,
     exposure,
     fills,
-    halts,
+    holds,
     intents,
     orders,
     resolver,
@@ -130,7 +130,7 @@ def claimed_order_sent_after_a_restart() -> Patches:
 
     return [
         patch.object(resolver, "recovered", again),
-        patch.object(halts, "hold", lambda state, order: None),
+        patch.object(holds, "hold", lambda state, order, at: None),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from services.execution import brackets, claims, flatten, halts, orders
+from services.execution import brackets, claims, flatten, holds, orders
 from services.execution.events import CancelAnswered, CloseAnswered, ModifyAnswered, PlaceAnswered
 from services.execution.records import NOT_SENT, OrderRecord
 from services.execution.state import NS_PER_S
@@ -71,7 +71,7 @@ def _not_sent(turn: Turn, order: OrderRecord, reason: str) -> None:
     if (
         order.attempts >= ATTEMPTS_MAX
         or turn.at.now_ns >= order.expires_at_ns
-        or halts.hold(turn.state, order) is not None
+        or holds.hold(turn.state, order, turn.at) is not None
         or order.cancel_wanted
     ):
         orders.advance(turn, order, OrderFact.NOT_SENT, reason=f"{NOT_SENT}{reason}")
@@ -87,11 +87,12 @@ def canceled(turn: Turn, answer: CancelAnswered) -> None:
     state = turn.state
     state.cancels_running.discard(answer.broker_order_id)
     if isinstance(answer.outcome, NotSent):
-        state.cancels_sent.pop(answer.broker_order_id, None)  # it had no chance to have an effect
+        # It had no chance to have an effect: the order is looked at, and the cancel sent again.
+        state.cancels_sent.pop(answer.broker_order_id, None)
     name = state.by_broker_id.get(answer.broker_order_id)
     if name is not None:
         order = state.orders[name]
-        if isinstance(answer.outcome, Rejected | NotSent) and order.status is OrderStatus.PENDING_CANCEL:
+        if isinstance(answer.outcome, Rejected) and order.status is OrderStatus.PENDING_CANCEL:
             reason = f"cancel refused: {answer.outcome.reason}"
             orders.observe(turn, order, OrderFact.CANCEL_REFUSED, reason=reason)
         if state.orders[name].status.may_fill:
@@ -105,13 +106,16 @@ def modified(turn: Turn, answer: ModifyAnswered) -> None:
     """A change was answered; the new values count when a report shows them."""
     state = turn.state
     order = state.orders[answer.client_order_id]
-    if order.broker_order_id is not None:
-        state.modifies_running.discard(order.broker_order_id)
+    before_qty = state.modifies_running.pop(order.broker_order_id or 0, order.wanted_qty)
     if isinstance(answer.outcome, Rejected | NotSent | Unknown):
         reason = f"change not confirmed: {answer.outcome.reason}"
-        after = msgspec.structs.replace(order, reason=reason)
-        orders.store(turn, order, after)
+        # An unknown one may still land: its size counts until a report shows it, or the order ends.
+        wanted_qty = order.wanted_qty if isinstance(answer.outcome, Unknown) else before_qty
+        after = msgspec.structs.replace(order, reason=reason, wanted_qty=wanted_qty)
+        after = orders.store(turn, order, after)
         turn.publish(orders.updated(after, turn))
+        if after.status is OrderStatus.PARTIALLY_FILLED:
+            orders.observe(turn, after, OrderFact.FOUND)  # it may be full as it is
     check = state.checks.get(order.broker_order_id or 0)
     if check is not None:
         wait_s = CHANGE_SHOWN_S if isinstance(answer.outcome, Accepted) else 0.5

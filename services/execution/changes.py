@@ -27,13 +27,14 @@ def modify(turn: Turn, intent: ModifyOrder) -> None:
     if refused is not None:
         refuse(turn, intent, refused)
         return
-    orders.send_modify(
+    order = orders.send_modify(
         turn,
         order,
         order_qty=intent.order_qty,
         limit_price=intent.limit_price,
         stop_price=intent.stop_price,
         trail_price=claims.trail_price(turn, order, intent.trail_ticks),
+        expires_at_ns=intent.expires_at_ns or None,
     )
     if intent.trail_ticks is not None:
         # The hub's rows do not tell a trail: what was asked for stands until a search says otherwise.
@@ -46,6 +47,8 @@ _MODIFIABLE = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.SUSPEN
 def _refused(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | None:
     """Return why a change may not be sent. A greater size is new exposure and checked as such."""
     state = turn.state
+    if 0 < intent.expires_at_ns <= turn.at.now_ns:
+        return deny("change_expired", expires_at_ns=intent.expires_at_ns)
     if state.trading_state is TradingState.HALTED:
         return deny("trading_halted", halts=state.halt_reason())
     if order.status not in _MODIFIABLE or order.broker_order_id is None:

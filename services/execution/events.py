@@ -215,6 +215,7 @@ class Modify(msgspec.Struct, frozen=True, kw_only=True):
     limit_price: Decimal | None
     stop_price: Decimal | None
     trail_price: Decimal | None = None
+    expires_at_ns: int | None = None
 
 
 class CloseContract(msgspec.Struct, frozen=True, kw_only=True):

@@ -149,11 +149,11 @@ def _working(state: State, strategy_id: str, contract_id: str) -> tuple[int, int
             continue
         if order.is_protective and order.parent is not None:
             by_role = guards.setdefault((order.parent, order.side), {})
-            by_role[order.role] = by_role.get(order.role, 0) + order.leaves_qty
+            by_role[order.role] = by_role.get(order.role, 0) + order.most_leaves_qty
         elif order.side is Side.BUY:
-            buys += order.leaves_qty
+            buys += order.most_leaves_qty
         else:
-            sells += order.leaves_qty
+            sells += order.most_leaves_qty
     for (entry, side), by_role in guards.items():
         surplus = max(by_role.values()) - _to_guard(state, entry, strategy_id, contract_id)
         if side is Side.BUY:

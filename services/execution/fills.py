@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from services.execution import settling
-from services.execution.orders import observe, want_check
+from services.execution.orders import observe, store, want_check
 from services.execution.records import BEFORE, EXIT, EXTERNAL, FillRecord, OrderRecord
 from services.execution.state import NS_PER_S, HeardLate, State
 from services.execution.turn import Turn
@@ -146,7 +146,10 @@ def _count_own(turn: Turn, order: OrderRecord, fill: FillRecord) -> None:
     realized = state.put_fill(own)
     _note_late(turn, own)
     cum_qty = order.cum_qty + own.qty
-    leaves_qty = max(0, order.order_qty - cum_qty)
+    if order.order_qty < cum_qty <= order.wanted_qty:
+        # The greater size has landed, and no report has said so yet.
+        order = store(turn, order, msgspec.structs.replace(order, order_qty=order.wanted_qty, wanted_qty=0))
+    leaves_qty = max(0, max(order.order_qty, order.wanted_qty) - cum_qty)
     if cum_qty > order.order_qty and not order.is_protective:
         text = f"{order.client_order_id}: {cum_qty} filled of {order.order_qty}"
         turn.alarm("overfilled", text)

@@ -1,45 +1,10 @@
-"""The halts that hold trading, each until the right one lifts it, and what is held back before it is sent."""
+"""The halts that hold trading, each until the right one lifts it."""
 
 from __future__ import annotations
 
-from itertools import takewhile
-
-from services.execution.records import EXIT, OrderRecord
-from services.execution.state import State
 from services.execution.turn import Turn
-from shared.domain.control import HaltKind, TradingState
+from shared.domain.control import HaltKind
 from shared.domain.execution import TradingStateChanged
-from shared.domain.order import OrderType
-
-HALTED = "trading was halted before it could be sent"
-GONE = "what it was to close is not there any more"
-
-
-def hold(state: State, order: OrderRecord) -> str | None:
-    """Return why this order may not be sent, whatever was allowed when it was claimed; None when it may."""
-    if order.role == EXIT and not _closes(state, order):
-        return GONE  # a stop filled while it waited for its place: it would turn the position
-    if order.parent is not None:
-        # It protects a position or ends it: no halt is against that. A flatten does it in its own way.
-        held = HaltKind.STARTING in state.own_halts or state.standing.flatten is not None
-    else:
-        trading = state.trading_state
-        held = trading is TradingState.HALTED
-        held |= trading is TradingState.REDUCING and not order.reduce_only
-    return HALTED if held else None
-
-
-def _closes(state: State, order: OrderRecord) -> bool:
-    """Is there enough left for this exit, beside what those claimed before it will close at once?"""
-    net_qty = state.net_qty(order.strategy_id, order.contract_id)
-    earlier = takewhile(lambda one: one.client_order_id != order.client_order_id, state.open.values())
-    before_qty = sum(
-        one.leaves_qty
-        for one in earlier
-        if (one.strategy_id, one.contract_id, one.side) == (order.strategy_id, order.contract_id, order.side)
-        and (one.role, one.order_type) == (EXIT, OrderType.MARKET)
-    )
-    return net_qty * order.side.sign < 0 and before_qty + order.leaves_qty <= abs(net_qty)
 
 
 def halt(turn: Turn, kind: HaltKind, reason: str) -> None:

@@ -136,7 +136,7 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
     contract_id, net_qty = held[0]
     side = Side.SELL if net_qty > 0 else Side.BUY
     working = sum(
-        order.leaves_qty
+        order.most_leaves_qty
         for order in state.open_of(intent.strategy_id, intent.symbol)
         if order.side is side and order.contract_id == contract_id and not order.is_protective
     )

@@ -68,7 +68,8 @@ def advance(turn: Turn, order: OrderRecord, fact: OrderFact, **changes: Any) -> 
     """
     status = next_status(order.status, fact)
     changed = msgspec.structs.replace(order, status=status, **changes)
-    if 0 < changed.order_qty <= changed.cum_qty and status in (*_BY_FILLS, OrderStatus.PENDING_CANCEL):
+    full_qty = max(changed.order_qty, changed.wanted_qty)  # one that is being made larger may not be full yet
+    if 0 < full_qty <= changed.cum_qty and status in (*_BY_FILLS, OrderStatus.PENDING_CANCEL):
         changed = msgspec.structs.replace(changed, status=OrderStatus.FILLED)  # it was made smaller meanwhile
     elif status in _BY_FILLS:
         by_fills = OrderStatus.PARTIALLY_FILLED if changed.cum_qty else OrderStatus.NEW
@@ -120,12 +121,16 @@ def report(turn: Turn, order: OrderRecord, seen: OrderReport) -> OrderRecord:
     if seen.ts_event_ns >= order.ts_broker_ns:
         changes["ts_broker_ns"] = seen.ts_event_ns
         changes["order_qty"] = max(seen.order_qty, order.cum_qty, 1)
+        if seen.order_qty == order.wanted_qty:
+            changes["wanted_qty"] = 0
         changes["limit_price"] = seen.limit_price if seen.limit_price is not None else order.limit_price
         changes["stop_price"] = seen.stop_price if seen.stop_price is not None else order.stop_price
         if seen.trail_distance is not None:
             changes["trail_ticks"] = int(seen.trail_distance / order.tick_size)
         if order.status is OrderStatus.FILLED and seen.order_qty > order.cum_qty:
             order = observe(turn, order, OrderFact.ENLARGED, order_qty=seen.order_qty)
+    if not seen.status.may_fill:
+        changes["wanted_qty"] = 0  # it ended as it was
     fact = FACTS.get(seen.status, OrderFact.FOUND)
     older = 0 < seen.ts_event_ns < order.ts_broker_ns
     if older and order.status is OrderStatus.REJECTED and not seen.cum_qty:
@@ -234,11 +239,18 @@ def send_modify(
     limit_price: Decimal | None = None,
     stop_price: Decimal | None = None,
     trail_price: Decimal | None = None,
-) -> None:
-    """Send one change of a working order; what becomes of it is seen in the order's reports."""
+    expires_at_ns: int | None = None,
+) -> OrderRecord:
+    """Send one change of a working order; what becomes of it is seen in the order's reports.
+
+    A greater size counts from now on, in the same commit: nobody knows when the broker takes it.
+    """
     state, number = turn.state, order.broker_order_id
     assert number is not None and number not in state.modifies_running, order
-    state.modifies_running.add(number)
+    state.modifies_running[number] = order.wanted_qty
+    if order_qty is not None and order_qty > order.order_qty:
+        wanted_qty = max(order_qty, order.wanted_qty)
+        order = store(turn, order, msgspec.structs.replace(order, wanted_qty=wanted_qty))
     state.sent_ns.append(turn.at.mono_ns)
     wanted = Wanted(order_qty=order_qty, limit_price=limit_price, stop_price=stop_price)
     want_check(turn, number, delay_s=ANSWER_WAIT_S, wanted=wanted)
@@ -250,8 +262,10 @@ def send_modify(
             limit_price=limit_price,
             stop_price=stop_price,
             trail_price=trail_price,
+            expires_at_ns=expires_at_ns,
         )
     )
+    return order
 
 
 def denied(turn: Turn, intent: Intent, why: Denied) -> OrderDenied:

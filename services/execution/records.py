@@ -58,6 +58,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         wanted_stop_price: Where the plan has last wanted this stop to be.
         unwanted: It landed after it had been given up: cancel what works, close what filled.
         trail_ticks: As asked for; the broker tells it in searches only.
+        wanted_qty: Size that a change asked for and no report has shown; 0: none. It may be what works.
     """
 
     client_order_id: str
@@ -95,6 +96,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     attempts: int = 1
     cancel_wanted: bool = False
     ts_broker_ns: int = 0
+    wanted_qty: int = 0
 
     @property
     def missing_qty(self) -> int:
@@ -106,6 +108,13 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """Contracts that may still change the position as we know it."""
         if self.status.may_fill:
             return max(0, self.order_qty - self.cum_qty)
+        return self.missing_qty
+
+    @property
+    def most_leaves_qty(self) -> int:
+        """The same when a change that is under way, or whose fate is unknown, has made it larger."""
+        if self.status.may_fill:
+            return max(0, max(self.order_qty, self.wanted_qty) - self.cum_qty)
         return self.missing_qty
 
     @property

@@ -95,6 +95,7 @@ class Sender:
         answer: Callable[[Event], None],
         fence: Fence,
         held: Callable[[str], str | None],
+        held_change: Callable[[Modify], str | None],
     ) -> None:
         self._clock = ctx.clock
         self._log = ctx.log
@@ -105,7 +106,7 @@ class Sender:
         self._session = session
         self._answer = answer
         self._fence = fence
-        self._held = held
+        self._held, self._held_change = held, held_change
         self._running: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
 
@@ -175,6 +176,8 @@ class Sender:
                     limit_price=call.limit_price,
                     stop_price=call.stop_price,
                     trail_price=call.trail_price,
+                    expires_at_ns=call.expires_at_ns,
+                    held=partial(self._held_change, call),
                 )
                 self._answer(ModifyAnswered(client_order_id=name, outcome=outcome, at=self.now()))
             case CloseContract(contract_id=contract_id):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from services.execution import halts
+from services.execution import holds
 from services.execution.config import ExecutionConfig
 from services.execution.core import decide
 from services.execution.events import (
@@ -83,7 +83,8 @@ class Shell:
             session=session,
             answer=self._apply,
             fence=self._fence,
-            held=lambda name: halts.hold(self.state, self.state.orders[name]),
+            held=lambda name: holds.hold(self.state, self.state.orders[name], self._now()),
+            held_change=lambda change: holds.hold_change(self.state, change, self._now()),
         )
         self._ledger = ledger
         self._account_id = ctx.julie.account_id

@@ -252,7 +252,8 @@ class State:
         self.search_running = False
         self.searched = False
         self.cancels_running: set[int] = set()
-        self.modifies_running: set[int] = set()
+        self.modifies_running: dict[int, int] = {}
+        """Broker id -> size that an earlier change of it may still make, 0 for none."""
         self.queries_running: set[int] = set()
         self.places_running: set[str] = set()
         self.closes_running: set[str] = set()

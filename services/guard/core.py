@@ -186,7 +186,7 @@ def blindness(state: State, at: Moment) -> str | None:
 def _re_arm(state: State, order: Resume, at: Moment) -> list[Command]:
     """Lift the latch if the account is flat and the figures allow it; else say what does not.
 
-    A person's word counts fresh and once, as it does for execution: what lies in a stream can be played again.
+    A person's word counts fresh and once, as for execution: what lies in a stream can be played again.
     """
     record, issuer = state.record, order.issuer
     if record is None:

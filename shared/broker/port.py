@@ -347,6 +347,8 @@ class OrderPort(VenueClock, Protocol):
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
         trail_price: Decimal | None = None,
+        expires_at_ns: int | None = None,
+        held: Callable[[], str | None] = lambda: None,
     ) -> Outcome: ...
 
     async def cancel(self, account_id: int, broker_order_id: int) -> Outcome: ...

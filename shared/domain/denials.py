@@ -70,6 +70,7 @@ CODES: dict[str, Code] = {
     "order_ended": Code("the order ended so long ago that it has left memory", "nothing"),
     "nothing_to_change": Code("the change names nothing that changes", _FIX, blames=True),
     "not_working": Code("the order to be changed does not work, or not yet", _WAIT),
+    "change_expired": Code("the change came too late; the market has moved on", _WAIT),
     "change_unanswered": Code("the order's last change has no answer yet", _WAIT),
     "protective_qty": Code("a stop or target grows with its entry only", _FIX, blames=True),
     "stop_through_market": Code("a stop moved through the market would execute at once", _FIX, blames=True),

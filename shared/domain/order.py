@@ -165,7 +165,11 @@ class CancelOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class ModifyOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="modify_order"):
-    """New absolute values for a working order; None leaves a value as it is."""
+    """New absolute values for a working order; None leaves a value as it is.
+
+    Attributes:
+        expires_at_ns: From then on nothing is changed; 0: whenever it comes.
+    """
 
     client_order_id: str
     strategy_id: str
@@ -176,6 +180,7 @@ class ModifyOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     trail_ticks: int | None = None
+    expires_at_ns: int = 0
     reason: str = ""
 
 

@@ -332,6 +332,7 @@ class Desk:
                 limit_price=limit_price,
                 stop_price=stop_price,
                 trail_ticks=wishes.count("trail", trail),
+                expires_at_ns=ts_ns + self.rules.intent_ttl_ns,
                 reason=reason,
             )
         )

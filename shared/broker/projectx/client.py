@@ -365,6 +365,8 @@ class ProjectXOrders(_Port):
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
         trail_price: Decimal | None = None,
+        expires_at_ns: int | None = None,
+        held: Callable[[], str | None] = lambda: None,
     ) -> Outcome:
         """Send only what changes; whether the gateway keeps or clears the rest is not documented."""
         request = payloads.ModifyOrderRequest(
@@ -375,7 +377,9 @@ class ProjectXOrders(_Port):
             stop_price=stop_price,
             trail_price=trail_price,
         )
-        return await self._gateway.mutate(endpoints.ORDER_MODIFY, request, urgent=False)
+        return await self._gateway.mutate(
+            endpoints.ORDER_MODIFY, request, urgent=False, expires_at_ns=expires_at_ns, held=held
+        )
 
     async def cancel(self, account_id: int, broker_order_id: int) -> Outcome:
         request = payloads.OrderKeyRequest(account_id=account_id, order_id=broker_order_id)

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.execution.events import MarketRead, Modify
+from services.execution.events import MarketRead, Modify, ModifyAnswered
+from services.execution.holds import FROZEN, HALTED, STALE, hold, hold_change
+from shared.broker.port import Accepted, NotSent, Outcome, Rejected, Unknown
+from shared.domain.control import Halt, HaltKind
 from shared.domain.execution import OrderDenied
-from shared.domain.order import ModifyOrder, OrderType, Side
+from shared.domain.order import ModifyOrder, OrderStatus, OrderType, Side
 from tests.support.execution import MES, T0_NS, Desk, make_market, make_rules, make_submit, only
 
 
@@ -120,3 +123,165 @@ def test_stop_is_not_moved_through_the_market() -> None:
     desk.intent(change("o1:sl", stop_price=Decimal("4999.75")))
     (sent,) = desk.take(Modify)
     assert sent.stop_price == Decimal("4999.75")
+
+
+# -- a greater size, from the moment it is asked for ----------------------------------------------------
+
+LIMIT = {"order_type": OrderType.LIMIT, "limit_price": Decimal(4990)}
+
+
+def enlarging(qty: int = 3) -> tuple[Desk, int, Modify]:
+    """Return a desk whose one working contract is being made `qty`, its number, and the change."""
+    desk = Desk(make_rules(limits={"position_max": 4}))
+    desk.ready()
+    number = working(desk, **LIMIT)
+    desk.intent(change(order_qty=qty))
+    (sent,) = desk.take(Modify)
+    return desk, number, sent
+
+
+def answered(desk: Desk, outcome: Outcome, name: str = "o1") -> None:
+    desk.feed(ModifyAnswered(client_order_id=name, outcome=outcome, at=desk.at()))
+
+
+@pytest.mark.proves("I-10")
+@pytest.mark.parametrize("answer", [None, Accepted(), Unknown(reason="a timeout")])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_size_that_may_be_at_the_broker_counts(answer: Outcome | None, restarted: bool) -> None:
+    """One contract that is made three, and three more: six, with a limit of four."""
+    desk, _, _ = enlarging()
+    if answer is not None:
+        answered(desk, answer)
+    if restarted:
+        desk.restart()
+    assert denied(desk, make_submit("o2", qty=3)) == "position_max"
+    desk.pass_time(1)
+    assert desk.refusal(make_submit("o3", qty=1)) == ""
+
+
+@pytest.mark.parametrize(
+    "answer", [Rejected(code=3, reason="no"), NotSent(reason="trading was halted before it could be sent")]
+)
+def test_a_size_that_was_refused_counts_no_more(answer: Outcome) -> None:
+    desk, _, _ = enlarging()
+    answered(desk, answer)
+    assert desk.refusal(make_submit("o2", qty=3)) == ""
+
+
+def test_a_refused_change_says_nothing_of_an_earlier_one_that_is_unknown() -> None:
+    desk, _, _ = enlarging()
+    answered(desk, Unknown(reason="a timeout"))
+    desk.run(1.0)
+    desk.intent(change(limit_price=Decimal(4991)))
+    assert desk.take(Modify)
+    answered(desk, Rejected(code=3, reason="no"))
+    assert denied(desk, make_submit("o2", qty=3)) == "position_max"
+
+
+def test_a_size_that_a_report_shows_is_the_order_s_own() -> None:
+    desk, number, _ = enlarging()
+    answered(desk, Accepted())
+    desk.broker.set(number, order_qty=3)
+    desk.order_reports(number)
+    assert (desk.order().order_qty, desk.order().wanted_qty) == (3, 0)
+
+
+def test_filled_at_the_old_size_it_is_not_full_while_the_new_one_may_come() -> None:
+    desk, number, _ = enlarging()
+    desk.report(desk.broker.fill(number))
+    assert desk.status() is OrderStatus.PARTIALLY_FILLED
+    assert denied(desk, make_submit("o2", qty=2)) == "position_max"
+    answered(desk, Rejected(code=3, reason="Order is not open."))
+    assert desk.status() is OrderStatus.FILLED
+    desk.pass_time(1)
+    assert desk.refusal(make_submit("o3", qty=2)) == ""
+
+
+def test_an_order_that_the_broker_shows_filled_as_it_was_is_full() -> None:
+    desk, number, _ = enlarging()
+    answered(desk, Unknown(reason="a timeout"))
+    desk.report(desk.broker.fill(number))
+    assert desk.status() is OrderStatus.PARTIALLY_FILLED
+    desk.show(number)
+    assert (desk.status(), desk.order().wanted_qty) == (OrderStatus.FILLED, 0)
+
+
+def test_more_filled_than_was_shown_is_the_new_size() -> None:
+    desk, number, _ = enlarging()
+    desk.broker.set(number, order_qty=3)
+    desk.report(desk.broker.fill(number, 2))
+    assert (desk.status(), desk.order().order_qty) == (OrderStatus.PARTIALLY_FILLED, 3)
+    desk.report(desk.broker.fill(number))
+    assert desk.status() is OrderStatus.FILLED
+    assert "overfilled" not in desk.alarm_names()
+
+
+# -- what waited too long to be sent -------------------------------------------------------------------
+
+
+@pytest.mark.proves("I-4")
+def test_a_change_that_comes_too_late_is_refused() -> None:
+    desk = ready_desk()
+    working(desk, **LIMIT)
+    desk.pass_time(5)
+    assert denied(desk, change(limit_price=Decimal(4991), expires_at_ns=desk.now_ns)) == "change_expired"
+    assert not desk.take(Modify)
+
+
+def test_a_change_is_sent_with_its_expiry() -> None:
+    desk = ready_desk()
+    working(desk, **LIMIT)
+    desk.intent(change(limit_price=Decimal(4991), expires_at_ns=desk.now_ns + 7))
+    assert [one.expires_at_ns for one in desk.take(Modify)] == [desk.now_ns + 7]
+
+
+@pytest.mark.proves("I-4", "I-26")
+def test_a_change_that_waited_is_asked_about_once_more() -> None:
+    desk, _, sent = enlarging()
+    assert hold_change(desk.state, sent, desk.at()) is None
+    desk.pass_time(3)
+    assert hold_change(desk.state, sent, desk.at()) == STALE
+    desk.feed(MarketRead(market=make_market(ts_asof_ns=desk.now_ns), at=desk.at()))
+    assert hold_change(desk.state, sent, desk.at()) is None
+    desk.control(Halt(kind=HaltKind.LIVENESS, reason="t", issuer="t", ts_ns=desk.now_ns))
+    assert hold_change(desk.state, sent, desk.at()) == HALTED
+    cheaper = Modify(
+        client_order_id="o1",
+        broker_order_id=100,
+        order_qty=None,
+        limit_price=Decimal(4980),
+        stop_price=None,
+    )
+    assert hold_change(desk.state, cheaper, desk.at()) is None, "reducing: no new exposure"
+
+
+def test_a_stop_follows_its_position_whatever_holds_trading() -> None:
+    desk = ready_desk()
+    desk.opened("o1")
+    desk.intent(change("o1:sl", stop_price=Decimal("4999.75")))
+    (sent,) = desk.take(Modify)
+    desk.pass_time(3)
+    desk.control(Halt(kind=HaltKind.OPERATOR, reason="t", issuer="t", ts_ns=desk.now_ns))
+    assert hold_change(desk.state, sent, desk.at()) is None
+
+
+@pytest.mark.proves("I-4")
+def test_an_order_does_not_follow_another_one_into_the_unknown() -> None:
+    """Both were claimed; then nobody knew what had become of the first."""
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    desk.intent(make_submit("o2", qty=2))
+    second = desk.order("o2")
+    assert hold(desk.state, second, desk.at()) is None
+    desk.answer("o1", Unknown(reason="a timeout"))
+    assert hold(desk.state, second, desk.at()) == FROZEN
+    desk.answer("o2", NotSent(reason="no connection"))
+    assert desk.status("o2") is OrderStatus.REJECTED
+
+
+@pytest.mark.proves("I-4")
+def test_an_order_that_waited_does_not_meet_a_market_nobody_sees() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    desk.pass_time(3)
+    assert hold(desk.state, desk.order("o1"), desk.at()) == STALE

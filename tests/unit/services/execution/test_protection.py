@@ -10,7 +10,7 @@ import pytest
 
 from services.execution.events import Cancel, Modify, Place, Search
 from services.execution.exposure import exposure
-from services.execution.halts import GONE, hold
+from services.execution.holds import GONE, hold
 from services.execution.records import EXIT, STOP_LOSS
 from shared.broker.port import Accepted, NotSent, Rejected, Unknown
 from shared.domain.control import HaltKind
@@ -468,9 +468,9 @@ def test_of_two_exits_that_wait_together_only_what_is_left_is_closed() -> None:
     desk.intent(make_submit("a", side=Side.SELL, qty=1, reduce_only=True))
     desk.intent(make_submit("b", side=Side.SELL, qty=2, reduce_only=True))
     first, second = (desk.state.orders[one.ticket.client_order_id] for one in desk.take(Place))
-    assert (hold(desk.state, first), hold(desk.state, second)) == (None, None)
+    assert (hold(desk.state, first, desk.at()), hold(desk.state, second, desk.at())) == (None, None)
     desk.report(desk.broker.fill(number + 1, 1))  # a third of the stop: two are left
-    assert (hold(desk.state, first), hold(desk.state, second)) == (None, GONE)
+    assert (hold(desk.state, first, desk.at()), hold(desk.state, second, desk.at())) == (None, GONE)
 
 
 @pytest.mark.proves("I-6")
@@ -480,11 +480,11 @@ def test_exit_that_waited_while_the_stop_filled_is_held_back() -> None:
     desk.intent(closing())
     (exit_order,) = desk.take(Place)
     order = desk.state.orders[exit_order.ticket.client_order_id]
-    assert hold(desk.state, order) is None
+    assert hold(desk.state, order, desk.at()) is None
     desk.report(desk.broker.fill(number + 1, 1))  # half of the stop: the exit would turn the rest
-    assert hold(desk.state, order) == GONE
+    assert hold(desk.state, order, desk.at()) == GONE
     desk.report(desk.broker.fill(number + 1))
-    assert hold(desk.state, order) == GONE
+    assert hold(desk.state, order, desk.at()) == GONE
     desk.answer(order.client_order_id, NotSent(reason=GONE))
     assert not desk.take(Place)  # not once more either
     assert desk.status(order.client_order_id) is OrderStatus.REJECTED

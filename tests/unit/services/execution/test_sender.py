@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.execution.events import Search
-from services.execution.halts import HALTED
+from services.execution.holds import HALTED
 from services.execution.sender import UNCONFIRMED, look, withheld
 from shared.broker.port import OrderTicket
 from shared.domain.order import Side

@@ -1,0 +1,70 @@
+"""What is held back as the last thing before it is sent, whatever was allowed when it was decided.
+
+Between a decision and its request lie the wait for a place in the budget, for a connection, and a pause that
+the broker asked for: seconds, or minutes.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from services.execution import exposure
+from services.execution.events import Modify, Moment
+from services.execution.records import EXIT, OrderRecord
+from services.execution.state import State
+from shared.domain.control import HaltKind, TradingState
+from shared.domain.order import OrderType
+
+HALTED = "trading was halted before it could be sent"
+GONE = "what it was to close is not there any more"
+FROZEN = "the fate of another order in its contract became unknown before it could be sent"
+STALE = "the market it was decided on is too old by now"
+
+
+def hold(state: State, order: OrderRecord, at: Moment) -> str | None:
+    """Return why this order may not be sent; None when it may."""
+    if order.role == EXIT and not _closes(state, order):
+        return GONE  # a stop filled while it waited for its place: it would turn the position
+    if order.parent is not None:
+        # It protects a position or ends it: no halt is against that. A flatten does it in its own way.
+        held = HaltKind.STARTING in state.own_halts or state.standing.flatten is not None
+        return HALTED if held else None
+    if order.reduce_only:
+        return HALTED if state.trading_state is TradingState.HALTED else None
+    return _new_exposure(state, order, at)
+
+
+def hold_change(state: State, change: Modify, at: Moment) -> str | None:
+    """Return why this change may not be sent; None when it may. A greater size is new exposure."""
+    order = state.orders[change.client_order_id]
+    if order.parent is not None:
+        return HALTED if HaltKind.STARTING in state.own_halts else None
+    if change.order_qty is not None and change.order_qty > order.order_qty and not order.reduce_only:
+        return _new_exposure(state, order, at)
+    if state.trading_state is TradingState.HALTED:
+        return HALTED
+    return _stale(state, order, at)
+
+
+def _new_exposure(state: State, order: OrderRecord, at: Moment) -> str | None:
+    if state.trading_state is not TradingState.ACTIVE:
+        return HALTED
+    return FROZEN if state.is_frozen(order.contract_id) else _stale(state, order, at)
+
+
+def _stale(state: State, order: OrderRecord, at: Moment) -> str | None:
+    age_ms = exposure.reference_age_ms(state, order.symbol, at)
+    return STALE if age_ms is None or age_ms > state.rules.limits.reference_age_ms_max else None
+
+
+def _closes(state: State, order: OrderRecord) -> bool:
+    """Is there enough left for this exit, beside what those claimed before it will close at once?"""
+    net_qty = state.net_qty(order.strategy_id, order.contract_id)
+    earlier = takewhile(lambda one: one.client_order_id != order.client_order_id, state.open.values())
+    before_qty = sum(
+        one.leaves_qty
+        for one in earlier
+        if (one.strategy_id, one.contract_id, one.side) == (order.strategy_id, order.contract_id, order.side)
+        and (one.role, one.order_type) == (EXIT, OrderType.MARKET)
+    )
+    return net_qty * order.side.sign < 0 and before_qty + order.leaves_qty <= abs(net_qty)
