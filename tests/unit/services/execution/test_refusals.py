@@ -60,6 +60,11 @@ def change_unanswered(desk: Desk) -> str:
     return desk.refusal(make(ModifyOrder, "limit", limit_price=Decimal(4992)))
 
 
+def change_expired(desk: Desk) -> str:
+    desk.intent(make_submit("o0"))
+    return desk.refusal(make(ModifyOrder, "o0", order_qty=2, expires_at_ns=desk.now_ns))
+
+
 def not_working(desk: Desk) -> str:
     desk.intent(make_submit("o0"))  # not answered yet
     return desk.refusal(make(ModifyOrder, "o0", order_qty=2))
@@ -95,6 +100,7 @@ HERE: dict[str, Callable[[Desk], str]] = {
     "order_ended": ended,
     "nothing_to_change": nothing_to_change,
     "change_unanswered": change_unanswered,
+    "change_expired": change_expired,
     "not_working": not_working,
     "protective_qty": protective,
     "stop_through_market": through_market,
