@@ -62,6 +62,16 @@ class Book:
         newest = (one.ts_event_ns for one in reversed(self._fills) if one.client_order_id == name)
         return next(newest, self._base_newest_ns.get(name))
 
+    def open_before(self, ts_ns: int) -> int:
+        """Return the open contracts of orders whose first fill was not after `ts_ns`, the venue's time.
+
+        What happened then can have closed no others.
+        """
+        first_ns: dict[str, int] = dict.fromkeys(self._base_newest_ns, 0)
+        for fill in self._fills:
+            first_ns.setdefault(_lot_of(fill), fill.ts_event_ns)
+        return sum(lot.qty for name, lot in self.lots.items() if first_ns.get(name, 0) <= ts_ns)
+
     def mark(self) -> None:
         """What was here at the last mark has rested; what is here now will have at the next."""
         self._rested = self._mark
@@ -153,13 +163,17 @@ class Book:
                 if closed == lot.qty:
                     del self.lots[name]
         if rest:
-            name = fill.client_order_id or f"#{fill.broker_order_id}"
+            name = _lot_of(fill)
             qty, px = self.lots.get(name, Lot(0, ZERO))
             self.lots[name] = Lot(qty + rest, (qty * px + rest * fill.px) / (qty + rest))
 
 
 _Key = tuple[int, int, int]
 _NO_KEY: _Key = (-1, 0, 0)
+
+
+def _lot_of(fill: FillRecord) -> str:
+    return fill.client_order_id or f"#{fill.broker_order_id}"
 
 
 def _key(fill: FillRecord) -> _Key:

@@ -57,7 +57,9 @@ def _ours(state: State, seen: OrderReport) -> OrderRecord | None:
     name = state.by_broker_id.get(seen.broker_order_id)
     if name is None and seen.custom_tag and seen.custom_tag in state.orders:
         order = state.orders[seen.custom_tag]
-        name = seen.custom_tag if order.broker_order_id is None else None
+        # One that we refused was never sent: what bears its name is of a time this ledger has not seen.
+        never = order.status in (OrderStatus.DENIED, OrderStatus.EXPIRED) and not order.attempts
+        name = seen.custom_tag if order.broker_order_id is None and not never else None
     return state.orders[name] if name is not None else None
 
 

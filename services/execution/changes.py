@@ -14,7 +14,7 @@ from shared.domain.control import TradingState
 from shared.domain.denials import Denied, deny
 from shared.domain.market import MarketState
 from shared.domain.order import Bracket, ModifyOrder, OrderStatus, OrderType, Side, SubmitOrder
-from shared.domain.risk import Approved, check, collar, is_price, pace, reference, trail
+from shared.domain.risk import Approved, check, collar, is_price, pace, reduces, reference, trail
 
 
 def modify(turn: Turn, intent: ModifyOrder) -> None:
@@ -83,17 +83,21 @@ def _refused(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | No
         return too_fast
     if more > 0 and order.is_protective:
         return deny("protective_qty", order_qty=intent.order_qty)  # it follows its entry, at the broker
+    if more > 0 and order.reduce_only and not reduces(wish, figures):
+        return deny("not_reducing", net_qty=figures.net_qty, more=more, exits_working=figures.exit_qty)
     if more > 0:
         bracket = Bracket(stop_loss_ticks=limits.bracket_ticks_min)
         verdict = check(msgspec.structs.replace(wish, bracket=bracket), figures, market, limits)
         if not isinstance(verdict, Approved):
             return verdict
     stale = reference(figures, market, limits)
+    prices = (intent.limit_price, intent.stop_price)
     if stale is None and intent.trail_ticks is not None:
-        stale = trail(order.order_type, intent.trail_ticks, market) or other_month(market, order.contract_id)
+        stale = trail(order.order_type, intent.trail_ticks, market)
+    if stale is None and (intent.trail_ticks is not None or prices != (None, None)):
+        stale = other_month(market, order.contract_id)
     if stale is not None:
         return stale
-    prices = (intent.limit_price, intent.stop_price)
     return collar(order.symbol, prices, market, limits) or _through_market(turn, intent, order)
 
 

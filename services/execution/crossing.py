@@ -48,7 +48,7 @@ def _cross(turn: Turn, contract_id: str) -> None:
     }
     if not open_books:
         return
-    px = _price(state, contract_id, open_books)
+    px, multiplier = _terms(state, contract_id, open_books)
     standing = state.change_standing()
     standing.crosses += 1
     for part, (owner, book) in enumerate(open_books.items()):
@@ -62,7 +62,7 @@ def _cross(turn: Turn, contract_id: str) -> None:
             qty=abs(net_qty),
             px=px,
             fees=Decimal(0),
-            multiplier=state.standing.contracts[contract_id].multiplier,
+            multiplier=multiplier,
             ts_event_ns=max(turn.at.venue_ns or turn.at.now_ns, book.newest_ns),
             strategy_id=owner,
             client_order_id=f"flatten:cross{standing.crosses}",
@@ -75,8 +75,13 @@ def _cross(turn: Turn, contract_id: str) -> None:
         standing.baselines = {**standing.baselines, contract_id: held_before}
 
 
-def _price(state: State, contract_id: str, books: dict[str, Book]) -> Decimal:
-    market = state.markets.get(state.standing.contracts[contract_id].symbol)
+def _terms(state: State, contract_id: str, books: dict[str, Book]) -> tuple[Decimal, Decimal]:
+    """Return price and multiplier; of what none of ours trades the multiplier is 0: it is others' money."""
+    at_cost = next(iter(books.values())).position.avg_px
+    contract = state.standing.contracts.get(contract_id)
+    if contract is None:
+        return at_cost, Decimal(0)
+    market = state.markets.get(contract.symbol)
     if market is not None and market.contract_id == contract_id and market.last_px is not None:
-        return Decimal(str(market.last_px))
-    return next(iter(books.values())).position.avg_px
+        return Decimal(str(market.last_px)), contract.multiplier
+    return at_cost, contract.multiplier

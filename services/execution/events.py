@@ -124,7 +124,7 @@ class Searched(msgspec.Struct, frozen=True, kw_only=True):
     at: Moment
     failure: str | None = None
     orders: Sequence[OrderReport] = ()
-    working: Sequence[OrderReport] = ()
+    working: Sequence[OrderReport] | None = None
     fills: Sequence[FillReport] = ()
     positions: Sequence[PositionReport] = ()
 

@@ -76,14 +76,17 @@ def attribute_closes(turn: Turn) -> None:
     state = turn.state
     waiting = [fill for fills in state.ownerless.values() for fill in fills if _closes(state, fill)]
     for fill in waiting:
-        if any(
-            contract == fill.contract_id
-            and strategy_id != EXTERNAL
-            and state.net_qty(strategy_id, contract) * fill.side.sign < 0
-            for strategy_id, contract in list(state.books)
-        ):
+        owners = [one for one, contract in state.books if contract == fill.contract_id and one != EXTERNAL]
+        if any(_could_close(state, one, fill) for one in owners):
             state.drop_fill(fill)
             _count_foreign(turn, fill)
+
+
+def _could_close(state: State, strategy_id: str, fill: FillRecord) -> int:
+    """Return how much of a strategy's position a fill can have closed: no more than there was at its time."""
+    if state.net_qty(strategy_id, fill.contract_id) * fill.side.sign >= 0:
+        return 0
+    return min(fill.qty, state.book(strategy_id, fill.contract_id).open_before(fill.ts_event_ns))
 
 
 def _closes(state: State, fill: FillRecord) -> bool:
@@ -210,10 +213,9 @@ def _count_foreign(turn: Turn, fill: FillRecord) -> None:
             state.put_fill(msgspec.structs.replace(fill, part=part, qty=own, fees=fees))
             rest, part = rest - own, part + 1
         for strategy_id in sorted({name for name, contract in state.books if contract == fill.contract_id}):
-            net = state.net_qty(strategy_id, fill.contract_id)
-            if strategy_id == EXTERNAL or net * fill.side.sign >= 0 or rest == 0:
+            qty = 0 if strategy_id == EXTERNAL else min(rest, _could_close(state, strategy_id, fill))
+            if not qty:
                 continue
-            qty = min(rest, abs(net))
             share = msgspec.structs.replace(
                 fill,
                 part=part,
@@ -242,8 +244,8 @@ def _is_before(state: State, fill: FillReport) -> bool:
 
 
 def _correct_fees(state: State, known: list[FillRecord], fill: FillReport) -> None:
-    """Take over fees that came later: a hub's row may lack what the search's row has."""
-    if len(known) != 1 or known[0].fees == fill.fees or not fill.fees:
+    """Take over fees that came later. A hub's row lacks the commissions that the search's row has."""
+    if len(known) != 1 or fill.fees <= known[0].fees:
         return
     record = known[0]
     state.drop_fill(record)

@@ -25,19 +25,30 @@ ANSWER_WAIT_S = 10.0
 
 
 def begin(turn: Turn, reason: str, symbol: str | None) -> None:
-    """Start; a flatten under way is widened, never narrowed."""
+    """Start; a flatten under way is widened, never narrowed.
+
+    Where it is at work already nothing is closed again without a fresh look: the close may have filled.
+    """
     state = turn.state
     standing = state.change_standing()
-    current = standing.flatten
-    if current is not None and current.symbol != symbol:
-        symbol = None
-    standing.flatten = FlattenRecord(reason=reason, ts_ns=turn.at.now_ns, symbol=symbol)
+    current, rounds = standing.flatten, 0
+    if current is not None:
+        rounds = current.rounds
+        symbol = symbol if current.symbol == symbol else None
     contracts = set(state.sync.positions) | set(state.net_of_fills) | set(state.standing.baselines)
+    contracts |= {one.contract_id for one in state.open.values()} | {
+        one.contract_id for one in (*state.external_working.values(), *state.unmatched.values())
+    }
+    before = {one for one in contracts if current is not None and covered(state, one)}
+    standing.flatten = FlattenRecord(reason=reason, ts_ns=turn.at.now_ns, symbol=symbol, rounds=rounds)
+    new = {one for one in contracts - before if covered(state, one)}
+    if current is not None and not new:
+        want_search(turn, delay_s=0.0)
+        return
     held = [
         contract_id
-        for contract_id in sorted(contracts)
-        if covered(state, contract_id)
-        and (state.sync.positions.get(contract_id) or state.contract_qty(contract_id))
+        for contract_id in sorted(new)
+        if (state.sync.positions.get(contract_id) or state.contract_qty(contract_id))
     ]
     working = {
         order.broker_order_id: order.contract_id
@@ -48,7 +59,7 @@ def begin(turn: Turn, reason: str, symbol: str | None) -> None:
     working.update(
         {number: seen.contract_id for number, seen in state.unmatched.items() if seen.status.may_fill}
     )
-    _round(turn, {number for number, contract in working.items() if covered(state, contract)}, held)
+    _round(turn, {number for number, contract in working.items() if contract in new}, held)
 
 
 def closed_by_guard(turn: Turn) -> None:
@@ -71,6 +82,9 @@ def searched(turn: Turn, look: Searched) -> None:
         return
     if state.flatten_due_ns is not None and look.started.mono_ns < state.flatten_due_ns:
         return  # it began before the last round had its effect
+    if look.working is None:
+        want_search(turn, delay_s=0.0)  # it did not ask for what works: asked for before the flatten began
+        return
     working = {one.broker_order_id for one in look.working if covered(state, one.contract_id)}
     held = sorted(
         one.contract_id for one in look.positions if one.net_qty and covered(state, one.contract_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from services.execution import exposure
+from services.execution import exposure, flatten
 from services.execution.events import Modify, Moment
 from services.execution.records import EXIT, OrderRecord
 from services.execution.state import State
@@ -16,6 +16,7 @@ from shared.domain.control import HaltKind, TradingState
 from shared.domain.order import OrderType
 
 HALTED = "trading was halted before it could be sent"
+CANCELED = "it was canceled before it could be sent"
 GONE = "what it was to close is not there any more"
 FROZEN = "the fate of another order in its contract became unknown before it could be sent"
 STALE = "the market it was decided on is too old by now"
@@ -23,12 +24,14 @@ STALE = "the market it was decided on is too old by now"
 
 def hold(state: State, order: OrderRecord, at: Moment) -> str | None:
     """Return why this order may not be sent; None when it may."""
+    if order.cancel_wanted:
+        return CANCELED
     if order.role == EXIT and not _closes(state, order):
         return GONE  # a stop filled while it waited for its place: it would turn the position
     if order.parent is not None:
         # It protects a position or ends it: no halt is against that. A flatten does it in its own way.
-        held = HaltKind.STARTING in state.own_halts or state.standing.flatten is not None
-        return HALTED if held else None
+        flattened = state.standing.flatten is not None and flatten.covered(state, order.contract_id)
+        return HALTED if flattened or HaltKind.STARTING in state.own_halts else None
     if order.reduce_only:
         return HALTED if state.trading_state is TradingState.HALTED else None
     return _new_exposure(state, order, at)
@@ -39,8 +42,12 @@ def hold_change(state: State, change: Modify, at: Moment) -> str | None:
     order = state.orders[change.client_order_id]
     if order.parent is not None:
         return HALTED if HaltKind.STARTING in state.own_halts else None
-    if change.order_qty is not None and change.order_qty > order.order_qty and not order.reduce_only:
-        return _new_exposure(state, order, at)
+    if change.order_qty is not None and change.order_qty > order.order_qty:
+        if not order.reduce_only:
+            return _new_exposure(state, order, at)
+        held_qty = -state.net_qty(order.strategy_id, order.contract_id) * order.side.sign
+        if change.order_qty - order.cum_qty > held_qty:
+            return GONE
     if state.trading_state is TradingState.HALTED:
         return HALTED
     return _stale(state, order, at)

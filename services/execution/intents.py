@@ -128,7 +128,8 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         and contract.symbol == intent.symbol
     ]
     for order in state.open_of(intent.strategy_id, intent.symbol):
-        if order.role == ENTRY:
+        resting = order.role == EXIT and order.parent is None and order.order_type is not OrderType.MARKET
+        if order.role == ENTRY or resting:
             orders.cancel(turn, order, "position is being closed")
     if not held:
         _refuse(turn, intent, deny("flat", net_qty=0))

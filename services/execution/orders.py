@@ -98,7 +98,8 @@ def store(turn: Turn, before: OrderRecord, after: OrderRecord) -> OrderRecord:
 
 def observe(turn: Turn, order: OrderRecord, fact: OrderFact, **changes: Any) -> OrderRecord:
     """Apply a fact of the broker. What cannot be is an alarm and changes nothing: input is never asserted."""
-    landed_late = order.status in (OrderStatus.ABSENT, OrderStatus.REJECTED)
+    # Of one that was refused after it had filled in part, a fill that is heard late is no surprise.
+    landed_late = order.status in (OrderStatus.ABSENT, OrderStatus.REJECTED) and not order.broker_cum_qty
     try:
         if landed_late and next_status(order.status, fact) is not order.status:
             changes["unwanted"] = True
@@ -137,7 +138,7 @@ def report(turn: Turn, order: OrderRecord, seen: OrderReport) -> OrderRecord:
         fact = OrderFact.REJECTED  # a word from before the refusal revives nothing
     if fact is OrderFact.FOUND and order.status is OrderStatus.SUSPENDED:
         fact = OrderFact.ACTIVATED
-    if fact is OrderFact.SUSPENDED and older:
+    if fact is OrderFact.SUSPENDED and older and order.status is not OrderStatus.SUSPENDED:
         fact = OrderFact.FOUND  # an old word about a child that works by now
     if fact is OrderFact.SUSPENDED and order.status in _BY_FILLS:
         fact = OrderFact.FOUND  # a working child does not fall asleep again

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from services.execution import claims, conduct, flatten, halts
 from services.execution.books import Lot
 from services.execution.orders import cancel, send_modify, want_search
-from services.execution.records import ENTRY, EXIT, EXTERNAL, STOP_LOSS, OrderRecord
+from services.execution.records import ENTRY, EXIT, EXTERNAL, NOT_SENT, STOP_LOSS, OrderRecord
 from services.execution.state import LOOK_AGAIN_S, NS_PER_S, Gap, State
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
@@ -25,12 +25,15 @@ from shared.domain.order import OrderStatus, OrderType, Side
 
 EXITS_MAX = 3
 """Of one entry, sent by execution itself; after that a person has to look."""
+UNSENT_DOUBLINGS_MAX = 5
+"""Of the pause between tries while the broker cannot be reached."""
 EXPIRES_S = 5.0
 HEARD_JUST_NOW_NS = NS_PER_S
 ALARM_AFTER_NS = NS_PER_S // 2
 """What is heard of late may have its stop: that is told in the next moment."""
 
 _WORKING = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+_GIVEN_UP = (OrderStatus.REJECTED, OrderStatus.ABSENT, OrderStatus.EXPIRED)
 _UNSETTLED = (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN, OrderStatus.PENDING_CANCEL)
 
 
@@ -62,6 +65,10 @@ def due(turn: Turn) -> None:
     for name in sorted(legs.keys() - held.keys()):
         if not _flattened(state, state.orders[name].contract_id):
             _alone(turn, state.orders[name], legs[name])
+    for order in list(state.open.values()):
+        resting = order.role == EXIT and order.parent is None and order.order_type is not OrderType.MARKET
+        if resting and order.status in _WORKING and not _flattened(state, order.contract_id):
+            _fit_exit(turn, order)
     for name in state.gaps.keys() - held.keys():
         del state.gaps[name]
     for name in state.alone_since_ns.keys() - state.open.keys():
@@ -113,6 +120,25 @@ def _alone(turn: Turn, entry: OrderRecord, legs: list[OrderRecord]) -> None:
             cancel(turn, leg, "nothing left to protect")
 
 
+def _fit_exit(turn: Turn, order: OrderRecord) -> None:
+    """Let an exit that rests at the broker close no more than there is: the rest would turn the position."""
+    state = turn.state
+    held_qty = max(0, -state.net_qty(order.strategy_id, order.contract_id) * order.side.sign)
+    if order.leaves_qty <= held_qty:
+        state.alone_since_ns.pop(order.client_order_id, None)
+        return
+    since_ns = state.alone_since_ns.setdefault(order.client_order_id, turn.at.mono_ns)
+    unheard = any(one.missing_qty for one in state.open.values() if one.contract_id == order.contract_id)
+    if unheard or _looked_for(state, order) or order.broker_order_id in state.modifies_running:
+        return
+    if turn.at.mono_ns - since_ns < state.rules.protect_after_s * NS_PER_S:
+        return
+    if held_qty:
+        _resize(turn, order, held_qty)
+    else:
+        cancel(turn, order, "nothing left to close")
+
+
 def _is_guarded(state: State, held: Held, legs: list[OrderRecord]) -> bool:
     order = state.orders.get(held.name)
     if order is None or order.role != ENTRY or order.unwanted:
@@ -156,7 +182,7 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
         return
     if age_ns < rules.protect_within_s * NS_PER_S and _exits(state, held):
         return  # a market order is about to explain the difference
-    if turn.at.mono_ns - max(gap.since_ns, gap.acted_ns) < rules.protect_after_s * NS_PER_S:
+    if turn.at.mono_ns - max(gap.since_ns, gap.acted_ns) < _patience_ns(state, held):
         return
     # The hub's word on the position is enough to change a size; to replace an order it is not.
     told = state.sync.in_sync and state.sync.positions.get(held.contract_id, 0)
@@ -176,6 +202,19 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
         _leave(turn, held, gap, "its entry landed after it had been given up")
     else:
         _fit(turn, held, gap, order, legs)
+
+
+def _patience_ns(state: State, held: Held) -> int:
+    """Return how long after a step the next one comes; longer and longer while none of ours leaves."""
+    family = (state.orders[name] for name in state.children.get(held.name, ()))
+    unsent = sum(1 for one in family if not one.native and _unsent(one))
+    doublings = min(unsent, UNSENT_DOUBLINGS_MAX)
+    return round(state.rules.protect_after_s * NS_PER_S) << doublings
+
+
+def _unsent(order: OrderRecord) -> bool:
+    """Did it provably never leave? That says nothing about what the broker would have done with it."""
+    return order.status is OrderStatus.REJECTED and order.reason.startswith(NOT_SENT)
 
 
 def _bare_since_ns(turn: Turn, held: Held, since_ns: int) -> int:
@@ -294,9 +333,8 @@ def _place_stop(turn: Turn, held: Held, gap: Gap, entry: OrderRecord, qty: int) 
     state = turn.state
     family = [state.orders[name] for name in state.children.get(entry.client_order_id, ())]
     own = [one for one in family if one.role == STOP_LOSS and not one.native]
-    given_up = (OrderStatus.REJECTED, OrderStatus.ABSENT, OrderStatus.EXPIRED)
     price = stop_price(held, entry, family)
-    if any(one.status in given_up for one in own) or _through(state, held, price):
+    if any(one.status in _GIVEN_UP and not _unsent(one) for one in own) or _through(state, held, price):
         _leave(turn, held, gap, "no stop could be placed")
         return
     turn.alarm("own_stop", f"{entry.client_order_id}: no stop works at the broker; placing one at {price}")
@@ -330,7 +368,8 @@ def _leave(turn: Turn, held: Held, gap: Gap, why: str) -> None:
     if _exits(state, held):
         return  # two would turn the position
     family = [state.orders[name] for name in state.children.get(held.name, ())]
-    sent = sum(1 for one in family if one.role == EXIT)
+    exits = [one for one in family if one.role == EXIT]
+    sent = sum(1 for one in exits if not _unsent(one))
     if sent >= EXITS_MAX:
         text = f"{held.name}: {held.lot.qty} contracts left after {sent} exits: {why}; close them by hand"
         if not gap.given_up:
@@ -343,7 +382,7 @@ def _leave(turn: Turn, held: Held, gap: Gap, why: str) -> None:
         halts.halt(turn, HaltKind.RUNAWAY, f"{most} exits in {held.contract_id} within a minute; {why}")
         return
     turn.alarm("position_left", f"{held.name}: {why}; closing {held.lot.qty}")
-    name = dependent_order_id(held.name, f"exit{sent}")
+    name = dependent_order_id(held.name, f"exit{len(exits)}")
     _claim(turn, held, name, held.lot.qty, EXIT, None, why)
 
 

@@ -135,7 +135,7 @@ def searched(turn: Turn, look: Searched) -> None:
     if look.failure is None:
         state.searched = True
         state.sync.looked_ns = look.at.mono_ns
-        for seen in (*look.orders, *look.working):
+        for seen in (*look.orders, *(look.working or ())):
             brackets.see(turn, seen)
         for fill in look.fills:
             account.fill(turn, fill)

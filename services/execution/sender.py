@@ -239,7 +239,7 @@ async def look(account: AccountPort, account_id: int, call: Search) -> dict[str,
         BrokerQueryFailed, LimiterUnavailable: One question got no answer; nothing is known then.
     """
     return {
-        "working": await account.working_orders(account_id) if call.working else [],
+        "working": await account.working_orders(account_id) if call.working else None,
         "orders": await account.orders_since(account_id, call.start_ns),
         "fills": await account.fills_since(account_id, call.start_ns),
         "positions": await account.positions(account_id),

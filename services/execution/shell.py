@@ -263,9 +263,11 @@ class Shell:
             self._alarm("market_refused", str(refused))
             return
         assert isinstance(market, MarketState)
-        known = self.state.markets.get(market.symbol)
-        if known is None or market.ts_asof_ns > known.ts_asof_ns:
-            self._apply(MarketRead(market=market, at=self._now()))
+        known, at = self.state.markets.get(market.symbol), self._now()
+        # Our wall clock may have been set back since the last one: what was said is in order all the same.
+        rested = known is not None and at.mono_ns - self.state.market_heard_ns[market.symbol] > NS_PER_S
+        if known is None or market.ts_asof_ns > known.ts_asof_ns or rested:
+            self._apply(MarketRead(market=market, at=at))
 
     async def _beats(self) -> None:
         async for _, value in self._ctx.bus.subscribe([topics.BEATS]):

@@ -320,7 +320,8 @@ class State:
             self.standing = standing
         for order in orders:
             self._index(order)
-        for fill in fills:
+        # In the order in which books keep them; those that a flatten made have numbers of their own.
+        for fill in sorted(fills, key=lambda one: (one.ts_event_ns, one.fill_id, one.part)):
             self._count(fill)
 
     def _index(self, order: OrderRecord) -> None:
@@ -386,8 +387,8 @@ class State:
         ]
 
     def is_frozen(self, contract_id: str) -> bool:
-        """Does an order of unknown fate exist in the contract?"""
-        return any(
+        """Is new exposure frozen? By an order of unknown fate, or a flatten whose end is to be booked yet."""
+        return contract_id in self.standing.crossing or any(
             order.status is OrderStatus.UNKNOWN and order.contract_id == contract_id
             for order in self.open.values()
         )

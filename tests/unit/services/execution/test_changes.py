@@ -5,14 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.execution.events import MarketRead, Modify, ModifyAnswered
-from services.execution.holds import FROZEN, HALTED, STALE, hold, hold_change
+from services.execution.holds import CANCELED, FROZEN, GONE, HALTED, STALE, hold, hold_change
 from shared.broker.port import Accepted, NotSent, Outcome, Rejected, Unknown
 from shared.domain.control import Halt, HaltKind
 from shared.domain.execution import OrderDenied
-from shared.domain.order import ModifyOrder, OrderStatus, OrderType, Side
+from shared.domain.order import CancelOrder, ClosePosition, ModifyOrder, OrderStatus, OrderType, Side
 from tests.support.execution import MES, T0_NS, Desk, make_market, make_rules, make_submit, only
 
 
@@ -285,3 +286,106 @@ def test_an_order_that_waited_does_not_meet_a_market_nobody_sees() -> None:
     desk.intent(make_submit("o1"))
     desk.pass_time(3)
     assert hold(desk.state, desk.order("o1"), desk.at()) == STALE
+
+
+# -- exits ----------------------------------------------------------------------------------------------
+
+
+def resting_exit(desk: Desk, name: str = "x1", qty: int = 1) -> int:
+    """Let the strategy, long, rest an exit above the market; return its number."""
+    desk.pass_time(1)
+    desk.ready()
+    wish = make_submit(
+        name,
+        side=Side.SELL,
+        qty=qty,
+        order_type=OrderType.LIMIT,
+        limit_price=Decimal(5010),
+        reduce_only=True,
+        bracket=None,
+    )
+    assert desk.refusal(wish) == ""
+    (number,) = desk.place_all()
+    desk.pass_time(1)
+    desk.ready()
+    return number
+
+
+@pytest.mark.proves("I-10")
+def test_an_exit_is_not_made_larger_than_what_is_held() -> None:
+    desk = ready_desk()
+    entry = desk.opened("o1", qty=3)
+    resting_exit(desk)
+    assert denied(desk, change("x1", order_qty=4)) == "not_reducing"
+    desk.intent(change("x1", order_qty=3))
+    (sent,) = desk.take(Modify)
+    assert hold_change(desk.state, sent, desk.at()) is None
+    desk.report(desk.broker.fill(entry + 1, 1, px="4998"))
+    assert hold_change(desk.state, sent, desk.at()) == GONE, "a stop has filled meanwhile"
+
+
+def test_an_exit_that_rests_goes_with_its_position() -> None:
+    """The stop had filled; the exit stayed, and would have opened a position without a stop."""
+    desk = ready_desk()
+    entry = desk.opened("o1")
+    number = resting_exit(desk)
+    desk.report(desk.broker.fill(entry + 1, px="4998"))
+    desk.show(entry)
+    desk.run(4)
+    assert desk.broker.orders[number].status is OrderStatus.CANCELED
+
+
+def test_an_exit_that_rests_is_made_as_small_as_what_is_left() -> None:
+    desk = ready_desk()
+    entry = desk.opened("o1", qty=2)
+    number = resting_exit(desk, qty=2)
+    desk.report(desk.broker.fill(entry + 1, 1, px="4998"))
+    desk.show(entry)
+    desk.run(4)
+    assert (desk.broker.orders[number].status, desk.broker.orders[number].order_qty) == (OrderStatus.NEW, 1)
+
+
+def test_an_exit_that_rests_does_not_stand_in_the_way_of_closing() -> None:
+    desk = ready_desk()
+    desk.opened("o1")
+    number = resting_exit(desk)
+    wish = ClosePosition(
+        client_order_id="c1",
+        strategy_id="s1",
+        symbol="MES",
+        cause="c",
+        ts_cause_ns=0,
+        expires_at_ns=desk.now_ns + 10**10,
+    )
+    assert denied(desk, wish) == "already_closing"
+    desk.run(4)
+    assert desk.broker.orders[number].status is OrderStatus.CANCELED
+    desk.ready()
+    assert desk.refusal(msgspec.structs.replace(wish, client_order_id="c2")) == ""
+
+
+def test_what_was_canceled_before_it_left_does_not_leave() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    desk.intent(
+        CancelOrder(client_order_id="o1", strategy_id="s1", symbol="MES", cause="c", ts_cause_ns=T0_NS)
+    )
+    assert hold(desk.state, desk.order("o1"), desk.at()) == CANCELED
+
+
+def test_an_order_of_the_old_month_is_not_judged_by_the_market_of_the_new_one() -> None:
+    """The symbol had rolled, fifty points higher: the stop of the old month would have executed at once."""
+    desk = ready_desk()
+    desk.opened("o1")
+    desk.pass_time(1)
+    desk.ready()
+    rolled = make_market(
+        contract_id=MES.replace("H26", "M26"),
+        bid_px=5050.0,
+        ask_px=5050.25,
+        last_px=5050.0,
+        ts_asof_ns=desk.now_ns,
+    )
+    desk.feed(MarketRead(market=rolled, at=desk.at()))
+    assert denied(desk, change("o1:sl", stop_price=Decimal(5040))) == "reference_missing"
+    assert not desk.take(Modify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from decimal import Decimal
 
 import pytest
@@ -64,7 +65,7 @@ def test_report_with_the_tag_of_an_order_that_was_never_sent_is_an_alarm() -> No
     desk.broker.set(number, custom_tag="o1")
     desk.order_reports(number)
     assert desk.status("o1") is OrderStatus.DENIED
-    assert desk.alarm_names() == {"impossible_report"}
+    assert desk.alarm_names() == {"external_order"}
 
 
 def test_modify_to_a_price_beyond_arithmetic_is_denied() -> None:
@@ -125,3 +126,50 @@ def test_a_kill_before_the_stream_is_whole_again_does_not_hide_that_it_was_lost(
     assert [type(one) for one in told] == [Alarm]  # nothing can be published before what comes before it
     desk.restart()
     assert desk.state.halts[HaltKind.INVARIANT] == "Redis has lost entries"
+
+
+def test_an_older_row_about_a_sleeping_child_does_not_wake_it() -> None:
+    """It would count as a stop that works, and one that never wakes would go unnoticed."""
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    (number,) = desk.place_all()
+    older = desk.broker.orders[number + 1]
+    desk.broker.set(number + 1, status=OrderStatus.SUSPENDED)
+    desk.order_reports(number + 1)
+    desk.report(older)
+    assert desk.status("o1:sl") is OrderStatus.SUSPENDED
+
+
+def test_a_fill_heard_after_the_rest_was_refused_is_no_late_landing() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1", qty=3))
+    (number,) = desk.place_all()
+    desk.report(desk.broker.fill(number, 1))
+    desk.show(number)
+    late = desk.broker.fill(number, 1)
+    desk.broker.set(number, status=OrderStatus.REJECTED)
+    desk.order_reports(number)
+    desk.report(late)
+    assert not desk.order().unwanted
+    assert "late_landing" not in desk.alarm_names()
+
+
+@pytest.mark.proves("I-16")
+def test_an_order_of_a_time_the_ledger_has_not_seen_is_not_taken_for_a_buried_intent() -> None:
+    """An old copy of the ledger came back and the intent is read again: its order holds a position by now."""
+    desk = ready_desk()
+    old = copy.deepcopy(desk.ledger)
+    wish = make_submit("o1", expires_at_ns=desk.now_ns + 5 * 10**9)
+    desk.intent(wish)
+    (number,) = desk.place_all()
+    desk.report(desk.broker.fill(number))
+    desk.ledger = old
+    desk.pass_time(20)
+    desk.start()
+    desk.ready()
+    desk.intent(wish)
+    assert desk.status("o1") is OrderStatus.EXPIRED
+    desk.show(number)
+    assert desk.status("o1") is OrderStatus.EXPIRED
+    assert (desk.net_qty(), desk.net_qty("")) == (0, 1)
+    assert "external_order" in desk.alarm_names()

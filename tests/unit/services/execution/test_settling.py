@@ -152,3 +152,20 @@ def test_a_book_that_folds_is_the_book_that_does_not(
         assert folding.pnl_of_day == plain.pnl_of_day
         assert folding.newest_ns == plain.newest_ns
         assert all(folding.newest_of_ns(name) == plain.newest_of_ns(name) for name in plain.lots)
+
+
+def test_a_row_without_the_commissions_is_no_news() -> None:
+    """The hub's rows lack them, and the search's have them: each search would have ended the process."""
+    desk = settling_desk()
+    number = desk.opened("o1")
+    whole = [msgspec.structs.replace(one, fees=one.fees + Decimal("0.25")) for one in desk.broker.fills]
+    desk.report(*whole)
+    fees = desk.state.fills[whole[0].fill_id][0].fees
+    assert fees == whole[0].fees
+    desk.report(*desk.broker.fills)
+    assert desk.state.fills[whole[0].fill_id][0].fees == fees, "what is known stays"
+    desk.report(desk.broker.fill(number + 1, px="4998"))
+    desk.show(number)
+    rest(desk)
+    assert "o1" not in desk.state.orders
+    desk.report(*desk.broker.fills)
