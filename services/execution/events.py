@@ -216,6 +216,7 @@ class Modify(msgspec.Struct, frozen=True, kw_only=True):
     stop_price: Decimal | None
     trail_price: Decimal | None = None
     expires_at_ns: int | None = None
+    urgent: bool = False
 
 
 class CloseContract(msgspec.Struct, frozen=True, kw_only=True):

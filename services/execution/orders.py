@@ -264,6 +264,8 @@ def send_modify(
             stop_price=stop_price,
             trail_price=trail_price,
             expires_at_ns=expires_at_ns,
+            # It is about what protects a position: a stop of the wrong size waits for nobody.
+            urgent=order.parent is not None and order_qty is not None,
         )
     )
     return order

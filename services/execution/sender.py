@@ -169,13 +169,14 @@ class Sender:
                 outcome = await self._unfenced(True) or await self._orders.cancel(account_id, number)
                 self._answer(CancelAnswered(broker_order_id=number, outcome=outcome, at=self.now()))
             case Modify(client_order_id=name, broker_order_id=number):
-                outcome = await self._unfenced(False) or await self._orders.modify(
+                outcome = await self._unfenced(call.urgent) or await self._orders.modify(
                     account_id,
                     number,
                     order_qty=call.order_qty,
                     limit_price=call.limit_price,
                     stop_price=call.stop_price,
                     trail_price=call.trail_price,
+                    urgent=call.urgent,
                     expires_at_ns=call.expires_at_ns,
                     held=partial(self._held_change, call),
                 )

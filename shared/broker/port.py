@@ -347,9 +347,16 @@ class OrderPort(VenueClock, Protocol):
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
         trail_price: Decimal | None = None,
+        urgent: bool = False,
         expires_at_ns: int | None = None,
         held: Callable[[], str | None] = lambda: None,
-    ) -> Outcome: ...
+    ) -> Outcome:
+        """Change a working order; None leaves a value as it is. `held` is asked as for `place`.
+
+        Args:
+            urgent: It is about what protects a position: it may use the reserve.
+        """
+        ...
 
     async def cancel(self, account_id: int, broker_order_id: int) -> Outcome: ...
 

@@ -365,6 +365,7 @@ class ProjectXOrders(_Port):
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
         trail_price: Decimal | None = None,
+        urgent: bool = False,
         expires_at_ns: int | None = None,
         held: Callable[[], str | None] = lambda: None,
     ) -> Outcome:
@@ -378,7 +379,7 @@ class ProjectXOrders(_Port):
             trail_price=trail_price,
         )
         return await self._gateway.mutate(
-            endpoints.ORDER_MODIFY, request, urgent=False, expires_at_ns=expires_at_ns, held=held
+            endpoints.ORDER_MODIFY, request, urgent=urgent, expires_at_ns=expires_at_ns, held=held
         )
 
     async def cancel(self, account_id: int, broker_order_id: int) -> Outcome:

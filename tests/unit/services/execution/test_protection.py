@@ -570,3 +570,17 @@ def test_a_stop_of_more_than_is_held_counts_for_what_it_would_trade() -> None:
     assert before.sell_qty == 2  # its stop is of 3, and 1 is held
     assert desk.refusal(make_submit("sale", side=Side.SELL, qty=3)) == ""
     assert desk.refusal(make_submit("more", side=Side.SELL, qty=1)) == "position_max"
+
+
+def test_a_stop_of_the_wrong_size_does_not_wait_behind_others() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1", qty=2)
+    desk.broker.set(number + 1, order_qty=1)
+    desk.show(number)
+    desk.run(0.5)
+    for _ in range(20):
+        desk.pass_time(0.2)
+        desk.tick()
+        desk.answer_searches()
+    (sent,) = desk.take(Modify)
+    assert (sent.order_qty, sent.urgent) == (2, True)
