@@ -261,7 +261,7 @@ class Shell:
     async def _hear_quotes(self) -> None:
         channels = [topics.quotes(symbol) for symbol in self._ctx.julie.symbols]
         async for _, value in self._ctx.bus.subscribe(channels):
-            self._mark(value)
+            self._mark(value, pushed=True)
 
     async def _poll_quotes(self) -> None:
         """A lost message must not make a price old: the newest also lies under a key."""
@@ -272,9 +272,9 @@ class Shell:
                 except (BusAway, BusRefused):
                     break
                 if value is not None:
-                    self._mark(value)
+                    self._mark(value, pushed=False)
 
-    def _mark(self, value: bytes) -> None:
+    def _mark(self, value: bytes, *, pushed: bool) -> None:
         try:
             mark = decode(b"market_state", value)
         except MessageRefused as refused:
@@ -282,7 +282,8 @@ class Shell:
             return
         assert isinstance(mark, MarketState)
         known = self._marks.get(mark.contract_id)
-        if known is None or mark.ts_asof_ns >= known.ts_asof_ns:
+        # What is pushed comes in order, also after our wall clock was set back.
+        if known is None or pushed or mark.ts_asof_ns >= known.ts_asof_ns:
             # A symbol means one contract month at a time: the old month's price is nobody's mark.
             self._marks = {c: m for c, m in self._marks.items() if m.symbol != mark.symbol}
             self._marks[mark.contract_id] = mark
