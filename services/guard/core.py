@@ -66,9 +66,8 @@ def decide(event: Event, state: State) -> list[Command]:
             state.look_failure = reason
         case Reported(report=report):
             truth.reported(state, report)
-        case Marked(market=market):
-            if market.contract_id:
-                state.marks[market.contract_id] = market
+        case Marked():
+            truth.marked(state, event)
         case Priced(contract_id=contract_id):
             state.prices[contract_id] = Price(
                 px=event.px, multiplier=event.multiplier, symbol=event.symbol, mono_ns=at.mono_ns

@@ -65,7 +65,10 @@ class Reported(_At, frozen=True, kw_only=True):
 
 
 class Marked(_At, frozen=True, kw_only=True):
+    """Attributes: polled: read under the feed's key, where it may have lain for long."""
+
     market: MarketState
+    polled: bool = False
 
 
 class Priced(_At, frozen=True, kw_only=True):

@@ -230,7 +230,7 @@ class Shell:
     async def _hear_quotes(self) -> None:
         channels = [topics.quotes(symbol) for symbol in self._ctx.julie.symbols]
         async for _, value in self._ctx.bus.subscribe(channels):
-            self._mark(value)
+            self._mark(value, polled=False)
 
     async def _poll_quotes(self) -> None:
         """A lost message must not make a price old: the newest also lies under a key."""
@@ -241,22 +241,19 @@ class Shell:
                 except (BusAway, BusRefused):
                     break
                 if value is not None:
-                    self._mark(value)
+                    self._mark(value, polled=True)
 
-    def _mark(self, value: bytes) -> None:
+    def _mark(self, value: bytes, *, polled: bool) -> None:
         try:
             market = decode(b"market_state", value)
         except MessageRefused as refused:
             self._ctx.refuse("quote", refused.why, value)
             return
         assert isinstance(market, MarketState)
-        known = self.state.marks.get(market.contract_id)
-        if known is not None and market.ts_asof_ns <= known.ts_asof_ns:
-            return
         if market.ts_event_ns > self._told_ns.get(market.symbol, 0):
             self._told_ns[market.symbol] = market.ts_event_ns
             self._time.observe(market.ts_event_ns, self._clock.monotonic_ns())
-        self._decide(Marked(market=market, at=self._now()))
+        self._decide(Marked(market=market, polled=polled, at=self._now()))
 
     async def _hear_beats(self) -> None:
         async for _, value in self._ctx.bus.subscribe([topics.BEATS]):

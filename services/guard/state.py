@@ -73,6 +73,14 @@ class Truth:
 
 
 @dataclass(slots=True, kw_only=True)
+class Mark:
+    """The feed's newest of one contract. Attributes: mono_ns: when we heard it, which no set clock moves."""
+
+    market: MarketState
+    mono_ns: int
+
+
+@dataclass(slots=True, kw_only=True)
 class Price:
     """From the broker's history; used where the feed has none."""
 
@@ -143,7 +151,7 @@ class State:
     look_failure: str = "it has not been read yet"
     sync: SyncHealth = SyncHealth.UNKNOWN
     working: dict[int, OrderReport] = field(default_factory=dict)
-    marks: dict[str, MarketState] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)
     prices: dict[str, Price] = field(default_factory=dict)
     price_asked_ns: dict[str, int] = field(default_factory=dict)
     execution_ns: int | None = None

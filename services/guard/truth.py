@@ -17,11 +17,11 @@ from decimal import Decimal
 
 import msgspec
 
-from services.guard.events import Command, Keep, Looked, Moment, Note
+from services.guard.events import Command, Keep, Looked, Marked, Moment, Note
 from services.guard.hours import Day, day_at, day_of, next_day
 from services.guard.record import Breach, Fingerprint, Record, Rule
 from services.guard.rules import Figures, contracts_of
-from services.guard.state import NS_PER_S, State, Truth
+from services.guard.state import NS_PER_S, Mark, State, Truth
 from shared.domain.market import FeedHealth
 from shared.domain.position import Position, unrealized_pnl
 from shared.domain.report import (
@@ -34,6 +34,8 @@ from shared.domain.report import (
 )
 
 ZERO = Decimal(0)
+AHEAD_NS_MAX = NS_PER_S
+"""A price that the feed vouched for this much later than our wall clock is still one of now."""
 
 
 def looked(state: State, event: Looked) -> list[Command]:
@@ -99,6 +101,23 @@ def reported(state: State, report: Report) -> None:
             pass
 
 
+def marked(state: State, event: Marked) -> None:
+    """Take a price in: one that was just published always, one that lay under a key when it is newer.
+
+    Newer is by the feed's wall clock. When that was set back nothing would be newer for as long, and a price
+    that nobody moves would be judged by: what has grown old by our own clock gives way to any other.
+    """
+    market, mono_ns = event.market, event.at.mono_ns
+    known = state.marks.get(market.contract_id)
+    if known is not None and event.polled:
+        since_ns = market.ts_asof_ns - known.market.ts_asof_ns
+        young = mono_ns - known.mono_ns <= _ns(state.limits.price_age_s_max)
+        if since_ns == 0 or (since_ns < 0 and young):
+            return
+    if market.contract_id:
+        state.marks[market.contract_id] = Mark(market=market, mono_ns=mono_ns)
+
+
 def fills_from_ns(state: State) -> int | None:
     """Return from when fills are wanted: the newest day whose end is not recorded; None: from far back."""
     return day_of(_date(state.record), state.hours).start_ns if state.record is not None else None
@@ -149,10 +168,11 @@ def figures(state: State, at: Moment) -> Figures | None:
 def open_pnl(state: State, position: PositionReport, at: Moment) -> Decimal | str:
     """Return what closing now would realize, gross of fees, or why that is unknown."""
     age_max_ns = _ns(state.limits.price_age_s_max)
-    mark = state.marks.get(position.contract_id)
+    heard = state.marks.get(position.contract_id)
     own = Position(net_qty=position.net_qty, avg_px=position.avg_px)
     why = "no price of this contract was heard"
-    if mark is not None:
+    if heard is not None:
+        mark = heard.market
         px = mark.bid_px if position.net_qty > 0 else mark.ask_px
         closed = mark.health is FeedHealth.CLOSED  # nothing trades: the last price stands
         if closed and px is None:
@@ -161,7 +181,7 @@ def open_pnl(state: State, position: PositionReport, at: Moment) -> Decimal | st
             why = "there is no price to close at"
         elif not closed and mark.health is not FeedHealth.LIVE:
             why = f"the feed is {mark.health}"
-        elif not closed and at.now_ns - mark.ts_asof_ns > age_max_ns:
+        elif not closed and not _is_young(heard, at, age_max_ns):
             why = "the price is too old"
         else:
             multiplier = Decimal(mark.tick_value) / Decimal(mark.tick_size)
@@ -172,9 +192,17 @@ def open_pnl(state: State, position: PositionReport, at: Moment) -> Decimal | st
     return why
 
 
+def _is_young(heard: Mark, at: Moment, age_max_ns: int) -> bool:
+    """Is a price young by the worse of two clocks: the feed's word, and when we heard it?"""
+    vouched_ns = at.now_ns - heard.market.ts_asof_ns
+    if vouched_ns < -AHEAD_NS_MAX:
+        return False  # written in our future: clocks disagree, and its age is not known
+    return max(vouched_ns, at.mono_ns - heard.mono_ns) <= age_max_ns
+
+
 def symbol_of(state: State, contract_id: str) -> str | None:
     if contract_id in state.marks:
-        return state.marks[contract_id].symbol
+        return state.marks[contract_id].market.symbol
     price = state.prices.get(contract_id)
     return price.symbol if price is not None else None
 

@@ -250,14 +250,15 @@ class GuardDesk:
     def jump_market(self, to: str) -> None:
         self.market_ns = chicago(to)
 
-    def quote(self, **changes: Any) -> None:
+    def quote(self, *, polled: bool = False, **changes: Any) -> None:
         px = float(self.px)
         values: dict[str, Any] = {
             "symbol": "MES", "contract_id": MES, "health": FeedHealth.LIVE, "bid_px": px, "ask_px": px,
             "last_px": px, "crossed": False, "tick_size": "0.25", "tick_value": "1.25",
             "ts_event_ns": self.market_ns or 0, "ts_asof_ns": self.now_ns,
         }  # fmt: skip
-        self.feed(Marked(market=MarketState(**{**values, **changes}), at=self.at()))
+        market = MarketState(**{**values, **changes})
+        self.feed(Marked(market=market, polled=polled, at=self.at()))
 
     def trade(self, qty: int, px: Decimal | int | str | None = None) -> None:
         """Let the account trade; broker_sync pushes it when pushes are on."""

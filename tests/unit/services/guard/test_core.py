@@ -12,7 +12,7 @@ from services.guard.rules import Rules, Scale
 from services.guard.state import Demand, Level
 from shared.domain.market import FeedHealth
 from shared.domain.report import SyncHealth
-from tests.support.guard_desk import MES, GuardDesk, changed, make_hours
+from tests.support.guard_desk import MES, GuardDesk, S, changed, make_hours
 
 D = Decimal
 NO_HOURS = make_hours(flat_by=None)
@@ -238,6 +238,53 @@ def test_a_price_of_a_feed_that_is_not_live_is_no_price(health: FeedHealth) -> N
     desk.quotes = False
     desk.quote(health=health)
     assert desk.state.demand.level is Level.HALT
+
+
+def test_a_clock_that_was_set_back_keeps_no_price() -> None:
+    """By the feed's clock everything new is older than what is known then, for as long as it was set back."""
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.now_ns -= 3_600 * S
+    desk.px -= 25
+    desk.run(0.2)
+    assert latch(desk) is Rule.DAILY_LOSS
+
+
+def test_a_price_from_before_a_clock_was_set_back_grows_old_all_the_same() -> None:
+    desk = GuardDesk().started()
+    desk.trade(1)
+    desk.quotes = False
+    desk.now_ns -= S
+    desk.run(11)
+    assert desk.reason == f"no price of {MES}, of which a position is open"
+
+
+@pytest.mark.parametrize(("ahead_s", "expected"), [(1.0, Level.CLEAR), (1.1, Level.HALT)])
+def test_a_price_written_in_our_future_is_none(ahead_s: float, expected: Level) -> None:
+    desk = GuardDesk().started()
+    desk.trade(1)
+    desk.quotes = False
+    desk.quote(ts_asof_ns=desk.now_ns + round(ahead_s * S))
+    assert desk.state.demand.level is expected
+
+
+def test_what_lies_under_the_key_counts_when_newer_or_when_what_is_known_is_old() -> None:
+    desk = GuardDesk().started()
+    known_ns = desk.now_ns
+    desk.quotes = False
+
+    def mark_px() -> float | None:
+        return desk.state.marks[MES].market.bid_px
+
+    desk.quote(polled=True, bid_px=1.0, ts_asof_ns=known_ns - S)
+    assert mark_px() == 5_000
+    desk.quote(polled=True, bid_px=2.0, ts_asof_ns=known_ns + 1)
+    assert mark_px() == 2
+    desk.run(10.1)
+    desk.quote(polled=True, bid_px=3.0, ts_asof_ns=known_ns + 1)
+    assert mark_px() == 2, "the same again does not make it young"
+    desk.quote(polled=True, bid_px=4.0, ts_asof_ns=known_ns - 3_600 * S)
+    assert mark_px() == 4
 
 
 def test_crossed_or_one_sided_prices_are_no_price() -> None:
