@@ -132,6 +132,8 @@ def demand_of(state: State, at: Moment) -> Demand:
     day = day_at(at.market_ns, state.hours)
     if (closing := _closing(day, at.market_ns, state)) is not None:
         return closing
+    if state.demand.until_flat and state.enforcing is not None:
+        return state.demand  # nothing is unknown without a position, but a stop may still work
     unknown = blindness(state, at)
     if unknown is None:
         state.blind_since_ns = None
@@ -140,7 +142,8 @@ def demand_of(state: State, at: Moment) -> Demand:
         state.blind_since_ns = at.mono_ns
     blind_s = (at.mono_ns - state.blind_since_ns) / NS_PER_S
     if state.limits.blind_flattens and blind_s >= state.limits.blind_s and truth.held(state):
-        return Demand(level=Level.FLAT, reason=f"blind for {state.limits.blind_s:g} s: {unknown}")
+        reason = f"blind for {state.limits.blind_s:g} s: {unknown}"
+        return Demand(level=Level.FLAT, reason=reason, until_flat=True)
     return Demand(level=Level.HALT, reason=unknown)
 
 

@@ -45,10 +45,14 @@ class Level(IntEnum):
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: reason: stays the same while nothing changes; said to execution."""
+    """Attributes:
+    reason: Stays the same while nothing changes; said to execution.
+    until_flat: What it was made for may pass: it ends when the broker has shown the account flat.
+    """
 
     level: Level
     reason: str = ""
+    until_flat: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -85,6 +85,7 @@ class PaperBroker:
         self.avg_px = Decimal(0)
         self.working: dict[int, OrderReport] = {}
         self.closes_work = True
+        self.cancels_work = True
 
     def trade(self, qty: int, px: Decimal | int | str, *, ts_ns: int, now_ns: int) -> FillReport:
         """Book a fill of `qty` signed contracts, fees included."""
@@ -325,7 +326,8 @@ class GuardDesk:
         sent, self.sent = self.sent, []
         for one in sent:
             if self.rest and isinstance(one.remedy, Cancel):
-                self.broker.working.pop(one.remedy.broker_order_id, None)
+                if self.broker.cancels_work:
+                    self.broker.working.pop(one.remedy.broker_order_id, None)
             elif self.rest and self.broker.net_qty and self.broker.closes_work:
                 self.trade(-self.broker.net_qty)
             self.feed(RemedyAnswered(remedy=one.remedy, outcome="Accepted", at=self.at()))

@@ -329,6 +329,22 @@ def test_after_closing_blindly_it_goes_on_by_itself() -> None:
     assert desk.words[-1] == "resume"
 
 
+def test_closing_blindly_ends_when_nothing_works_any_more_not_when_nothing_is_held() -> None:
+    """The close fills, the cancel of the stop does not get through: the stop would open a position."""
+    desk = GuardDesk().started()
+    desk.trade(1)
+    desk.broker.order(77)
+    desk.broker.cancels_work = False
+    desk.quotes = desk.execution_beats = False
+    desk.run(90)
+    assert desk.broker.net_qty == 0
+    assert desk.state.demand.level is Level.FLAT
+    desk.broker.cancels_work = True
+    desk.run(20)
+    assert desk.broker.working == {}
+    assert desk.words[-1] == "resume"
+
+
 def test_a_record_that_cannot_be_written_halts() -> None:
     desk = GuardDesk().started()
     desk.feed(RecordUnwritten(reason="disk full", at=desk.at()))
