@@ -56,6 +56,17 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
     reopens_ns: int
 
 
+def brokers_time(told_ns: int | None, now_ns: int, *, waited_s: float, patience_s: float) -> int | None:
+    """Return the broker's clock as it told it; None while it has not.
+
+    Ours may be set wrong, and an hour ahead would close everything at a start. But a broker that has told
+    nothing for `patience_s` must not end the closing hours: then ours is the best there is.
+    """
+    if told_ns is not None:
+        return told_ns
+    return now_ns if waited_s >= patience_s else None
+
+
 def day_at(market_ns: int, hours: Hours) -> Day:
     """Return the trading day that `market_ns` counts for; a weekend counts for the Monday."""
     local = datetime.fromtimestamp(market_ns / NS_PER_S, UTC).astimezone(ZoneInfo(hours.zone))

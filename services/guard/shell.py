@@ -36,7 +36,7 @@ from services.guard.events import (
     Tick,
 )
 from services.guard.gather import AccountMissing, flat_look, look, price
-from services.guard.hours import day_at
+from services.guard.hours import brokers_time, day_at
 from services.guard.record import Record
 from services.guard.state import NS_PER_S, State
 from services.guard.store import RecordFile, RecordUnreadable
@@ -177,8 +177,9 @@ class Shell:
             self._time.tell(told_ns, mono_ns)
             market_ns = self._time.now(now_ns, mono_ns)
         else:
-            # The broker's own clock: ours may be set wrong, and closing hours are the broker's.
-            market_ns = told_ns if told_ns is not None else now_ns
+            # Closing hours are the broker's. What is unknown for `blind_s` is acted upon elsewhere too.
+            waited_s = (mono_ns - self.state.began_ns) / NS_PER_S
+            market_ns = brokers_time(told_ns, now_ns, waited_s=waited_s, patience_s=self.state.limits.blind_s)
         return Moment(now_ns=now_ns, mono_ns=mono_ns, market_ns=market_ns)
 
     async def _tick(self) -> None:

@@ -57,6 +57,25 @@ def test_guard_begins_anew_where_a_stream_ends_before_its_place() -> None:
     asyncio.run(scenario())
 
 
+def test_guard_keeps_no_closing_hours_by_its_own_clock_before_it_has_asked_the_broker() -> None:
+    """Our clock may be an hour ahead: it would close everything at a start, without a look."""
+
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+            floor.julie = floor.julie.model_copy(update={"market_clock": "system"})
+            guard = guard_of(floor)
+            assert guard._now().market_ns is None
+            running = asyncio.create_task(guard.run())
+            try:
+                await eventually(lambda: guard.state.truth is not None, what="guard knows the account")
+                assert guard._now().market_ns is not None
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.proves("I-29")
 def test_arming_a_strategy_is_no_word_to_guard() -> None:
     """`julie resume --strategy` leaves every halt as it is, guard's latch too."""

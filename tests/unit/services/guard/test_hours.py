@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from services.guard.hours import day_at, day_of, local_time, next_day
+from services.guard.hours import brokers_time, day_at, day_of, local_time, next_day
 from tests.support.guard_desk import S, chicago, make_hours
 
 HOURS = make_hours()
@@ -74,3 +74,13 @@ def test_positions_may_be_held_over_the_close_where_the_firm_allows_it() -> None
 
 def test_the_next_day_skips_the_weekend() -> None:
     assert next_day(day_of(date(2026, 3, 6), HOURS), HOURS).trading_date == date(2026, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("told_ns", "waited_s", "expected"),
+    [(None, 0.0, None), (None, 59.9, None), (None, 60.0, 7), (5, 0.0, 5), (5, 99.0, 5)],
+)
+def test_our_clock_counts_only_when_the_broker_tells_no_time_for_long(
+    told_ns: int | None, waited_s: float, expected: int | None
+) -> None:
+    assert brokers_time(told_ns, 7, waited_s=waited_s, patience_s=60.0) == expected
