@@ -51,6 +51,8 @@ ISSUER = "guard"
 RELOOK_S = 1.0
 """Between two looks while the picture does not fit together."""
 PRICE_ASK_S = 5.0
+RESUMES_KEPT = 50
+"""No person says so many within the minute in which one counts."""
 CLEAR = Demand(level=Level.CLEAR)
 
 
@@ -194,12 +196,13 @@ def _re_arm(state: State, order: Resume, at: Moment) -> list[Command]:
     if record is None:
         return []
     stale = untimely(order, at.now_ns)
-    if not stale and order.ts_ns <= record.heard_ns:
-        stale = "a resume that was heard before, or is older than one"
+    name = f"{issuer}@{order.ts_ns} {order.kind}"
+    if not stale and name in record.resumes:
+        stale = "a resume that was heard before"
     if stale:
         text = f"{issuer}: {stale}; send it again"
         return [] if record.latch is None else [Note(name="re_arm_refused", text=text, alarm=True)]
-    state.record = record = msgspec.structs.replace(record, heard_ns=order.ts_ns)
+    state.record = record = msgspec.structs.replace(record, resumes=(*record.resumes, name)[-RESUMES_KEPT:])
     if record.latch is None:
         return [Keep(record=record)]
     why = _refusal(state, at)

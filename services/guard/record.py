@@ -60,7 +60,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         latch: The breach that holds trading; None: none.
         last: The newest breach, also after a re-arm.
         fingerprint: Of the looks at the account so far: after a restart one that agrees with it is enough.
-        heard_ns: The time that the newest resume carried; one that is not newer was heard before.
+        resumes: Names of the newest that were heard, oldest first. A time would not do: one that was said
+            while the clock was ahead would be newer than all that follow.
     """
 
     account_id: int
@@ -72,4 +73,4 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     latch: Breach | None = None
     last: Breach | None = None
     fingerprint: Fingerprint | None = None
-    heard_ns: int = 0
+    resumes: tuple[str, ...] = ()

@@ -474,6 +474,50 @@ def test_a_re_arm_that_was_heard_before_lifts_nothing_also_after_a_restart() -> 
     assert latch(desk) is None
 
 
+@pytest.mark.proves("I-29")
+def test_a_resume_said_while_the_clock_was_ahead_blocks_no_later_one() -> None:
+    desk = GuardDesk().started()
+    desk.now_ns += 86_400 * S
+    early = desk.re_arm()
+    desk.now_ns -= 86_400 * S
+    desk.trade(10)
+    desk.px -= 25
+    desk.run(20)
+    desk.jump_market("2026-03-04 17:00:01")
+    desk.run(20)
+    assert latch(desk) is Rule.DAILY_LOSS
+    desk.feed(ReArmed(order=early, at=desk.at()))
+    assert latch(desk) is Rule.DAILY_LOSS
+    desk.re_arm()
+    assert latch(desk) is None
+
+
+@pytest.mark.proves("I-29")
+def test_a_resume_said_while_the_clock_was_ahead_does_not_count_again_when_its_time_comes() -> None:
+    desk = GuardDesk().started()
+    desk.now_ns += 86_400 * S
+    early = desk.re_arm()
+    desk.now_ns -= 86_400 * S
+    desk.re_arm()
+    desk.trade(10)
+    desk.px -= 25
+    desk.run(20)
+    desk.jump_market("2026-03-04 17:00:01")
+    desk.run(20)
+    desk.now_ns = early.ts_ns + S
+    desk.feed(ReArmed(order=early, at=desk.at()))
+    assert latch(desk) is Rule.DAILY_LOSS
+
+
+def test_a_record_does_not_grow_with_resumes() -> None:
+    desk = GuardDesk().started()
+    for _ in range(200):
+        desk.pass_time(1)
+        desk.re_arm()
+    assert desk.record_on_disk is not None
+    assert len(desk.record_on_disk.resumes) == 50
+
+
 def test_a_broken_maximum_loss_cannot_be_re_armed_on_another_day() -> None:
     desk = GuardDesk(balance=47_000).started()
     desk.run(3)
