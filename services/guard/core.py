@@ -66,8 +66,8 @@ def decide(event: Event, state: State) -> list[Command]:
         case LookFailed(reason=reason):
             state.looking = False
             state.look_failure = reason
-        case Reported(report=report):
-            truth.reported(state, report)
+        case Reported():
+            truth.reported(state, event)
         case Marked():
             truth.marked(state, event)
         case Priced(contract_id=contract_id):

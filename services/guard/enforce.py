@@ -74,6 +74,7 @@ def looked(state: State, look: Look, at: Moment) -> list[Command]:
     """Take a look at orders and positions in; act on it when it is on us to act."""
     if state.truth is not None and look.positions is not None:
         state.truth.positions = {p.contract_id: p for p in look.positions if p.net_qty}
+        state.truth.pushed_ns = dict.fromkeys(state.truth.positions, at.mono_ns)
     if look.working is not None:
         state.working = {o.broker_order_id: o for o in look.working if o.status.may_fill}
     enforcing = state.enforcing

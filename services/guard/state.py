@@ -62,7 +62,8 @@ class Truth:
     Attributes:
         base_qty: contract -> position in the look.
         fills: fill_id -> fill of the trading day, by looks and pushes.
-        later: Ids of fills that were pushed after the look: its balance does not have them yet.
+        later: fill_id -> receipt of a fill that was pushed after the look: its balance does not have it yet.
+        pushed_ns: contract -> receipt of a position that was. Both by our monotonic clock.
         realized: (day, number of fills) -> the day's realized result.
     """
 
@@ -72,7 +73,8 @@ class Truth:
     base_qty: dict[str, int]
     positions: dict[str, PositionReport]
     fills: dict[int, FillReport] = field(default_factory=dict)
-    later: set[int] = field(default_factory=set)
+    later: dict[int, int] = field(default_factory=dict)
+    pushed_ns: dict[str, int] = field(default_factory=dict)
     realized: tuple[tuple[int, int], Decimal] | None = None
 
 

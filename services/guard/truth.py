@@ -17,7 +17,7 @@ from decimal import Decimal
 
 import msgspec
 
-from services.guard.events import Command, Keep, Looked, Marked, Moment, Note
+from services.guard.events import Command, Keep, Looked, Marked, Moment, Note, Reported
 from services.guard.hours import Day, day_at, day_of, next_day
 from services.guard.record import Breach, Fingerprint, Record, Rule
 from services.guard.rules import Figures, contracts_of
@@ -29,7 +29,6 @@ from shared.domain.report import (
     FillReport,
     OrderReport,
     PositionReport,
-    Report,
     SyncState,
 )
 
@@ -56,8 +55,9 @@ def looked(state: State, event: Looked) -> list[Command]:
     state.fingerprint = state.fingerprint_seen = print_now
     state.look_failure = ""
     before = state.truth
-    pushed = {} if before is None else {n: before.fills[n] for n in before.later if n not in fills}
-    newer = {n: f for n, f in pushed.items() if f.ts_recv_ns >= event.started.now_ns}
+    began_ns = event.started.mono_ns
+    later = {} if before is None else before.later
+    later = {n: ns for n, ns in later.items() if n not in fills and ns >= began_ns}
     positions = {p.contract_id: p for p in event.positions if p.net_qty}
     state.truth = Truth(
         looked=event.started,
@@ -65,40 +65,55 @@ def looked(state: State, event: Looked) -> list[Command]:
         can_trade=event.account.can_trade,
         base_qty={name: p.net_qty for name, p in positions.items()},
         positions=positions,
-        fills={**fills, **newer},
-        later=set(newer),
+        fills=fills,
+        later=later,
     )
     if before is not None:
-        recent = (p for p in before.positions.values() if p.ts_recv_ns >= event.started.now_ns)
-        state.truth.positions.update({p.contract_id: p for p in recent})
+        state.truth.fills.update({n: before.fills[n] for n in later})
+        recent = {name: ns for name, ns in before.pushed_ns.items() if ns >= began_ns}
+        state.truth.pushed_ns = recent
+        state.truth.positions.update({name: before.positions[name] for name in recent})
     if event.working is not None:
         state.working = {o.broker_order_id: o for o in event.working if o.status.may_fill}
     return _roll(state, event.at.market_ns)
 
 
-def reported(state: State, report: Report) -> None:
-    """Take a push in; one that the last look has overtaken changes nothing."""
-    truth = state.truth
+def reported(state: State, event: Reported) -> None:
+    """Take a push in; one that the last look has overtaken changes nothing.
+
+    By our monotonic clock: by the wall clock one set back would overtake every push, for as long.
+    """
+    truth, report = state.truth, event.report
     match report:
         case SyncState(health=health):
             state.sync = health
         case FillReport() if truth is not None:
             if report.voided:
                 state.look_asked_ns = None
-            elif report.fill_id not in truth.fills and report.ts_recv_ns >= truth.looked.now_ns:
+            elif report.fill_id not in truth.fills and _is_later(truth, report, event.at):
                 truth.fills[report.fill_id] = report
-                truth.later.add(report.fill_id)
-        case PositionReport() if truth is not None and report.ts_recv_ns >= truth.looked.now_ns:
+                truth.later[report.fill_id] = _received_ns(report, event.at)
+        case PositionReport() if truth is not None and _is_later(truth, report, event.at):
             truth.positions[report.contract_id] = report
+            truth.pushed_ns[report.contract_id] = _received_ns(report, event.at)
         case OrderReport():
             if not report.status.may_fill:
                 state.working.pop(report.broker_order_id, None)
-            elif truth is None or report.ts_recv_ns >= truth.looked.now_ns:
+            elif truth is None or _is_later(truth, report, event.at):
                 state.working[report.broker_order_id] = report
         case AccountReport(can_trade=can_trade) if truth is not None:
             truth.can_trade = can_trade
         case _:
             pass
+
+
+def _is_later(truth: Truth, report: FillReport | PositionReport | OrderReport, at: Moment) -> bool:
+    return _received_ns(report, at) >= truth.looked.mono_ns
+
+
+def _received_ns(report: FillReport | PositionReport | OrderReport, at: Moment) -> int:
+    """Return when broker_sync had it, by our monotonic clock: what we hear may have waited for us."""
+    return at.mono_ns - max(0, at.now_ns - report.ts_recv_ns)
 
 
 def marked(state: State, event: Marked) -> None:

@@ -10,6 +10,7 @@ from services.guard.events import AskLook, AskPrice, Priced, ReArmed, RecordUnwr
 from services.guard.record import Record, Rule
 from services.guard.rules import Rules, Scale
 from services.guard.state import Demand, Level
+from services.guard.truth import held, is_settled
 from shared.domain.market import FeedHealth
 from shared.domain.report import SyncHealth
 from tests.support.guard_desk import MES, GuardDesk, S, changed, make_hours
@@ -136,6 +137,40 @@ def test_a_fill_without_its_position_is_no_breach_it_halts_and_looks_again() -> 
     desk.run(5)
     assert latch(desk) is None
     assert desk.words[-1] == "resume"
+
+
+def test_after_a_clock_was_set_back_a_push_still_counts_at_once() -> None:
+    desk = GuardDesk().started()
+    desk.now_ns -= 3_600 * S
+    desk.rest = False
+    desk.trade(10)
+    desk.px -= 25
+    desk.run(0.2)
+    assert latch(desk) is Rule.DAILY_LOSS
+
+
+def test_after_a_clock_was_set_back_a_look_still_overtakes_what_was_pushed_before() -> None:
+    """Else guard keeps a position that the broker does not show, for as long as the clock was set back."""
+    desk = GuardDesk().started()
+    desk.trade(3)
+    desk.run(1)
+    desk.now_ns -= 3_600 * S
+    desk.pushes = False
+    desk.trade(-3)
+    desk.run(40)
+    assert held(desk.state) == []
+    assert is_settled(desk.state)
+
+
+def test_a_push_that_waited_for_us_does_not_overtake_a_later_look() -> None:
+    desk = GuardDesk().started()
+    desk.pushes = False
+    desk.trade(3)
+    old = desk.broker.position(desk.now_ns)
+    desk.trade(-3)
+    desk.run(20)
+    desk.feed(Reported(report=old, at=desk.at()))
+    assert held(desk.state) == []
 
 
 def test_a_look_that_missed_a_fill_between_its_questions_counts_only_when_repeated() -> None:
