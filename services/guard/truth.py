@@ -173,7 +173,7 @@ def figures(state: State, at: Moment) -> Figures | None:
     pnls = [open_pnl(state, position, at) for position in held(state)]
     known = [pnl for pnl in pnls if isinstance(pnl, Decimal)]
     return Figures(
-        balance=truth.balance + net_of(truth.fills[number] for number in truth.later),
+        balance=_balance(truth),
         open_pnl=sum(known, ZERO) if len(known) == len(pnls) else None,
         day_realized=_realized(truth, day_at(at.market_ns, state.hours)),
         contracts=contracts_of((symbol_of(state, p.contract_id), p.net_qty) for p in held(state)),
@@ -222,6 +222,11 @@ def symbol_of(state: State, contract_id: str) -> str | None:
     return price.symbol if price is not None else None
 
 
+def _balance(truth: Truth) -> Decimal:
+    """Return the balance with every fill that is known: the look's lacks what was pushed after it."""
+    return truth.balance + net_of(truth.fills[number] for number in truth.later)
+
+
 def _realized(truth: Truth, day: Day) -> Decimal:
     """Return the day's realized result; added up again only when a fill came: prices come far more often."""
     key = (day.start_ns, len(truth.fills))
@@ -262,7 +267,7 @@ def _roll(state: State, market_ns: int) -> list[Command]:
         record = _first(state, truth, market_ns)
     day = day_of(_date(record), state.hours)
     while market_ns >= day.end_ns:
-        balance = truth.balance - net_of(f for f in truth.fills.values() if f.ts_event_ns >= day.end_ns)
+        balance = _balance(truth) - net_of(f for f in truth.fills.values() if f.ts_event_ns >= day.end_ns)
         following = next_day(day, state.hours)
         record = msgspec.structs.replace(
             record,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from services.guard.events import AskLook, AskPrice, Priced, ReArmed, RecordUnwritten, Reported
 from services.guard.record import Record, Rule
 from services.guard.rules import Rules, Scale
 from services.guard.state import Demand, Level
-from services.guard.truth import held, is_settled
+from services.guard.truth import fills_from_ns, held, is_settled
 from shared.domain.market import FeedHealth
 from shared.domain.report import SyncHealth
 from tests.support.guard_desk import MES, GuardDesk, S, changed, make_hours
@@ -714,6 +715,24 @@ def test_a_first_start_finds_earlier_days_too() -> None:
     assert record is not None
     assert record.high_balance == D(51_500) - D("0.74")
     assert record.start_balance == 50_000
+
+
+def test_a_fill_that_is_pushed_while_a_look_runs_is_no_part_of_the_day_before() -> None:
+    """The look's answers are of before the fill: its balance does not have it, and loses nothing by it."""
+    desk = GuardDesk(at="2026-03-04 16:59:00", hours=NO_HOURS).started()
+    desk.trade(10)
+    desk.run(20)
+    desk.jump_market("2026-03-04 17:00:01")
+    desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
+    answers = desk.look()
+    desk.pass_time(0.4)
+    desk.px += 16
+    desk.trade(-10)
+    desk.feed(msgspec.structs.replace(answers, at=desk.at()))
+    record = desk.state.record
+    assert record is not None
+    assert record.day == "2026-03-05"
+    assert record.eod_balance == D(50_000) - D("3.70")
 
 
 def test_a_reset_of_the_account_counts_from_its_date() -> None:
