@@ -11,7 +11,7 @@ from services.guard.record import Record
 
 
 class RecordUnreadable(Exception):
-    """There is a record, and it cannot be used. It was put aside for a person to look at."""
+    """There is a record, and it cannot be used. A copy was put aside for a person to look at."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(path, why)
@@ -45,8 +45,12 @@ class RecordFile:
         try:
             record = msgspec.json.decode(value, type=Record)
         except msgspec.MsgspecError as error:
+            # A copy: until the latch is written in its place, the next start has to find it too.
             aside = self.path.with_suffix(".unreadable")
-            self.path.replace(aside)
+            try:
+                aside.write_bytes(value)
+            except OSError:
+                aside = self.path
             raise RecordUnreadable(aside, str(error)) from None
         if record.account_id != account_id:
             raise RecordUnreadable(self.path, f"it is of account {record.account_id}")

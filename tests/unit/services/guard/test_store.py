@@ -52,6 +52,18 @@ def test_a_damaged_record_is_put_aside_and_told(tmp_path: Path, content: bytes) 
     assert file.path.with_suffix(".unreadable").read_bytes() == content
 
 
+def test_a_damaged_record_is_found_at_every_start_until_another_takes_its_place(tmp_path: Path) -> None:
+    """A kill before the latch is written must not make it a first start."""
+    file = RecordFile(tmp_path / "guard.json")
+    file.path.write_bytes(b"{")
+    for _ in range(2):
+        with pytest.raises(RecordUnreadable):
+            file.load(account_id=1001, since="")
+    file.write(RECORD)
+    assert file.load(account_id=1001, since="") == RECORD
+    assert file.path.with_suffix(".unreadable").read_bytes() == b"{"
+
+
 def test_a_half_written_new_one_changes_nothing(tmp_path: Path) -> None:
     file = RecordFile(tmp_path / "guard.json")
     file.write(RECORD)
