@@ -43,6 +43,7 @@ from services.broker_sync.events import (
 )
 from services.broker_sync.picture import (
     Picture,
+    forget_orders,
     recall,
     same_position,
     take_account,
@@ -410,4 +411,5 @@ def _join_orders(event: Gathered, reports: list[Report], state: State) -> list[C
     closed = sorted(i for i in said if picture.orders[i].status.is_terminal)
     reports += [picture.orders[i] for i in closed]
     reports += picture.working_orders
+    forget_orders(picture, {row.broker_order_id for row in rows})
     return notes

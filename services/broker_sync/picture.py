@@ -10,6 +10,7 @@ gateway's words (a position carries its creation only): there the last word coun
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -22,9 +23,9 @@ from shared.domain.report import AccountReport, FillReport, OrderReport, Positio
 
 SECOND_NS = 1_000_000_000
 ORDERS_MAX = 2_000
-"""Closed orders beyond this are forgotten, oldest first; a report of one would be published again.
+"""Closed orders beyond this are forgotten, oldest first, but for those that the last read still listed.
 
-A reconcile reads from shortly before the last fill on: far fewer.
+A report of a forgotten one would be published again, with each read that lists it.
 """
 FILLS_MAX = 20_000
 """Fills beyond this are forgotten, oldest first; one that is read once more would be counted once more.
@@ -104,6 +105,7 @@ def recall(report: Report, picture: Picture) -> None:
             picture.positions[report.contract_id] = report
         case OrderReport():
             take_order(report, picture)
+            forget_orders(picture)
         case FillReport():
             take_fill(report, picture)
         case _:
@@ -119,11 +121,20 @@ def take_order(report: OrderReport, picture: Picture) -> OrderReport | None:
     picture.orders[report.broker_order_id] = joined
     if joined.status.is_terminal and (known is None or not known.status.is_terminal):
         picture.closed.append(report.broker_order_id)
-        if len(picture.closed) > ORDERS_MAX:
-            gone = picture.closed.popleft()
-            picture.orders.pop(gone, None)
-            picture.filled_qty.pop(gone, None)
     return joined
+
+
+def forget_orders(picture: Picture, listed: Set[int] = frozenset()) -> None:
+    """Forget the oldest closed orders beyond `ORDERS_MAX`, but none that is `listed`."""
+    kept: list[int] = []
+    while picture.closed and len(picture.closed) + len(kept) > ORDERS_MAX:
+        order_id = picture.closed.popleft()
+        if order_id in listed:
+            kept.append(order_id)
+            continue
+        picture.orders.pop(order_id, None)
+        picture.filled_qty.pop(order_id, None)
+    picture.closed.extendleft(reversed(kept))
 
 
 def join(one: OrderReport, other: OrderReport) -> OrderReport:

@@ -26,6 +26,7 @@ from services.broker_sync.events import (
     Recalled,
     Tick,
 )
+from services.broker_sync.picture import ORDERS_MAX
 from shared.domain.order import OrderStatus, OrderType, Side
 from shared.domain.report import (
     AccountReport,
@@ -261,6 +262,30 @@ def test_an_order_the_broker_denies_twice_is_absent() -> None:
     said = desk.gathered(looked_up={7: None})
     assert [r.status for r in said if isinstance(r, OrderReport)] == [OrderStatus.ABSENT]
     assert desk.notes == ["vanished_orders"]
+
+
+def test_a_read_may_hold_more_closed_orders_than_are_kept_and_each_is_said_once() -> None:
+    rows = tuple(order(OrderStatus.CANCELED, order_id=n, updated=n) for n in range(1, ORDERS_MAX + 11))
+    desk = Desk()
+    desk.due()
+    said = desk.gathered(orders=rows)
+    assert [r.broker_order_id for r in said if isinstance(r, OrderReport)] == list(range(1, ORDERS_MAX + 11))
+    desk.due()
+    assert OrderReport not in kinds(desk.gathered(orders=rows))
+
+
+def test_closed_orders_that_no_read_lists_any_more_are_forgotten() -> None:
+    rows = tuple(order(OrderStatus.CANCELED, order_id=n, updated=n) for n in range(1, ORDERS_MAX + 11))
+    desk = Desk()
+    for listed in (rows, rows[-5:]):
+        desk.due()
+        desk.gathered(orders=listed)
+    picture = desk.state.picture
+    assert sorted(picture.orders) == sorted(picture.closed) == list(range(11, ORDERS_MAX + 11))
+    again = Desk()
+    for row in rows:
+        decide(Recalled(report=row, **again.at()), again.state)
+    assert len(again.state.picture.orders) == ORDERS_MAX
 
 
 # -- failures ---------------------------------------------------------------------
