@@ -310,6 +310,7 @@ def _gathered(event: Gathered, state: State) -> list[Command]:
     commands += _join_orders(event, reports, state)
     reports += [fill for report in event.fills if (fill := take_fill(report, state.picture)) is not None]
     picture = state.picture
+    picture.read_fill_ns = picture.last_fill_ns
     state.fills_net = {c: p.net_qty for c, p in picture.positions.items()}
     state.pushed_orders.clear()
     reports.append(

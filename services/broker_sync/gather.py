@@ -32,14 +32,17 @@ class Reading:
 
 
 def window_start_ns(picture: Picture, *, venue_now_ns: int, history_ns: int, margin_ns: int) -> int:
-    """Return from when on orders and fills are read: shortly before the last fill we know.
+    """Return from when on orders and fills are read: shortly before the last fill the last read knew.
+
+    A fill that was pushed since proves nothing of what happened before it: after an outage it may be the
+    newest of several, and the only one that we heard of.
 
     Times are the venue's. An estimate of its clock that lags only makes the window longer.
     """
     first_ns = venue_now_ns - history_ns
-    if picture.last_fill_ns is None:
+    if picture.read_fill_ns is None:
         return first_ns
-    return min(picture.last_fill_ns, venue_now_ns) - margin_ns
+    return min(picture.read_fill_ns, venue_now_ns) - margin_ns
 
 
 async def gather(

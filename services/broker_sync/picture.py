@@ -19,7 +19,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from shared.domain.order import OrderStatus
-from shared.domain.report import AccountReport, FillReport, OrderReport, PositionReport, Report, SyncState
+from shared.domain.report import (
+    AccountReport,
+    FillReport,
+    OrderReport,
+    PositionReport,
+    Report,
+    SnapshotTaken,
+    SyncState,
+)
 
 SECOND_NS = 1_000_000_000
 ORDERS_MAX = 2_000
@@ -61,6 +69,7 @@ class Picture:
         fills: fill_id -> voided; all that were ever published.
         filled_qty: broker_order_id -> contracts in its fills.
         last_fill_ns: Venue's time of the newest fill.
+        read_fill_ns: The same when the last complete read had ended: later ones are known from pushes only.
         day_fills: Fills of the newest trading day.
     """
 
@@ -70,6 +79,7 @@ class Picture:
     fills: dict[int, bool] = field(default_factory=dict)
     filled_qty: dict[int, int] = field(default_factory=dict)
     last_fill_ns: int | None = None
+    read_fill_ns: int | None = None
     day: date | None = None
     day_fills: dict[int, FillReport] = field(default_factory=dict)
     sync: SyncState | None = None
@@ -108,6 +118,8 @@ def recall(report: Report, picture: Picture) -> None:
             forget_orders(picture)
         case FillReport():
             take_fill(report, picture)
+        case SnapshotTaken():
+            picture.read_fill_ns = picture.last_fill_ns
         case _:
             return
 

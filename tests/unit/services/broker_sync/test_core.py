@@ -26,6 +26,7 @@ from services.broker_sync.events import (
     Recalled,
     Tick,
 )
+from services.broker_sync.gather import window_start_ns
 from services.broker_sync.picture import ORDERS_MAX
 from shared.domain.order import OrderStatus, OrderType, Side
 from shared.domain.report import (
@@ -286,6 +287,36 @@ def test_closed_orders_that_no_read_lists_any_more_are_forgotten() -> None:
     for row in rows:
         decide(Recalled(report=row, **again.at()), again.state)
     assert len(again.state.picture.orders) == ORDERS_MAX
+
+
+def window_s(desk: Desk) -> float:
+    """Return where the next read's window begins, in seconds after `T0`, margin left out."""
+    start_ns = window_start_ns(
+        desk.state.picture, venue_now_ns=T0 + 10_000 * S, history_ns=86_400 * S, margin_ns=0
+    )
+    return (start_ns - T0) / S
+
+
+def test_what_a_read_has_to_find_does_not_depend_on_pushes() -> None:
+    """A stop that fills in an outage is older than the fill that is pushed after it."""
+    desk = Desk()
+    assert window_s(desk) == 10_000 - 86_400
+    desk.push(fill(50 * S))
+    assert window_s(desk) == 10_000 - 86_400
+    desk.due()
+    desk.gathered(fills=(fill(50 * S), fill(60 * S)))
+    desk.push(fill(900 * S))
+    assert window_s(desk) == 60
+    desk.due()
+    desk.fail()
+    assert window_s(desk) == 60
+    again = Desk()
+    for report in desk.said:
+        decide(Recalled(report=report, **again.at()), again.state)
+    assert window_s(again) == 60
+    desk.due()
+    desk.gathered(fills=(fill(60 * S), fill(700 * S), fill(900 * S)))
+    assert window_s(desk) == 900
 
 
 # -- failures ---------------------------------------------------------------------
