@@ -39,7 +39,10 @@ class BrokerSyncSection(Section):
         24.0, gt=0, le=720, description="How far back fills and orders are read at the first start."
     )
     history_margin_s: float = Field(
-        300.0, ge=1, le=86_400, description="How far before the last known fill later reads begin."
+        300.0,
+        ge=1,
+        le=86_400,
+        description="How far before the newest fill of the last complete read the next one begins.",
     )
     quote_fresh_s: float = Field(
         5.0, gt=0, le=600, description="Open P&L is unknown when the quote was vouched for longer ago."

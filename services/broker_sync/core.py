@@ -2,10 +2,11 @@
 
 Snapshot first, then pushes, and a full read over REST on an absolute schedule whatever happens. A failed or
 absent answer changes nothing but our health: the last picture stays, marked `stale`, and is never read as
-flat. Whatever is published on `reports:{acct}` was not published before, with one exception: between
-`SnapshotBegun` and `SnapshotTaken` stand *all* open positions and working orders (and a `net_qty` 0 for
-each position that is gone), changed or not. So a reader that joins late, or lost its place, needs only the
-newest bracket, and after `SnapshotTaken` every reader's picture equals the broker's as we know it.
+flat. Whatever is published on `reports:{acct}` was not published before (a fill whose fees a read corrects
+is new), with one exception: between `SnapshotBegun` and `SnapshotTaken` stand *all* open positions and
+working orders (and a `net_qty` 0 for each position that is gone), changed or not. So a reader that joins
+late, or lost its place, needs only the newest bracket, and after `SnapshotTaken` every reader's picture
+equals the broker's as we know it.
 
 Where a push and REST disagree, REST wins, counted; but for a position whose push is so young that REST
 may lag behind it: then the push stays and REST is asked again soon. Pushes that contradict each other (an
@@ -282,7 +283,7 @@ def _take_push(report: Push, event: Pushed, state: State) -> Report | None:
 
 
 def _count_fill(report: FillReport, state: State) -> FillReport | None:
-    fresh = take_fill(report, state.picture)
+    fresh = take_fill(report, state.picture, read=False)
     if fresh is not None:
         signed = report.side.sign * report.last_qty * (-1 if report.voided else 1)
         # From the last read on, a position is what it was then plus its fills.
@@ -308,7 +309,9 @@ def _gathered(event: Gathered, state: State) -> list[Command]:
     commands += notes
     reports += positions
     commands += _join_orders(event, reports, state)
-    reports += [fill for report in event.fills if (fill := take_fill(report, state.picture)) is not None]
+    reports += [
+        fill for report in event.fills if (fill := take_fill(report, state.picture, read=True)) is not None
+    ]
     picture = state.picture
     picture.read_fill_ns = picture.last_fill_ns
     state.fills_net = {c: p.net_qty for c, p in picture.positions.items()}

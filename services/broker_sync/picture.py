@@ -14,6 +14,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -60,13 +61,20 @@ _STEPS = {
 }
 
 
+class ToldFill(NamedTuple):
+    """What of a fill may change after it was published."""
+
+    voided: bool
+    fees: Decimal
+
+
 @dataclass(slots=True, kw_only=True)
 class Picture:
     """Everything that was published of one account, in its newest form.
 
     Attributes:
         positions: contract_id -> last report; one with `net_qty` 0 says that it was closed.
-        fills: fill_id -> voided; all that were ever published.
+        fills: fill_id -> what was last published of it.
         filled_qty: broker_order_id -> contracts in its fills.
         last_fill_ns: Venue's time of the newest fill.
         read_fill_ns: The same when the last complete read had ended: later ones are known from pushes only.
@@ -76,7 +84,7 @@ class Picture:
     account: AccountReport | None = None
     positions: dict[str, PositionReport] = field(default_factory=dict)
     orders: dict[int, OrderReport] = field(default_factory=dict)
-    fills: dict[int, bool] = field(default_factory=dict)
+    fills: dict[int, ToldFill] = field(default_factory=dict)
     filled_qty: dict[int, int] = field(default_factory=dict)
     last_fill_ns: int | None = None
     read_fill_ns: int | None = None
@@ -117,7 +125,7 @@ def recall(report: Report, picture: Picture) -> None:
             take_order(report, picture)
             forget_orders(picture)
         case FillReport():
-            take_fill(report, picture)
+            take_fill(report, picture, read=True)
         case SnapshotTaken():
             picture.read_fill_ns = picture.last_fill_ns
         case _:
@@ -182,12 +190,20 @@ def same_order(one: OrderReport, other: OrderReport) -> bool:
     return msgspec.structs.replace(one, ts_recv_ns=0) == msgspec.structs.replace(other, ts_recv_ns=0)
 
 
-def take_fill(report: FillReport, picture: Picture) -> FillReport | None:
-    """Take in one fill; None when it was published before and is not newly voided."""
-    voided = picture.fills.get(report.fill_id)
-    if voided is not None and (voided or not report.voided):
-        return None
-    picture.fills[report.fill_id] = report.voided
+def take_fill(report: FillReport, picture: Picture, *, read: bool) -> FillReport | None:
+    """Take in one fill; None when it was published before and nothing of it is new.
+
+    Args:
+        read: It is of a read, whose fees count. A pushed one may lack the commissions; no fees at all are
+            no correction.
+    """
+    told = picture.fills.get(report.fill_id)
+    voided = told.voided if told is not None else None
+    if told is not None:
+        corrected = read and report.fees and report.fees != told.fees
+        if told.voided or not (report.voided or corrected):
+            return None
+    picture.fills[report.fill_id] = ToldFill(report.voided, report.fees)
     if len(picture.fills) > FILLS_MAX:
         del picture.fills[next(iter(picture.fills))]
     qty = report.last_qty * ((not report.voided) - (voided is False))

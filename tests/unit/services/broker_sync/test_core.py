@@ -83,7 +83,9 @@ def order(
     )
 
 
-def fill(fill_id: int = 1, *, order_id: int = 7, qty: int = 1, voided: bool = False) -> FillReport:
+def fill(
+    fill_id: int = 1, *, order_id: int = 7, qty: int = 1, fees: str = "0.37", voided: bool = False
+) -> FillReport:
     return FillReport(
         account_id=ACCT,
         fill_id=fill_id,
@@ -92,7 +94,7 @@ def fill(fill_id: int = 1, *, order_id: int = 7, qty: int = 1, voided: bool = Fa
         side=Side.BUY,
         last_qty=qty,
         last_px=Decimal(5000),
-        fees=Decimal("0.37"),
+        fees=Decimal(fees),
         ts_event_ns=T0 + fill_id,
         ts_recv_ns=4,
         voided=voided,
@@ -444,6 +446,31 @@ def test_a_fill_is_published_once_for_ever() -> None:
     decide(Recalled(report=fill(), **again.at()), again.state)
     again.due()
     assert FillReport not in kinds(again.gathered(fills=(fill(),)))
+
+
+def fees(reports: list[Report]) -> list[str]:
+    return [str(r.fees) for r in reports if isinstance(r, FillReport)]
+
+
+def test_a_fill_whose_fees_a_read_corrects_is_told_again_once() -> None:
+    """The hub's rows of trades lack the commissions that REST's have."""
+    desk = in_sync()
+    assert fees(desk.push(fill(fees="0.37"))) == ["0.37"]
+    assert desk.push(fill(fees="0.12")) == []
+    desk.due()
+    rest = {"fills": (fill(fees="0.99"),), "positions": (position(1),)}
+    assert fees(desk.gathered(**rest)) == ["0.99"]  # type: ignore[arg-type]
+    assert desk.push(fill(fees="0.37")) == []
+    desk.due()
+    assert fees(desk.gathered(**rest)) == []  # type: ignore[arg-type]
+    desk.due()
+    assert fees(desk.gathered(fills=(fill(fees="0"),), positions=(position(1),))) == []
+    assert desk.state.picture.filled_qty[7] == 1
+    again = Desk()
+    for report in desk.said:
+        decide(Recalled(report=report, **again.at()), again.state)
+    again.due()
+    assert fees(again.gathered(**rest)) == []  # type: ignore[arg-type]
 
 
 def test_a_voided_fill_is_told_once() -> None:

@@ -128,11 +128,11 @@ def test_one_unknown_makes_the_sum_unknown() -> None:
 
 def test_realized_today_counts_the_trading_day_without_voided_fills() -> None:
     picture = known_picture()
-    take_fill(make_fill(1, NOON_NS - 86_400 * S, "100"), picture)
-    take_fill(make_fill(2, NOON_NS), picture)
-    take_fill(make_fill(3, NOON_NS, "12.50"), picture)
-    take_fill(make_fill(4, NOON_NS, "99"), picture)
-    take_fill(make_fill(4, NOON_NS, "99", voided=True), picture)
+    take_fill(make_fill(1, NOON_NS - 86_400 * S, "100"), picture, read=False)
+    take_fill(make_fill(2, NOON_NS), picture, read=False)
+    take_fill(make_fill(3, NOON_NS, "12.50"), picture, read=False)
+    take_fill(make_fill(4, NOON_NS, "99"), picture, read=False)
+    take_fill(make_fill(4, NOON_NS, "99", voided=True), picture, read=False)
     today = shown(picture)["realized_today"]
     assert isinstance(today, dict)
     assert (today["gross"], today["fees"], today["net"]) == ("12.50", "0.74", "11.76")
