@@ -11,7 +11,7 @@
 -- Each redis.call and each number printed costs more than the entry itself, so the usual append (same epoch, next
 -- seq) makes three calls and prints no number that it was given as text.
 
-local VERSION = '6'
+local VERSION = '7'
 
 local function head_of(key)
   local h = redis.call('HMGET', key, 'epoch', 'seq')
@@ -176,6 +176,21 @@ redis.register_function('julie_release', function(keys, args)
   return 1
 end)
 
+-- No pause is longer (the broker's `Retry-After` is cut at 300 s).
+local PAUSE_MS_MAX = 600000
+
+-- Until when ordinary requests wait, 0 for no pause. One that reaches further than any pause was asked for before
+-- the clock fell back.
+local function paused_until(key, now)
+  local paused = tonumber(redis.call('ZSCORE', key, 'paused_until') or '0') or 0
+  if paused <= now or paused > now + PAUSE_MS_MAX then return 0 end
+  return paused
+end
+
+local function drop_between(key, low, high)
+  redis.call('ZREMRANGEBYSCORE', key, '(' .. string.format('%d', low), high)
+end
+
 local function keep_budget(key, window, now, paused)
   redis.call('PEXPIRE', key, math.max(2 * window, paused - now))
 end
@@ -186,13 +201,16 @@ end
 redis.register_function('julie_budget', function(keys, args)
   local most, window, reserve, urgent = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), args[4] == '1'
   local now = now_ms()
-  local paused = tonumber(redis.call('ZSCORE', keys[1], 'paused_until') or '0') or 0
-  -- What reaches further than any pause or window was written before the clock fell back.
-  redis.call('ZREMRANGEBYSCORE', keys[1], '(' .. string.format('%d', now + 10 * window), '+inf')
+  local paused = paused_until(keys[1], now)
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', now - window)
-  if paused > 0 and (paused <= now or paused > now + 10 * window) then
+  -- What is later than now was counted before the clock fell back. Nobody knows how old it is but those who were
+  -- granted it: the next question of each finds its `last` missing, and it tells its own again.
+  if paused > 0 then
+    drop_between(keys[1], now, '(' .. string.format('%d', paused))
+    drop_between(keys[1], paused, '+inf')
+  else
     redis.call('ZREM', keys[1], 'paused_until')
-    paused = 0
+    drop_between(keys[1], now, '+inf')
   end
   if args[6] and args[6] ~= '' and not redis.call('ZSCORE', keys[1], args[6]) then return -1 end
   if paused > 0 and not urgent then return paused - now end
@@ -214,13 +232,17 @@ end)
 redis.register_function('julie_budget_recall', function(keys, args)
   local now = now_ms()
   for i = 2, #args, 2 do redis.call('ZADD', keys[1], now - tonumber(args[i + 1]), args[i]) end
-  keep_budget(keys[1], tonumber(args[1]), now, tonumber(redis.call('ZSCORE', keys[1], 'paused_until') or '0') or 0)
+  keep_budget(keys[1], tonumber(args[1]), now, paused_until(keys[1], now))
   return 1
 end)
 
--- julie_pause(window; pause_ms): nothing but urgent requests before then (the gateway answered 429).
+-- julie_pause(window; pause_ms): nothing but urgent requests before then (the gateway answered 429). The longest
+-- counts: another request's shorter pause does not end it.
 redis.register_function('julie_pause', function(keys, args)
-  redis.call('ZADD', keys[1], now_ms() + tonumber(args[1]), 'paused_until')
+  local now = now_ms()
+  local paused = math.max(now + math.min(tonumber(args[1]), PAUSE_MS_MAX), paused_until(keys[1], now))
+  redis.call('ZADD', keys[1], paused, 'paused_until')
+  if redis.call('PTTL', keys[1]) < paused - now then redis.call('PEXPIRE', keys[1], paused - now) end
   return 1
 end)
 

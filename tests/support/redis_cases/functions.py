@@ -145,6 +145,23 @@ FUNCTIONS: dict[str, Steps] = {
         ("ZCARD b", 4),
         ("TTL b", 200),
     ],
+    "a pause keeps its budget": [
+        ("FCALL julie_pause 1 b 300000", 1),
+        ("TTL b", 300),
+        ("FCALL julie_pause 1 b 1000", 1),
+        ("TTL b", 300),
+        ("FCALL julie_budget 1 b 3 10000 1 1 m1", 0),
+        ("TTL b", 300),
+        ("FCALL julie_pause 1 b 9000000", 1),
+        ("TTL b", 600),
+    ],
+    "places later than now": [
+        ("ZADD b 99999999999999 m1 99999999999998 paused_until", 2),
+        ("FCALL julie_budget 1 b 3 100000 1 0 m2 m1", -1),
+        ("EXISTS b", 0),
+        ("FCALL julie_budget 1 b 3 100000 1 0 m2", 0),
+        ("ZCARD b", 1),
+    ],
     "a budget that was lost": [
         ("FCALL julie_budget 1 b 3 100000 1 0 m2 m1", -1),
         ("FCALL julie_budget_recall 1 b 100000 m0 50000 m1 40000", 1),
