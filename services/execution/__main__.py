@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from contextlib import suppress
 
 from services.execution.config import ExecutionConfig
@@ -16,7 +15,7 @@ from shared.domain.control import HaltKind
 from shared.runtime.broker import order_ports
 from shared.runtime.build import BUILD
 from shared.runtime.config import halt_flag
-from shared.runtime.service import Context, serve
+from shared.runtime.service import Context, hear_halt_signal, serve
 from shared.runtime.session import SessionWatch
 
 LEDGER_RETRY_S = 1.0
@@ -73,7 +72,7 @@ async def record_failure(ctx: Context[ExecutionConfig], why: str) -> None:
 
 async def run(ctx: Context[ExecutionConfig]) -> None:
     switch = KillSwitch(halt_flag(ctx.julie.data_dir))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, switch.pull)
+    hear_halt_signal(switch.pull)
     ledger = await open_ledger(ctx)
     watch = SessionWatch(ctx.bus, ctx.clock)
     following = asyncio.create_task(watch.run(), name="session")

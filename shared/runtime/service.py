@@ -76,6 +76,7 @@ def serve(service: str, section: type[ConfigT], run: Run[ConfigT], *, process: s
         run: The shell: returns or is cancelled at the end.
         process: Name in beats and logs when it differs from the service (several instances).
     """
+    hold_halt_signal()
     name = process or service
     settings = Settings.read()
     try:
@@ -107,6 +108,17 @@ def serve(service: str, section: type[ConfigT], run: Run[ConfigT], *, process: s
         await supervise(context, run)
 
     sys.exit(_run_loop(name, main, log))
+
+
+def hold_halt_signal() -> None:
+    """Have SIGUSR1 wait for somebody who hears it: a person pulls it just when Redis is away."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+
+
+def hear_halt_signal(hear: Callable[[], None]) -> None:
+    """Call `hear` at SIGUSR1, and for one that came before."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, hear)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
 
 
 async def supervise(context: Context[ConfigT], run: Run[ConfigT]) -> None:

@@ -15,6 +15,7 @@ import runpy
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -22,7 +23,11 @@ from shared.runtime.fork import call_me, die_with, end_with
 
 EXIT_SETTINGS = 78
 """As in `shared.runtime.service`: starting again would not help."""
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+HALT = signal.SIGUSR1
+"""Kept until the service hears it: it may come between two lives, or before the service listens."""
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, HALT)
+HEARD_WITHIN_S = 3.0
+"""Who ends so soon after a halt was passed on may not have acted on it: the next one is told too."""
 SHORT_LIFE_S = 3.0
 """Who lives longer has begun its work: what ends it then is no crash at the start; waiting helps nobody."""
 PAUSE_S_MAX = 5.0
@@ -47,9 +52,12 @@ class Warm:
         self._service = module.rpartition(".")[2]
         self._child = 0
         self._stop_asked = False
+        self._halt_owed = False
+        self._halt_told_s = -HEARD_WITHIN_S
 
     def run(self) -> int:
         """Return the exit code for the supervisor, when the service ended for good or we are told to stop."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, (HALT,))  # until there is a child to pass it to
         call_me(f"warm {self._service}")
         gc.disable()  # what is imported is never garbage: to look for it takes a tenth of the time
         importlib.import_module(f"{self._module}.__main__")
@@ -82,19 +90,25 @@ class Warm:
         self._child = os.fork()
         if self._child == 0:
             self._become_service(parent)
+        if self._halt_owed:
+            self._halt_owed = False
+            self._pass_on(HALT)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         while True:
             # As process 1 of a container, whatever lost its parent ends here, too.
             pid, status = os.waitpid(-1, 0)
             if pid == self._child:
                 self._child = 0
+                if time.monotonic() - self._halt_told_s < HEARD_WITHIN_S:
+                    self._halt_owed = True
                 return os.waitstatus_to_exitcode(status)
 
     def _become_service(self, parent: int) -> NoReturn:
         for number in FORWARDED:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        # A halt stays blocked, so that it waits until the service listens.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number for number in FORWARDED if number != HALT])
         os.setpgid(0, 0)  # a terminal's Ctrl-C comes once, through the parent
         die_with(parent)
         call_me(self._service)
@@ -102,10 +116,17 @@ class Warm:
         end_with(lambda: runpy.run_module(self._module, run_name="__main__", alter_sys=True))
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGUSR1:
+        if number != HALT:
             self._stop_asked = True
+        self._pass_on(number)
+
+    def _pass_on(self, number: int) -> None:
         if self._child:
-            os.kill(self._child, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self._child, number)
+        if number == HALT:
+            self._halt_told_s = time.monotonic()
+            self._halt_owed = not self._child
 
     def _wait(self, seconds: float) -> None:
         deadline_s = time.monotonic() + seconds

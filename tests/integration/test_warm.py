@@ -13,6 +13,8 @@ from typing import IO
 
 import pytest
 
+from tests.support.hostile_server import closed_port
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -36,6 +38,9 @@ class Kept:
     def child(self) -> int:
         """Return the pid that the next incarnation of the service says."""
         return int(self._out.readline())
+
+    def said(self) -> str:
+        return self._out.readline().strip()
 
     def tell(self, text: str) -> None:
         assert self.parent.stdin is not None
@@ -88,6 +93,51 @@ def test_a_stop_reaches_the_service_and_ends_both() -> None:
         service.parent.send_signal(signal.SIGTERM)
         assert service.parent.wait() == 0
         assert service.silent()
+
+
+def test_a_halt_waits_until_the_service_listens() -> None:
+    """A person signals when Redis is away, and then a service that has just begun waits for Redis."""
+    with kept() as service:
+        os.kill(service.child(), signal.SIGUSR1)
+        service.tell("listen")
+        assert service.said() == "halt"
+
+
+def test_a_halt_between_two_lives_reaches_the_next() -> None:
+    with kept() as service:
+        os.kill(service.child(), signal.SIGKILL)
+        service.parent.send_signal(signal.SIGUSR1)
+        service.child()
+        service.tell("listen")
+        assert service.said() == "halt"
+
+
+def test_a_halt_that_a_service_did_not_live_to_hear_reaches_the_next() -> None:
+    with kept() as service:
+        first = service.child()
+        service.parent.send_signal(signal.SIGUSR1)
+        os.kill(first, signal.SIGKILL)
+        service.child()
+        service.tell("listen")
+        assert service.said() == "halt"
+
+
+def test_execution_that_waits_for_redis_keeps_a_halt(tmp_path: Path) -> None:
+    url = f"redis://127.0.0.1:{closed_port()}"
+    settings = {"JULIE_REDIS__URL": url, "JULIE_JULIE__DATA_DIR": str(tmp_path)}
+    execution = subprocess.Popen(
+        [sys.executable, "-m", "services.execution"],
+        env=os.environ | settings, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert execution.stdout is not None
+        assert any("redis_away" in line for line in execution.stdout)
+        execution.send_signal(signal.SIGUSR1)
+        execution.send_signal(signal.SIGTERM)
+        assert execution.wait() == 0
+    finally:
+        execution.kill()
+        execution.communicate()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's word for this is Linux's")
