@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
-from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, Seen
+from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_ROLLED_BACK, Seen
 
 NS_PER_S = 1_000_000_000
 KILLED = -9
@@ -136,6 +136,7 @@ class Seat:
         since_ns: When the worker was last seen to move, or to begin what it is doing.
         killed: Why we killed it; waits for the exit to be seen.
         reason: Why it is off, or why it was restarted the last time.
+        rollbacks_ns: When it ended because Redis had lost entries: that slows it down, and is no failure.
     """
 
     instance: str
@@ -149,6 +150,7 @@ class Seat:
     killed: str = ""
     reason: str = ""
     failures_ns: list[int] = field(default_factory=list)
+    rollbacks_ns: list[int] = field(default_factory=list)
     restarts: int = 0
 
     @property
@@ -182,7 +184,7 @@ def decide(event: Event, state: State) -> list[Command]:
         case LeaseGranted(instance=name, epoch=epoch, now_ns=now_ns):
             seat = state.seats[name]
             seat.phase, seat.epoch, seat.holder, seat.start_at_ns = Phase.WAITING, epoch, state.host, now_ns
-            seat.failures_ns, seat.reason, seat.killed = [], "", ""
+            seat.failures_ns, seat.rollbacks_ns, seat.reason, seat.killed = [], [], "", ""
             return []
         case LeaseLost(instance=name):
             return _lost(state.seats[name])
@@ -319,13 +321,14 @@ def _exited(event: Exited, state: State) -> list[Command]:
         seat.phase, seat.start_at_ns = Phase.WAITING, event.now_ns
         seat.restarts += 1
         return []
-    kept = [ns for ns in seat.failures_ns if event.now_ns - ns < rules.failure_window_ns]
-    seat.failures_ns = [*kept, event.now_ns]
-    if len(seat.failures_ns) >= rules.failures_max:
+    rolled_back = event.code == EXIT_ROLLED_BACK
+    ends_ns = seat.rollbacks_ns if rolled_back else seat.failures_ns
+    ends_ns[:] = [ns for ns in ends_ns if event.now_ns - ns < rules.failure_window_ns] + [event.now_ns]
+    if not rolled_back and len(ends_ns) >= rules.failures_max:
         seat.phase = Phase.OFF
-        seat.reason = f"failed {len(seat.failures_ns)} times, the last time: {seat.reason}"
+        seat.reason = f"failed {len(ends_ns)} times, the last time: {seat.reason}"
         return []
-    wait_ns = min(rules.backoff_max_ns, rules.backoff_first_ns << (len(seat.failures_ns) - 1))
+    wait_ns = min(rules.backoff_max_ns, rules.backoff_first_ns << (len(ends_ns) - 1))
     seat.phase, seat.start_at_ns = Phase.WAITING, event.now_ns + wait_ns
     seat.restarts += 1
     return []

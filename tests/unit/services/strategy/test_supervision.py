@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_STRATEGY_FAILED, Seen
+from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_ROLLED_BACK, EXIT_STRATEGY_FAILED, Seen
 from services.strategy.supervision import (
     NS_PER_S,
     Acquire,
@@ -130,6 +130,22 @@ def test_failures_back_off_and_latch() -> None:
     assert starts == [500, 1_000, None]
     assert state.seats["a"].phase is Phase.OFF
     assert "failed 3 times" in state.seats["a"].reason and "ZeroDivisionError" in state.seats["a"].reason
+
+
+def test_a_redis_that_lost_entries_slows_a_strategy_down_and_never_switches_it_off() -> None:
+    state = running()
+    seat = state.seats["a"]
+    waits_s: list[float] = []
+    now_ns = 0
+    for _ in range(9):
+        decide(Exited("a", now_ns, EXIT_ROLLED_BACK, "md:{MES} ends before our place"), state)
+        waits_s.append((seat.start_at_ns - now_ns) / NS_PER_S)
+        now_ns = seat.start_at_ns
+        assert decide(Due(now_ns), state) == [Start("a", 7)]
+    assert waits_s == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    decide(Exited("a", now_ns, EXIT_STRATEGY_FAILED, "ValueError"), state)
+    assert len(seat.failures_ns) == 1
+    assert seat.phase is Phase.WAITING
 
 
 @pytest.mark.parametrize(("lived_s", "failures"), [(2, 1), (3, 0)])
