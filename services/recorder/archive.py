@@ -9,6 +9,10 @@ is not lost.
 `columns`, and with it Polars, is imported where it is used: it takes half a second and begins threads. The
 process that is forked into a recorder must not have them, and one that has just been killed must not wait.
 
+The folder `aside` beside the days has days of its own. In them lies what stood in Redis with ids that the
+archive had already passed, because Redis was emptied and the clock set back. It may repeat what the days
+have, and nothing reads it back.
+
 `holes.jsonl` beside the days says in words what never reached the archive. It is for people: the rows
 themselves show it, and nothing reads it back.
 """
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 FOLDER = "archive"
 HOLES_FILE = "holes.jsonl"
+ASIDE_FOLDER = "aside"
 LOCK_FILE = ".lock"
 
 
@@ -47,7 +52,7 @@ class Archive(Protocol):
     async def lock(self) -> None: ...
     async def unlock(self) -> None: ...
     async def files(self, stream: str) -> list[ArchiveFile]: ...
-    async def write(self, stream: str, rows: Rows) -> ArchiveFile: ...
+    async def write(self, stream: str, rows: Rows, *, aside: bool = False) -> ArchiveFile: ...
     async def merge(self, stream: str, parts: Sequence[ArchiveFile]) -> ArchiveFile: ...
     async def remove(self, stream: str, files: Sequence[ArchiveFile]) -> None: ...
     async def note(self, stream: str, holes: Sequence[Hole], more: int) -> None: ...
@@ -91,8 +96,8 @@ class DiskArchive:
     async def files(self, stream: str) -> list[ArchiveFile]:
         return await asyncio.to_thread(_files, self._folder(stream), clean=True)
 
-    async def write(self, stream: str, rows: Rows) -> ArchiveFile:
-        return await asyncio.to_thread(self._write, stream, rows)
+    async def write(self, stream: str, rows: Rows, *, aside: bool = False) -> ArchiveFile:
+        return await asyncio.to_thread(self._write, stream, rows, aside)
 
     async def merge(self, stream: str, parts: Sequence[ArchiveFile]) -> ArchiveFile:
         job = merging.Job(folder=str(self._folder(stream).absolute()), parts=list(parts))
@@ -109,11 +114,12 @@ class DiskArchive:
     def _folder(self, stream: str) -> Path:
         return self.root.joinpath(*topics.folder_of(stream))
 
-    def _write(self, stream: str, rows: Rows) -> ArchiveFile:
+    def _write(self, stream: str, rows: Rows, aside: bool) -> ArchiveFile:
         from services.recorder import columns
 
         file = ArchiveFile(first=rows.ids[0], last=rows.ids[-1])
-        return store(self._folder(stream), file, columns.parquet_of(columns.frame_of(rows)))
+        folder = self._folder(stream) / ASIDE_FOLDER if aside else self._folder(stream)
+        return store(folder, file, columns.parquet_of(columns.frame_of(rows)))
 
     def _note(self, stream: str, holes: Sequence[Hole], more: int) -> None:
         folder = self._folder(stream)

@@ -4,6 +4,10 @@ The recorder remembers nothing of its own: where a stream's archive stands follo
 files (`files.py`). An entry is deleted from Redis only when a file that holds it is on the disk for good, and
 it has become old enough for its kind of stream. The newest archived entry always stays: it shows where
 the stream stood.
+
+When it is not there, Redis was emptied or restored, or its cap has trimmed what we had not read. If the clock
+was set back as well, new entries have ids before the archive's end, and no place in the order of its files.
+They are set aside, in files of their own, before anything behind the archive's end is read.
 """
 
 from __future__ import annotations
@@ -67,6 +71,8 @@ class StreamState(msgspec.Struct, kw_only=True):
         read_at_ns: Monotonic time of the next read at the latest.
         trimmed_to: Everything before it was deleted from Redis.
         behind: Redis stands before our cursor: it was emptied or restored.
+        aside_to: What stands before our cursor and not in our files is set aside up to here.
+        aside_done: Nothing of that is left.
         holes: Found in what was read last, not yet followed by a written file.
         failure: Why the last attempt failed; None after a success.
     """
@@ -80,6 +86,8 @@ class StreamState(msgspec.Struct, kw_only=True):
     merge_at_ns: int = 0
     trimmed_to: EntryId = (0, 0)
     behind: bool = False
+    aside_to: EntryId | None = None
+    aside_done: bool = False
     backlog: bool = False
     holes: list[Hole] = []
     failure: str | None = None
@@ -185,23 +193,36 @@ def _looked_at(stream: str, event: Scanned, state: State) -> list[Command]:
 
 def _behind(stream: str, s: StreamState) -> list[Command]:
     """Notice a stream that ends before its archive: nothing in it may be deleted then."""
+    if s.aside_to is not None and s.newest is not None and s.newest < s.aside_to:
+        s.aside_to = None  # emptied once more
     behind = s.cursor is not None and s.newest is not None and s.newest < s.cursor
     if behind == s.behind:
         return []
-    s.behind = behind
+    s.behind, s.aside_done = behind, False
     assert s.cursor is not None
     why = f"Redis stands before the archive's end {shown(s.cursor)}: was it emptied or restored?"
     return [Alarm(stream=stream, why=why, lifted=not behind)]
 
 
 def _due(stream: str, s: StreamState, monotonic_ns: int, state: State) -> list[Command]:
-    if s.newest is None or (s.cursor is not None and s.newest <= s.cursor):
+    known = s.aside_to if s.behind else s.cursor
+    if s.newest is None or s.newest == s.cursor or (known is not None and s.newest <= known):
         s.backlog = False
         return []
     waiting = s.newest[1] - (s.cursor[1] if s.cursor else 0)
     if not s.backlog and waiting < state.limits.rows_max and monotonic_ns < s.read_at_ns:
         return []
-    return [ReadOn(stream=stream, after=s.cursor, count_max=state.limits.rows_max)]
+    return [_reading_aside(stream, s, state) if s.behind else _reading_on(stream, s, state)]
+
+
+def _reading_on(stream: str, s: StreamState, state: State) -> ReadOn:
+    return ReadOn(stream=stream, after=s.cursor, count_max=state.limits.rows_max, joins=not s.aside_done)
+
+
+def _reading_aside(stream: str, s: StreamState, state: State) -> ReadOn:
+    return ReadOn(
+        stream=stream, after=s.aside_to, until=s.cursor, count_max=state.limits.rows_max, joins=False
+    )
 
 
 def _trimming(stream: str, s: StreamState, now_ns: int) -> list[Command]:
@@ -211,7 +232,8 @@ def _trimming(stream: str, s: StreamState, now_ns: int) -> list[Command]:
     # Between two archived entries there is nothing to delete: wait until the first one falls.
     if not any(s.trimmed_to < file.last and file.first < before for file in s.files):
         return []
-    return [Trim(stream=stream, before=before)]
+    assert s.cursor is not None
+    return [Trim(stream=stream, before=before, standing=s.cursor)]
 
 
 def _merging(stream: str, s: StreamState, event: Scanned, state: State) -> list[Command]:
@@ -241,6 +263,10 @@ def _listed(event: Listed, state: State) -> list[Command]:
 def _read(event: EntriesRead, state: State) -> list[Command]:
     s = state.streams[event.stream]
     s.read_at_ns = _next_read_ns(event.monotonic_ns, state)
+    if not event.joined:
+        return [_reading_aside(event.stream, s, state)]
+    if event.aside:
+        return _read_aside(event, s, state)
     s.backlog = event.more
     if not event.ids:
         return _succeeded(event.stream, s)
@@ -255,6 +281,18 @@ def _read(event: EntriesRead, state: State) -> list[Command]:
             parts=_parts(event.ids),
         )
     ]
+
+
+def _read_aside(event: EntriesRead, s: StreamState, state: State) -> list[Command]:
+    s.backlog = bool(event.ids)
+    if event.ids:
+        parts = _parts(event.ids)
+        return [Write(stream=event.stream, holes=[], holes_more=0, parts=parts, aside=True)]
+    if s.behind:
+        return _succeeded(event.stream, s)
+    # The stream has passed our cursor: nothing can be added before it any more.
+    s.aside_done = True
+    return [_reading_on(event.stream, s, state)]
 
 
 def _next_read_ns(monotonic_ns: int, state: State) -> int:
@@ -290,10 +328,15 @@ def _holes(cursor: EntryId | None, ids: Sequence[EntryId]) -> list[Hole]:
 
 def _written(event: Written, state: State) -> list[Command]:
     s = state.streams[event.stream]
+    state.files_written += 1
+    if event.aside:
+        why = "entries before the archive's end are set aside; they are in the folder `aside`"
+        news = s.aside_to is None
+        s.aside_to = event.file.last
+        return [*_succeeded(event.stream, s), *([Alarm(stream=event.stream, why=why)] if news else [])]
     assert s.cursor is None or event.file.first > s.cursor, "an entry was archived twice"
     s.files.append(event.file)
-    s.cursor = event.file.last
-    state.files_written += 1
+    s.cursor, s.aside_to, s.aside_done = event.file.last, None, False
     found = [hole for hole in s.holes if hole.before <= event.file.last]
     s.holes = s.holes[len(found) :]
     state.entries_missing += sum(hole.missing for hole in found)

@@ -65,19 +65,28 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntriesRead(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: more: the limit was reached, there is more to read."""
+    """What `ReadOn` brought.
+
+    Attributes:
+        more: The limit was reached, there is more to read.
+        joined: False: the entry to read on after does not stand in the stream any more; nothing was read.
+        aside: As in `ReadOn`.
+    """
 
     stream: str
     ids: list[EntryId]
     more: bool
     monotonic_ns: int
+    joined: bool = True
+    aside: bool = False
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """The file is on the disk: its bytes, its name and its folder are synced."""
+    """The file is on the disk: its bytes, its name and its folder are synced. `aside` as in `Write`."""
 
     stream: str
     file: ArchiveFile
+    aside: bool = False
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,11 +128,24 @@ class RemoveFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadOn(msgspec.Struct, frozen=True, kw_only=True):
-    """Attributes: after: Read what comes after this entry; None: from the beginning."""
+    """Read the next entries of a stream.
+
+    Attributes:
+        after: Read what comes after this entry; None: from the beginning.
+        until: Read nothing behind this entry; None: to the end.
+        joins: Only if `after` itself still stands in the stream.
+    """
 
     stream: str
     after: EntryId | None
     count_max: int
+    until: EntryId | None = None
+    joins: bool = True
+
+    @property
+    def aside(self) -> bool:
+        """Return whether it reads what stands before the archive's end and lies in no file."""
+        return self.until is not None
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,12 +157,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """Note the holes, then write the parts in order; after the first failure nothing more of it."""
+    """Note the holes, then write the parts in order; after the first failure nothing more of it.
+
+    Attributes:
+        aside: Beside the archive's own files, whose order has no place for these entries.
+    """
 
     stream: str
     holes: list[Hole]
     holes_more: int
     parts: list[Part]
+    aside: bool = False
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,10 +177,16 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trim(msgspec.Struct, frozen=True, kw_only=True):
-    """Delete from Redis what is older than `before`; everything of it is archived."""
+    """Delete from Redis what is older than `before`; everything of it is archived.
+
+    Attributes:
+        standing: Only while this entry stands there: then what is before it is what we have read. Another
+            stream may have begun in its place, by a clock that was set back.
+    """
 
     stream: str
     before: EntryId
+    standing: EntryId
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):

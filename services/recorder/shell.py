@@ -152,7 +152,9 @@ class Shell:
                 case Merge(parts=parts):
                     into = await self._archive.merge(stream, parts)
                     return [Merged(stream=stream, parts=parts, into=into)]
-                case Trim(before=before):
+                case Trim(before=before, standing=standing):
+                    if not await self._stands(stream, standing):
+                        return []
                     self.entries_trimmed += await self._bus.trim_before(stream, shown(before))
                     return [Trimmed(stream=stream, before=before)]
                 case Alarm():
@@ -165,14 +167,21 @@ class Shell:
             return [self._failed(stream, error, merging=isinstance(command, Merge | RemoveFiles))]
         return []
 
+    async def _stands(self, stream: str, entry_id: EntryId) -> bool:
+        return bool(await self._bus.between(stream, shown(entry_id), shown(entry_id), 1))
+
     async def _read(self, command: ReadOn) -> EntriesRead:
         rows = Rows([], [], [])
+        joined = (
+            not command.joins or command.after is None or await self._stands(command.stream, command.after)
+        )
         after = f"({shown(command.after)}" if command.after else "-"
         size = 0
-        more = True
+        until = shown(command.until) if command.until else "+"
+        more = joined
         while more and len(rows.ids) < command.count_max and size < READ_BYTES_MAX:
             count = min(READ_ENTRIES, command.count_max - len(rows.ids))
-            entries = await self._bus.between(command.stream, after, "+", count)
+            entries = await self._bus.between(command.stream, after, until, count)
             for entry in entries:
                 rows.ids.append(id_of(entry))
                 rows.kinds.append(entry.kind)
@@ -183,7 +192,12 @@ class Shell:
                 after = f"({entries[-1].id.decode()}"
         self._rows[command.stream] = rows
         return EntriesRead(
-            stream=command.stream, ids=rows.ids, more=more, monotonic_ns=self._clock.monotonic_ns()
+            stream=command.stream,
+            ids=rows.ids,
+            more=more,
+            monotonic_ns=self._clock.monotonic_ns(),
+            joined=joined,
+            aside=command.aside,
         )
 
     async def _write(self, command: Write) -> list[Event]:
@@ -196,9 +210,9 @@ class Shell:
             for part in command.parts:
                 cut = slice(part.start, part.stop)
                 file = await self._archive.write(
-                    stream, Rows(rows.ids[cut], rows.kinds[cut], rows.payloads[cut])
+                    stream, Rows(rows.ids[cut], rows.kinds[cut], rows.payloads[cut]), aside=command.aside
                 )
-                outcomes.append(Written(stream=stream, file=file))
+                outcomes.append(Written(stream=stream, file=file, aside=command.aside))
                 self.entries_written += part.stop - part.start
         except OSError as error:
             outcomes.append(self._failed(stream, error))

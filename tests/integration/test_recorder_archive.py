@@ -21,6 +21,7 @@ from services.recorder.columns import missing_before
 from services.recorder.config import RecorderConfig
 from services.recorder.shell import Shell
 from shared.bus.bus import RedisBus
+from shared.bus.port import StreamWriter
 from shared.domain.control import Halt, HaltKind
 from shared.domain.market import Quote
 from shared.runtime.beat import BeatBoard
@@ -247,6 +248,43 @@ def test_emptied_redis_starts_the_sequence_again(server: ValkeyServer, tmp_path:
     assert seqs(tmp_path, MD) == [1, 2, 3, 1, 2, 3]
 
 
+@pytest.mark.proves("I-15")
+def test_what_an_emptied_redis_got_by_a_clock_set_back_is_set_aside(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    """Its ids lie before the archive's end: they were trimmed unread when the clock had passed it."""
+
+    async def scenario() -> None:
+        clock = MovableClock()
+        bus = make_bus(server.address, clock)
+        await bus.ready()
+        shell = make_shell(bus, tmp_path, clock)
+
+        async def write(ahead_s: int, writer: StreamWriter | None = None) -> StreamWriter:
+            clock.ahead_s = ahead_s
+            writer = writer or await bus.open(MD)
+            archived = shell.entries_written
+            for n in range(3):
+                writer.append(make_quote(n))
+            await writer.flush()
+            await eventually(lambda: shell.entries_written == archived + 3)
+            return writer
+
+        async with running_shell(shell):
+            await write(HOUR_S)
+            await bus.delete(MD)
+            await bus.delete(topics.head(MD))
+            writer = await write(0)
+            assert await bus.length(MD) == 3
+            await write(2 * HOUR_S, writer)
+            await eventually(lambda: shell.entries_trimmed == 3)
+
+    run(scenario)
+    assert seqs(tmp_path, MD) == [1, 2, 3, 4, 5, 6]
+    aside = pl.read_parquet(tmp_path / "archive/md/MES/aside/*/*.parquet")
+    assert aside["seq"].to_list() == [1, 2, 3]
+
+
 def test_undecodable_entries_and_foreign_keys(server: ValkeyServer, tmp_path: Path) -> None:
     """Bytes that are no message are archived as they are; a key of another type stops nobody else."""
     raw = b"\xff\xfe{not json\x00"
@@ -318,10 +356,10 @@ class FullDisk(DiskArchive):
 
     full_for = MD
 
-    def _write(self, stream, rows):  # type: ignore[no-untyped-def]
+    def _write(self, stream, rows, aside):  # type: ignore[no-untyped-def]
         if stream == self.full_for:
             raise OSError(28, "No space left on device")
-        return super()._write(stream, rows)
+        return super()._write(stream, rows, aside)
 
 
 @pytest.mark.proves("I-15")

@@ -227,9 +227,10 @@ def test_stream_behind_its_archive_is_left_alone() -> None:
     """Redis was restored from an older file; what stands there may be something else than we have."""
     file = make_file((NOON_MS - 10 * DAY_MS, 1), (NOON_MS - DAY_MS, 100))
     state = make_state(cursor=file.last, files=[file])
-    (alarm,) = decide(scanned((NOON_MS - 2 * DAY_MS, 50)), state)
+    alarm, read = decide(scanned((NOON_MS - 2 * DAY_MS, 50)), state)
     assert isinstance(alarm, Alarm)
     assert not alarm.lifted
+    assert read == ReadOn(stream=MD, after=None, until=file.last, count_max=100, joins=False)
     assert may_trim_before(state.streams[MD], NOON_MS * MS) is None
     lifted, read, *_ = decide(scanned((NOON_MS, 51)), state)
     assert isinstance(lifted, Alarm)
@@ -237,10 +238,40 @@ def test_stream_behind_its_archive_is_left_alone() -> None:
     assert isinstance(read, ReadOn)
 
 
+def test_what_stands_before_the_archives_end_is_set_aside_before_anything_behind_it_is_read() -> None:
+    """Redis was emptied and the clock set back by an hour."""
+    end = (NOON_MS, 5_000)
+    early = [(NOON_MS - 1_000, 1), (NOON_MS - 500, 2)]
+    later = [(NOON_MS + 100, 3)]
+    state = make_state(cursor=end, files=[make_file((NOON_MS - DAY_MS, 1), end)])
+    s = state.streams[MD]
+
+    def read(ids: list[EntryId], **how: bool) -> list[object]:
+        return [*decide(EntriesRead(stream=MD, ids=ids, more=False, monotonic_ns=0, **how), state)]
+
+    aside = ReadOn(stream=MD, after=None, until=end, count_max=100, joins=False)
+    assert decide(scanned(later[-1], at_s=20), state)[0] == ReadOn(stream=MD, after=end, count_max=100)
+    assert read([], joined=False) == [aside]
+    (write,) = read(early, aside=True)
+    assert isinstance(write, Write)
+    assert (write.aside, write.holes) == (True, [])
+    (alarm,) = decide(Written(stream=MD, file=write.parts[0].file, aside=True), state)
+    assert isinstance(alarm, Alarm)
+    assert (s.cursor, len(s.files)) == (end, 1)
+    assert decide(scanned(later[-1], at_s=20), state)[0] == ReadOn(stream=MD, after=end, count_max=100)
+    assert read([], joined=False) == [
+        ReadOn(stream=MD, after=early[-1], until=end, count_max=100, joins=False)
+    ]
+    assert read([], aside=True) == [ReadOn(stream=MD, after=end, count_max=100, joins=False)]
+    (write,) = read(later)
+    assert isinstance(write, Write)
+    assert not write.aside
+
+
 def test_trim_is_repeated_until_done() -> None:
     file = make_file((NOON_MS - DAY_MS, 1), (NOON_MS - DAY_MS + 5, 6))
     state = make_state(cursor=file.last, files=[file])
-    trim = Trim(stream=MD, before=file.last)
+    trim = Trim(stream=MD, before=file.last, standing=file.last)
     assert decide(scanned(file.last), state) == [trim]
     assert decide(scanned(file.last), state) == [trim]
     decide(Trimmed(stream=MD, before=trim.before), state)
@@ -276,6 +307,9 @@ class World:
         self.at_ns = 0
         self.stream: list[EntryId] = []
         self.capped: set[EntryId] = set()
+        self.aside: set[EntryId] = set()
+        self.lost: set[EntryId] = set()
+        self.written: set[EntryId] = set()
         self.files: dict[str, tuple[ArchiveFile, list[EntryId]]] = {}
         self.rows: list[EntryId] = []
         self.state = make_state(rows_max=20)
@@ -294,12 +328,21 @@ class World:
             self.ms += self.rng.choice((0, 1, 50_000, 5_000_000))
             self.seq += 1
             self.stream.append((self.ms, self.seq))
+            self.written.add(self.stream[-1])
 
     def cap(self) -> None:
         """The hard cap of the writer knows nothing of archives."""
         gone = self.rng.randrange(len(self.stream) + 1) // 3
         self.capped |= set(self.stream[:gone]) - set(self.archived())
         del self.stream[:gone]
+
+    def empty(self) -> None:
+        """Redis begins anew, by a clock that was set back; what was not read yet is lost with it."""
+        if self.rng.random() < 0.9:
+            return
+        self.lost |= set(self.stream) - set(self.archived()) - self.aside
+        self.stream, self.seq = [], 0
+        self.ms -= self.rng.choice((0, 60_000, 3_600_000, 2 * DAY_MS)) + self.rng.randrange(1_000)
 
     def turn(self) -> None:
         """One look of the recorder; it may fail anywhere, or be killed."""
@@ -325,14 +368,21 @@ class World:
             case RemoveFiles(files=files):
                 for file in files:
                     del self.files[file.name]
-            case ReadOn(after=after, count_max=count_max):
-                ids = [i for i in self.stream if after is None or i > after]
-                self.rows = ids[:count_max]
-                return [
-                    EntriesRead(stream=MD, ids=self.rows, more=len(ids) > count_max, monotonic_ns=self.at_ns)
+            case ReadOn(after=after, until=until, count_max=count_max):
+                joined = not command.joins or after is None or after in self.stream
+                ids = [
+                    i for i in self.stream if (after is None or i > after) and (until is None or i <= until)
                 ]
-            case Write(parts=parts):
-                return self.write(parts)
+                self.rows = ids[:count_max] if joined else []
+                more = len(ids) > count_max
+                return [
+                    EntriesRead(
+                        stream=MD, ids=self.rows, more=more, monotonic_ns=self.at_ns,
+                        joined=joined, aside=command.aside,
+                    )
+                ]  # fmt: skip
+            case Write(parts=parts, aside=aside):
+                return self.write(parts, aside)
             case Merge(parts=parts):
                 ids = [i for part in parts for i in self.files[part.name][1]]
                 file = self.store(ids)
@@ -341,32 +391,38 @@ class World:
                 for part in parts:
                     del self.files[part.name]
                 return [Merged(stream=MD, parts=parts, into=file)]
-            case Trim(before=before):
+            case Trim(before=before, standing=standing):
+                if standing not in self.stream:
+                    return []
                 gone = {i for i in self.stream if i < before}
-                assert gone <= set(self.archived()), "deleted from Redis and not archived"
+                assert gone <= set(self.archived()) | self.aside, "deleted from Redis and not archived"
                 self.stream = [i for i in self.stream if i >= before]
                 return [Trimmed(stream=MD, before=before)]
         return []
 
-    def write(self, parts: list) -> list[object]:  # type: ignore[type-arg]
+    def write(self, parts: list, aside: bool) -> list[object]:  # type: ignore[type-arg]
         outcomes: list[object] = []
         for part in parts:
             if self.rng.random() < 0.1:
                 return [*outcomes, Failed(stream=MD, why="disk full", monotonic_ns=self.at_ns)]
-            file = self.store(self.rows[part.start : part.stop])
-            outcomes.append(Written(stream=MD, file=file))
+            ids = self.rows[part.start : part.stop]
+            if aside:
+                self.aside |= set(ids)
+            file = part.file if aside else self.store(ids)
+            outcomes.append(Written(stream=MD, file=file, aside=aside))
         return outcomes
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32))
 def test_every_entry_is_archived_once_or_still_there_or_told_missing(seed: int) -> None:
-    """Kills, full disks, interrupted merging and the writer's hard cap, in any order."""
+    """Kills, full disks, interrupted merging, the writer's hard cap and an emptied Redis, in any order."""
     world = World(seed)
     for _ in range(60):
-        world.rng.choice((world.append, world.append, world.turn, world.turn, world.turn, world.cap))()
+        world.rng.choice(
+            (world.append, world.append, world.turn, world.turn, world.turn, world.cap, world.empty)
+        )()
         archived = world.archived()
         assert len(archived) == len(set(archived)), "archived twice"
         assert archived == sorted(archived)
-        present = set(archived) | set(world.stream) | world.capped
-        assert {seq for _, seq in present} == set(range(1, world.seq + 1))
+        assert set(archived) | set(world.stream) | world.capped | world.aside | world.lost == world.written
