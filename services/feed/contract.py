@@ -42,7 +42,7 @@ def tick(market: Market, state: State, now_ns: int, mono_ns: int) -> list[Comman
     if market.subscribe_at_mono_ns and mono_ns >= market.subscribe_at_mono_ns:
         assert market.instrument is not None
         market.subscribe_at_mono_ns = 0
-        market.contract_since_ns = now_ns
+        market.contract_since_mono_ns = mono_ns
         _cover(market, state, now_ns, mono_ns)
         commands.append(Subscribe(market.instrument))
     if market.resolving or mono_ns < market.resolve_retry_mono_ns:
@@ -149,10 +149,10 @@ def _adopt(
         _leave(market, now_ns, messages)
         messages.append(_gap(market, f"roll from {old.contract_name} to {chosen.contract_name}", now_ns))
         market.subscribe_at_mono_ns = mono_ns + QUARANTINE_NS
-        market.contract_since_ns = NEVER_NS
+        market.contract_since_mono_ns = NEVER_NS
     else:
         messages.append(_gap(market, "start", now_ns))
-        market.contract_since_ns = now_ns
+        market.contract_since_mono_ns = mono_ns
         _cover(market, state, now_ns, mono_ns)
         commands.append(Subscribe(chosen))
     roll_ns = front_month.roll_at_ns(chosen)

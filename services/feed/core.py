@@ -95,6 +95,8 @@ def market_state(market: Market, now_ns: int) -> MarketState | None:
 def _tick(event: Tick, state: State) -> list[Command]:
     now_ns, mono_ns = event.now_ns, event.mono_ns
     state.time.tell(event.venue_now_ns, mono_ns)
+    if event.venue_now_ns is not None:
+        state.venue_offset_ns = event.venue_now_ns - mono_ns
     market_ns = state.time.now(now_ns, mono_ns)
     if mono_ns - state.ticked_mono_ns > state.settings.stall_ns:
         state.stalled_mono_ns = mono_ns

@@ -37,6 +37,8 @@ def judge(market: Market, state: State, now_ns: int, mono_ns: int) -> tuple[Feed
         return FeedHealth.STALE, "the bus is away and the buffer is full"
     if market.frozen_mono_ns:
         return FeedHealth.STALE, market.frozen_reason
+    if market.refused_mono_ns > market.last_mono_ns:
+        return FeedHealth.STALE, "what comes is refused as from the future; check this machine's clock"
     if market.bid_px is None or market.ask_px is None:
         return FeedHealth.UNKNOWN, "bid and ask are not known yet since the link came up"
     if market.jump_since_mono_ns:

@@ -65,11 +65,14 @@ class Market:
     """One symbol.
 
     Attributes:
-        contract_since_ns: Our clock when this contract was subscribed; what came before is of another.
+        contract_since_mono_ns: When this contract was subscribed; what came before is of another. Our wall
+            clock may be set back, and would then pass over everything.
         subscribe_at_mono_ns: When the chosen contract is to be subscribed; 0 when that is done.
         resumed: The contract is what the last feed had, to be resolved at `verify_at_mono_ns`.
         bid_px, ask_px, last_px, volume: The merged quote; None while the gateway has not told.
         traded_px: The newest trade, from trades or quotes.
+        last_mono_ns: When an event was taken last.
+        refused_mono_ns: When one was refused for its time last; while none was taken since, we are blind.
         gap_open: A `FeedGap` was appended whose end is not known yet.
         lo_px, hi_px, band_px: Prices outside, around the last trade, are a jump.
         minutes_out_ns: Opening time of the last published minute; -1 for none.
@@ -86,7 +89,7 @@ class Market:
     builder: MinuteBuilder
     folders: list[Folder]
     instrument: Instrument | None = None
-    contract_since_ns: int = NEVER_NS
+    contract_since_mono_ns: int = NEVER_NS
     subscribe_at_mono_ns: int = 0
     resolving: bool = False
     resolve_retry_mono_ns: int = 0
@@ -102,6 +105,7 @@ class Market:
     traded_px: float | None = None
     last_event_ns: int = 0
     last_mono_ns: int = 0
+    refused_mono_ns: int = 0
     dirty: bool = True
     published_mono_ns: int = 0
 
@@ -159,6 +163,7 @@ class State:
         link_up_mono_ns: 0 while the link is down.
         stalled_mono_ns: When this process last came back from a pause: what it should have read meanwhile is
             still in the socket, so nothing may be concluded from the clock yet.
+        venue_offset_ns: The broker's wall clock less our monotonic one, as its answers tell; None before one.
         alarms: (name, symbol) -> (when last said, how often meant since).
     """
 
@@ -171,6 +176,7 @@ class State:
     link_was_up: bool = False
     link_reason: str = "the link has not been up yet"
     reconnect_mono_ns: int = 0
+    venue_offset_ns: int | None = None
     refused: int = 0
     alarms: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 

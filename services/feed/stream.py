@@ -6,7 +6,8 @@ run of a symbol. What is rare is in functions of its own.
 Values that are possible but strange pass, because the record of the market must be what the market said: a
 crossed quote is marked in the quote itself; a price that jumped makes the symbol's health `stale` (nothing is
 traded on it) until a normal price follows or the new one has stood for a while. Only a timestamp from the
-future is refused, since it would close every bar for ever.
+future is refused, since it would close every bar for ever: one ahead of our clock and of the broker's, for
+ours may be set wrong. What is refused vouches for nothing.
 """
 
 from __future__ import annotations
@@ -32,23 +33,28 @@ def take(event: MarketBatch, state: State) -> list[Command]:
     ts_ns = 0
     limit_ns = NEVER_NS  # a venue of its own date may jump to the next session
     if not state.settings.venue_clock and event.events:
-        limit_ns = event.events[0].ts_recv_ns + state.settings.ts_ahead_max_ns
+        limit_ns = event.events[0].ts_recv_ns
+        if state.venue_offset_ns is not None:
+            limit_ns = max(limit_ns, mono_ns + state.venue_offset_ns)
+        limit_ns += state.settings.ts_ahead_max_ns
     for item in event.events:
         if item.symbol != symbol:
             symbol = item.symbol
             market = markets.get(symbol)
             messages = []
+            if market is not None and mono_ns < market.contract_since_mono_ns:
+                market = None  # of a contract that we left
             if market is not None:
-                market.last_mono_ns = mono_ns
                 market.dirty = True
                 if not market.shedding:
                     commands.append(Append(symbol, messages))
-        if market is None or item.ts_recv_ns < market.contract_since_ns:
-            continue  # of a contract that we left
+        if market is None:
+            continue
         ts_ns = item.ts_event_ns
         if ts_ns > limit_ns:
             commands += _from_the_future(item, market, state, mono_ns, limit_ns)
             continue
+        market.last_mono_ns = mono_ns
         if market.gap_open:
             commands += _end_gap(item, market, state, mono_ns, messages)
         if ts_ns > market.last_event_ns:
@@ -142,8 +148,9 @@ def _from_the_future(
     item: Quote | Trade | Depth, market: Market, state: State, mono_ns: int, limit_ns: int
 ) -> list[Command]:
     market.refused += 1
+    market.refused_mono_ns = mono_ns
     ahead_s = (item.ts_event_ns - limit_ns + state.settings.ts_ahead_max_ns) / 1e9
-    why = f"event time {ahead_s:.0f} s ahead of ours: {item!r}; check this machine's clock"
+    why = f"event time {ahead_s:.0f} s ahead of every clock: {item!r}; check this machine's clock"
     return [*alarm(state, "event_from_the_future", market.symbol, why, mono_ns)]
 
 

@@ -51,6 +51,7 @@ class Desk:
 
     Attributes:
         second: Seconds after 15:00 UTC; wall, monotonic and market clocks agree.
+        ahead_s: How far our wall clock is ahead of the market's, for tests of a clock that is set wrong.
         messages: Everything appended, in order.
         commands: Everything else, in order.
     """
@@ -59,6 +60,7 @@ class Desk:
         self.symbols = symbols or ("MES",)
         self.state = make_state(self.symbols, Settings(**{**DEFAULTS, **settings}))
         self.second = second
+        self.ahead_s = 0.0
         self.messages: list[MarketMessage] = []
         self.commands: list[Command] = []
         if up:
@@ -67,8 +69,12 @@ class Desk:
             self.link(True)
 
     @property
-    def now_ns(self) -> int:
+    def market_ns(self) -> int:
         return OPEN_NS + round(self.second * S)
+
+    @property
+    def now_ns(self) -> int:
+        return self.market_ns + round(self.ahead_s * S)
 
     @property
     def mono_ns(self) -> int:
@@ -132,17 +138,17 @@ class Desk:
 
     def make_quote(self, second: float | None = None, symbol: str = "MES", **fields: Any) -> Quote:
         self.second = self.second if second is None else second
-        return Quote(symbol=symbol, ts_event_ns=self.now_ns, ts_recv_ns=self.now_ns, **fields)
+        return Quote(symbol=symbol, ts_event_ns=self.market_ns, ts_recv_ns=self.now_ns, **fields)
 
     def make_trade(self, second: float | None = None, px: float = 100.0, qty: int = 1) -> Trade:
         self.second = self.second if second is None else second
-        return Trade(symbol="MES", ts_event_ns=self.now_ns, ts_recv_ns=self.now_ns, px=px, qty=qty)
+        return Trade(symbol="MES", ts_event_ns=self.market_ns, ts_recv_ns=self.now_ns, px=px, qty=qty)
 
     def make_depth(self, second: float | None = None, px: float = 100.0, qty: int = 5) -> Depth:
         self.second = self.second if second is None else second
         return Depth(
             symbol="MES",
-            ts_event_ns=self.now_ns,
+            ts_event_ns=self.market_ns,
             ts_recv_ns=self.now_ns,
             side=BookSide.BID,
             kind=DepthKind.BEST,

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feed.events import Alarm, Append
 from shared.domain.market import Bar, Depth, FeedGap, FeedHealth, FeedState, Quote, Trade
-from tests.support.feed_desk import Desk, make_history_bar
+from tests.support.feed_desk import Desk, S, make_history_bar
 
 
 def live() -> Desk:
@@ -149,6 +150,43 @@ def test_event_from_the_future_is_refused() -> None:
     assert [alarm.name for alarm in desk.of(Alarm)] == ["event_from_the_future"]
 
 
+def test_a_wall_clock_that_is_set_back_does_not_pass_over_the_market() -> None:
+    desk = live()
+    desk.ahead_s = -3_600.0
+    desk.tick(1, venue_now_ns=desk.market_ns)
+    desk.quote(2, bid_px=99.5, ask_px=99.75)
+    desk.trade(2)
+    desk.tick(3)
+    assert [q.bid_px for q in desk.of(Quote)] == [99.5]
+    assert len(desk.of(Trade)) == 1
+    assert desk.of(Alarm) == []
+    assert desk.market().health is FeedHealth.LIVE
+
+
+def test_what_is_ahead_of_our_clock_and_of_the_brokers_is_refused() -> None:
+    desk = live()
+    desk.ahead_s = -3_600.0
+    desk.tick(1, venue_now_ns=desk.market_ns)
+    desk.frame(msgspec.structs.replace(desk.make_trade(2), ts_event_ns=desk.market_ns + 61 * S))
+    assert desk.of(Trade) == []
+    assert desk.market().refused == 1
+
+
+def test_while_all_that_comes_is_refused_the_feed_is_not_live() -> None:
+    """A quiet market is told by history; what was refused is no silence."""
+    desk = live()
+    desk.ahead_s = -3_600.0
+    desk.quote(2, bid_px=99.5, ask_px=99.75)
+    desk.tick(3)
+    assert desk.market().last_mono_ns < desk.mono_ns - 2 * S
+    state = desk.of(FeedState)[-1]
+    assert (state.health, "check this machine's clock" in state.reason) == (FeedHealth.STALE, True)
+    desk.ahead_s = 0.0
+    desk.quote(4, bid_px=99.25)
+    desk.tick(4)
+    assert desk.market().health is FeedHealth.LIVE
+
+
 def test_price_jump_is_marked_and_believed_when_it_stands() -> None:
     desk = live()
     desk.trade(1, 100.0)
@@ -175,7 +213,7 @@ def test_price_jump_that_is_taken_back() -> None:
 
 def test_events_received_before_the_contract_was_subscribed_are_another_months() -> None:
     desk = live()
-    desk.market().contract_since_ns = desk.now_ns + 1
+    desk.market().contract_since_mono_ns = desk.mono_ns + 1
     desk.trade(0)
     assert desk.of(Trade) == []
 
