@@ -48,7 +48,7 @@ class PushesRefused(_At, frozen=True, kw_only=True):
     """Part of what the hub says does not reach us, or could not be understood.
 
     Attributes:
-        lasting: Until the next reconnect (a refused subscription).
+        lasting: Until the link fell and rose again, or as good as (a refused subscription).
     """
 
     reason: str

@@ -22,6 +22,7 @@ from shared.broker.port import (
     LinkUp,
     LoggedOut,
     SubscriptionRefused,
+    SubscriptionTaken,
 )
 from shared.bus.port import BusAway, BusRefused, Fenced, RolledBack, StreamWriter
 from shared.domain.market import MarketState
@@ -146,7 +147,7 @@ class Shell:
             async for batch in link.events():
                 reports: list[events.Push] = []
                 for item in batch:
-                    if isinstance(item, LinkUp | LinkDown | SubscriptionRefused | LoggedOut | FrameRefused):
+                    if isinstance(item, LinkEvent):
                         self._hear_link(item)
                     else:
                         reports.append(item)
@@ -172,6 +173,13 @@ class Shell:
             case SubscriptionRefused(target=target, argument=argument, error=error):
                 why = f"the user hub refused {target}({argument}): {error}"
                 self._decide(events.PushesRefused(reason=why, lasting=True, now_ns=now_ns, ts_ns=ts_ns))
+            case SubscriptionTaken(target=target, argument=argument, still_refused=still_refused):
+                log.info("subscription_taken", target=target, account=argument, still_refused=still_refused)
+                if not still_refused:
+                    # As after a reconnect: nobody knows what it would have said before.
+                    why = f"the user hub has refused {target}({argument}) until now"
+                    self._decide(events.LinkFell(reason=why, now_ns=now_ns, ts_ns=ts_ns))
+                    self._decide(events.LinkRose(now_ns=now_ns, ts_ns=ts_ns))
             case FrameRefused(origin=origin, field=field, reason=reason, raw=raw):
                 why = f"{origin} {field}: {reason}"
                 log.warning("push_refused", why=why, raw=raw.decode("utf-8", "replace"))

@@ -75,7 +75,7 @@ def resume(event: Resumed, market: Market, state: State, messages: list[MarketMe
 
 
 def doubt(market: Market, state: State, reason: str, mono_ns: int) -> list[Command]:
-    """Resolve again, now: the contract was refused."""
+    """Resolve again, now: the hub refuses the contract, and may know another month."""
     said: list[Command] = [*alarm(state, "contract_refused", market.symbol, reason, mono_ns)]
     if market.resolving or mono_ns < market.resolve_retry_mono_ns:
         return said
@@ -197,6 +197,7 @@ def _leave(market: Market, now_ns: int, messages: list[MarketMessage]) -> None:
     for wish in market.wishes.values():
         wish.older = None
     forget_quote(market)
+    market.denied.clear()
     market.traded_px = None
     market.lo_px, market.hi_px, market.band_px, market.jump_since_mono_ns = 0.0, FOREVER, 0.0, 0
     market.frozen_mono_ns = 0

@@ -18,6 +18,7 @@ from services.feed.events import (
     Command,
     ContractDoubted,
     ContractsFound,
+    ContractTaken,
     Drained,
     Event,
     InputRefused,
@@ -52,6 +53,8 @@ def decide(event: Event, state: State) -> list[Command]:
             return _found(event, state)
         case ContractDoubted():
             return _doubt(event, state)
+        case ContractTaken():
+            return _taken(event, state)
         case BarsFetched():
             return _fetched(event, state)
         case QueryFailed():
@@ -133,11 +136,11 @@ def _link(event: LinkChanged, state: State) -> list[Command]:
     for market in state.markets.values():
         messages: list[MarketMessage] = []
         if event.up:
-            market.cover_from_ns = market_ns
             market.frozen_mono_ns = market.probe_mono_ns = 0
-            if state.link_was_up and market.instrument is not None and market_ns is not None:
-                history.want_since_last(market, state, market_ns)
+            _cover_again(market, state, market_ns)
         else:
+            market.denied.clear()
+            contract.forget_quote(market)
             _cut(market, event.reason, event.now_ns, messages)
         if staleness.change_of(market, state, event.now_ns, event.mono_ns, messages):
             _publish(market, event.now_ns, event.mono_ns, commands)
@@ -151,7 +154,13 @@ def _link(event: LinkChanged, state: State) -> list[Command]:
 def _cut(market: Market, reason: str, now_ns: int, messages: list[MarketMessage]) -> None:
     contract.open_gap(market, reason, now_ns, messages)
     market.builder.cut()
-    contract.forget_quote(market)
+
+
+def _cover_again(market: Market, state: State, market_ns: int | None) -> None:
+    """Minutes are live from here on; what was missed before comes from history."""
+    market.cover_from_ns = market_ns
+    if state.link_was_up and market.instrument is not None and market_ns is not None:
+        history.want_since_last(market, state, market_ns)
 
 
 def _resume(event: Resumed, state: State) -> list[Command]:
@@ -169,10 +178,38 @@ def _resume(event: Resumed, state: State) -> list[Command]:
 
 
 def _doubt(event: ContractDoubted, state: State) -> list[Command]:
+    market = _with_contract(event.contract_id, state)
+    if market is None:
+        return []
+    commands: list[Command] = []
+    messages: list[MarketMessage] = []
+    market.denied[event.target] = event.reason
+    if staleness.change_of(market, state, event.now_ns, event.mono_ns, messages):
+        _publish(market, event.now_ns, event.mono_ns, commands)
+    _append(market, messages, commands)
+    return commands + contract.doubt(market, state, event.reason, event.mono_ns)
+
+
+def _taken(event: ContractTaken, state: State) -> list[Command]:
+    """The market is whole again: what the subscription would have brought before was missed."""
+    market = _with_contract(event.contract_id, state)
+    if market is None or market.denied.pop(event.target, None) is None or market.denied:
+        return []
+    commands: list[Command] = []
+    messages: list[MarketMessage] = []
+    _cut(market, f"the hub has refused {event.target} until now", event.now_ns, messages)
+    _cover_again(market, state, state.time.now(event.now_ns, event.mono_ns))
+    if staleness.change_of(market, state, event.now_ns, event.mono_ns, messages):
+        _publish(market, event.now_ns, event.mono_ns, commands)
+    _append(market, messages, commands)
+    return commands
+
+
+def _with_contract(contract_id: str, state: State) -> Market | None:
     for market in state.markets.values():
-        if market.instrument is not None and market.instrument.contract_id == event.contract_id:
-            return contract.doubt(market, state, event.reason, event.mono_ns)
-    return []
+        if market.instrument is not None and market.instrument.contract_id == contract_id:
+            return market
+    return None
 
 
 def _fetched(event: BarsFetched, state: State) -> list[Command]:

@@ -81,10 +81,18 @@ class ContractsFound(_At, frozen=True, kw_only=True):
 
 
 class ContractDoubted(_At, frozen=True, kw_only=True):
-    """The hub or the broker does not accept the contract any more."""
+    """The hub refuses a subscription of the contract. Attributes: target: the hub's method."""
 
     contract_id: str
+    target: str
     reason: str
+
+
+class ContractTaken(_At, frozen=True, kw_only=True):
+    """The hub has taken a subscription of the contract that it refused before."""
+
+    contract_id: str
+    target: str
 
 
 class Purpose(StrEnum):
@@ -143,6 +151,7 @@ Event = (
     | LinkChanged
     | ContractsFound
     | ContractDoubted
+    | ContractTaken
     | BarsFetched
     | QueryFailed
     | InputRefused

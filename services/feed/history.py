@@ -111,8 +111,9 @@ def tick(
     commands: list[Command] = []
     if market.need_from_ns is not None:
         commands += _ask(market, state, market_ns, now_ns, mono_ns, messages)
-    if market.need_from_ns is None and state.link_up_mono_ns:
-        # While the link is down, minutes are missed that will come from history: nothing is over yet.
+    if market.need_from_ns is None and state.link_up_mono_ns and not market.denied:
+        # While the link is down or trades are denied, minutes are missed that will come from history: nothing
+        # is over yet.
         grace_ns = int(state.settings.bar_grace_ns * state.settings.speed)
         done_ns = min(market_ns - grace_ns, market.builder.end_ns - MINUTE_NS)
         for folder in market.folders:

@@ -20,6 +20,7 @@ from services.feed.events import (
     Command,
     ContractDoubted,
     ContractsFound,
+    ContractTaken,
     Event,
     FetchBars,
     InputRefused,
@@ -49,6 +50,7 @@ from shared.broker.port import (
     MarketLink,
     MarketPort,
     SubscriptionRefused,
+    SubscriptionTaken,
 )
 from shared.bus.port import BusAway, BusRefused
 from shared.domain.instrument import Instrument, gateway_root
@@ -176,7 +178,14 @@ class Shell:
                 reason = f"{target}({argument}) was refused: {error}"
                 log.error("subscription_refused", target=target, contract=argument, why=error)
                 self._apply(
-                    ContractDoubted(contract_id=argument, reason=reason, now_ns=now_ns, mono_ns=mono_ns)
+                    ContractDoubted(
+                        contract_id=argument, target=target, reason=reason, now_ns=now_ns, mono_ns=mono_ns
+                    )
+                )
+            case SubscriptionTaken(target=target, argument=argument):
+                log.info("subscription_taken", target=target, contract=argument)
+                self._apply(
+                    ContractTaken(contract_id=argument, target=target, now_ns=now_ns, mono_ns=mono_ns)
                 )
             case LoggedOut(text=text):
                 log.error("logged_out", why=text, remedy="only one device may use this login at a time")

@@ -35,6 +35,8 @@ def judge(market: Market, state: State, now_ns: int, mono_ns: int) -> tuple[Feed
         return FeedHealth.CLOSED, f"session closed; {session.next_date} opens next"
     if market.shedding:
         return FeedHealth.STALE, "the bus is away and the buffer is full"
+    if market.denied:
+        return FeedHealth.STALE, next(iter(market.denied.values()))
     if market.frozen_mono_ns:
         return FeedHealth.STALE, market.frozen_reason
     if market.refused_mono_ns > market.last_mono_ns:

@@ -69,6 +69,7 @@ class Market:
             clock may be set back, and would then pass over everything.
         subscribe_at_mono_ns: When the chosen contract is to be subscribed; 0 when that is done.
         resumed: The contract is what the last feed had, to be resolved at `verify_at_mono_ns`.
+        denied: Subscriptions that the hub refuses for now: its method -> why.
         bid_px, ask_px, last_px, volume: The merged quote; None while the gateway has not told.
         traded_px: The newest trade, from trades or quotes.
         last_mono_ns: When an event was taken last.
@@ -97,6 +98,7 @@ class Market:
     resumed: bool = False
     verify_at_mono_ns: int = 0
     trouble: str = "the contract is not resolved yet"
+    denied: dict[str, str] = field(default_factory=dict)
 
     bid_px: float | None = None
     ask_px: float | None = None

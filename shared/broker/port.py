@@ -181,11 +181,29 @@ class LinkDown(Struct, frozen=True, kw_only=True):
 
 
 class SubscriptionRefused(Struct, frozen=True, kw_only=True):
-    """The hub said no to one subscription; the others go on. It is asked again on every reconnect."""
+    """The hub said no to one subscription; the others go on. It is asked again, with pauses that grow.
+
+    Every refusal is told. It ends with `SubscriptionTaken` or `LinkDown`.
+    """
 
     target: str
     argument: str
     error: str
+    ts_recv_ns: int
+
+
+class SubscriptionTaken(Struct, frozen=True, kw_only=True):
+    """The hub has taken a subscription that it refused on this connection before.
+
+    What it would have said meanwhile is lost.
+
+    Attributes:
+        still_refused: How many others of this link are.
+    """
+
+    target: str
+    argument: str
+    still_refused: int
     ts_recv_ns: int
 
 
@@ -196,7 +214,7 @@ class LoggedOut(Struct, frozen=True, kw_only=True):
     ts_recv_ns: int
 
 
-LinkEvent = LinkUp | LinkDown | SubscriptionRefused | LoggedOut | FrameRefused
+LinkEvent = LinkUp | LinkDown | SubscriptionRefused | SubscriptionTaken | LoggedOut | FrameRefused
 MarketEvent = Quote | Trade | Depth
 AccountEvent = AccountReport | OrderReport | PositionReport | FillReport
 

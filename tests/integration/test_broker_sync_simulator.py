@@ -6,13 +6,14 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from services.broker_sync.config import BrokerSyncSection
 from services.broker_sync.shell import Shell
+from services.simulator.shell import Simulator
 from shared.broker.errors import HttpFailed
 from shared.broker.limiter import LocalLimiter
 from shared.broker.port import Accepted, AccountPort, Credentials, LoggedIn, OrderPort, OrderTicket
@@ -38,7 +39,7 @@ from shared.wire.codec import decode
 from tests.support.buses import make_bus, run
 from tests.support.eventually import eventually
 from tests.support.service_context import running, service_context
-from tests.support.simulator import ACCOUNT_ID, API_KEY, USER, running_simulator
+from tests.support.simulator import ACCOUNT_ID, API_KEY, USER, refusing, running_simulator
 from tests.support.valkey import running_valkey
 
 pytestmark = pytest.mark.integration
@@ -60,9 +61,15 @@ class Breakable:
 
 class Stage:
     def __init__(
-        self, bus: RedisBus, address: Address, adapter: ProjectX, port: Breakable, mes: Instrument
+        self,
+        bus: RedisBus,
+        address: Address,
+        adapter: ProjectX,
+        port: Breakable,
+        mes: Instrument,
+        simulator: Simulator,
     ) -> None:
-        self.bus, self.address, self.port, self.mes = bus, address, port, mes
+        self.bus, self.address, self.port, self.mes, self.simulator = bus, address, port, mes, simulator
         self.orders: OrderPort = adapter.orders()
         self._tags = 0
 
@@ -147,7 +154,7 @@ async def venue(**overrides: Any) -> AsyncIterator[Stage]:
                 token.append(login.token.value)
                 found = await adapter.market().search_contracts("MES")
                 mes = next(one for one in found if one.symbol == "MES" and one.active)
-                yield Stage(bus, server.address, adapter, Breakable(adapter.account()), mes)
+                yield Stage(bus, server.address, adapter, Breakable(adapter.account()), mes, simulator)
             finally:
                 await adapter.close()
 
@@ -168,6 +175,28 @@ def test_snapshot_then_pushes_then_flat() -> None:
                 return view["positions"] == [] and view["realized_today"]["fills"] >= 2
 
             await eventually(view_is_flat)
+
+    run(scenario)
+
+
+def test_a_subscription_that_was_refused_once_ends_in_sync() -> None:
+    """The link may hold for a day: waiting for the next one would leave the account stale as long."""
+
+    async def scenario() -> None:
+        async with venue() as stage:
+            refused = ExitStack()
+            refused.enter_context(refusing(stage.simulator.venue.user_hub, "SubscribeTrades"))
+            async with stage.broker_sync(reconcile_interval_s=30.0):
+
+                async def is_stale() -> bool:
+                    states = [r for r in await stage.reports() if isinstance(r, SyncState)]
+                    return any("refused SubscribeTrades" in state.reason for state in states)
+
+                await eventually(is_stale)
+                refused.close()
+                await stage.becomes(SyncHealth.IN_SYNC)
+                await stage.place(Side.BUY, 1)
+                await stage.reaches(1)
 
     run(scenario)
 

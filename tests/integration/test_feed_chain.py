@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
@@ -29,7 +30,7 @@ from shared.wire.codec import decode, encode
 from tests.support import real_hour
 from tests.support.eventually import eventually
 from tests.support.feed import Feed, running_feed
-from tests.support.simulator import running_simulator
+from tests.support.simulator import refusing, running_simulator
 from tests.support.valkey import running_valkey
 
 pytestmark = pytest.mark.integration
@@ -234,6 +235,28 @@ def folded(messages: list[Message], interval_s: int) -> None:
         assert (bar.open, bar.close) == (part[0].open, part[-1].close)
         assert (bar.high, bar.low) == (max(m.high for m in part), min(m.low for m in part))
         assert bar.volume == sum(m.volume for m in part)
+
+
+def test_trades_that_the_hub_refused_once_come_in_the_end() -> None:
+    async def scenario() -> None:
+        with running_valkey() as server, ExitStack() as refused:
+            async with running_simulator(**SIMULATOR) as simulator:
+                refused.enter_context(refusing(simulator.venue.market_hub, "SubscribeContractTrades"))
+                async with running_feed(simulator.url, server.address, julie=TWO) as feed:
+
+                    async def stale() -> bool:
+                        states = await feed.of("MES", FeedState)
+                        return any("SubscribeContractTrades" in state.reason for state in states)
+
+                    await eventually(stale, within_s=20)
+                    assert not await feed.of("MES", Trade)
+                    refused.close()
+                    await eventually(lambda: live(feed, "MES"), within_s=20)
+                    await eventually(lambda: _trade_bars(feed, "MES", 3), within_s=20)
+                    messages = await feed.stream("MES")
+                assert no_hole(messages)
+
+    asyncio.run(scenario())
 
 
 def test_second_feed_fences_the_first() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from services.simulator.config import SimulatorConfig
+from services.simulator.hub import Hub
 from services.simulator.shell import Simulator, serving
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.logs import Log
@@ -41,3 +42,13 @@ async def running_simulator(
             yield simulator
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def refusing(hub: Hub, method: str) -> Iterator[None]:
+    """Have a hub refuse a method for the length of a block, while everything else goes on."""
+    known = hub._methods.pop(method)
+    try:
+        yield
+    finally:
+        hub._methods[method] = known

@@ -26,6 +26,8 @@ class LinkSettings(Struct, frozen=True, kw_only=True):
         refused_pause_s: First pause after a Close that forbids reconnecting. We come back anyway,
             a position may be open; but slowly.
         logout_pause_s: First pause after GatewayLogout.
+        ask_again_pause_s: First pause before a refused subscription is asked for again: a hub refuses also
+            because of a passing trouble of its own, and the link may hold for a day.
         answer_within_s: For the completion of a subscription.
         renew_before_s: Planned reconnect this long before the token expires.
     """
@@ -36,6 +38,8 @@ class LinkSettings(Struct, frozen=True, kw_only=True):
     refused_pause_max_s: float = 120.0
     logout_pause_s: float = 20.0
     logout_pause_max_s: float = 300.0
+    ask_again_pause_s: float = 2.0
+    ask_again_pause_max_s: float = 60.0
     jitter_share: float = 0.2
     stable_after_s: float = 60.0
     answer_within_s: float = 10.0
@@ -46,6 +50,7 @@ class LinkSettings(Struct, frozen=True, kw_only=True):
         assert 0 < self.pause_s <= self.pause_max_s
         assert 0 < self.refused_pause_s <= self.refused_pause_max_s
         assert 0 < self.logout_pause_s <= self.logout_pause_max_s
+        assert 0 < self.ask_again_pause_s <= self.ask_again_pause_max_s
         assert 0 <= self.jitter_share < 1
 
 

@@ -3,6 +3,7 @@
 A link never gives up and never storms. Subscriptions do not survive a reconnect, so
 they are kept here as wishes and asked for again each time, always with an id, because
 a hub answers only those; the link counts as up when every one of them was answered.
+A refused one is asked for again on the same link, with pauses that grow.
 Each reconnect takes a fresh token, and one is planned before the token expires: an
 expired one shows as reconnects that fail for no visible reason.
 
@@ -17,7 +18,15 @@ from typing import TypeGuard, assert_never
 
 from msgspec import Struct, field
 
-from shared.broker.port import FrameRefused, LinkDown, LinkEvent, LinkUp, LoggedOut, SubscriptionRefused
+from shared.broker.port import (
+    FrameRefused,
+    LinkDown,
+    LinkEvent,
+    LinkUp,
+    LoggedOut,
+    SubscriptionRefused,
+    SubscriptionTaken,
+)
 from shared.broker.projectx.link_words import (
     LOGOUT_TARGET,
     SECOND_NS,
@@ -54,6 +63,8 @@ from shared.broker.projectx.signalr import (
 
 # -- state ------------------------------------------------------------------------
 
+NEVER_NS = 2**63 - 1
+
 
 class Phase(StrEnum):
     IDLE = "idle"
@@ -63,6 +74,13 @@ class Phase(StrEnum):
     LIVE = "live"
     WAITING = "waiting"
     STOPPED = "stopped"
+
+
+class Refusal(Struct):
+    """A subscription that the hub refused. Attributes: ask_at_ns: `NEVER_NS` while it is being asked."""
+
+    times: int = 0
+    ask_at_ns: int = NEVER_NS
 
 
 class State(Struct, kw_only=True):
@@ -75,6 +93,7 @@ class State(Struct, kw_only=True):
     connection: ClientConnection | None = None
     connections: int = 0
     unanswered: dict[str, tuple[Subscription, int]] = field(default_factory=dict)  # id -> what, since when
+    refused: dict[Subscription, Refusal] = field(default_factory=dict)
     retry_at_ns: int = 0
     renew_at_ns: int = 0
     live_since_ns: int = 0
@@ -95,6 +114,7 @@ class State(Struct, kw_only=True):
             times.append(self.connection.next_time_ns)
         if self.phase is Phase.LIVE:
             times.append(self.renew_at_ns)
+            times += [refusal.ask_at_ns for refusal in self.refused.values()]
         return min(times, default=None)
 
 
@@ -117,6 +137,7 @@ def decide(event: Event, state: State) -> list[Command]:
             return _want(event, subscription, state)
         case Unwanted(subscription=subscription, goodbye=goodbye):
             state.wanted.pop(subscription, None)
+            state.refused.pop(subscription, None)
             return _ask(event, [goodbye], state, awaited=False)
         case ReconnectAsked(reason=reason):
             if state.connection is None:
@@ -229,7 +250,15 @@ def _tick(event: Tick, state: State) -> list[Command]:
             state.failures = state.refusals = state.logouts = 0
         if now_ns >= state.renew_at_ns:
             return _renew(event, state)
+        return _ask_again(event, state)
     return _output(state)
+
+
+def _ask_again(event: Tick, state: State) -> list[Command]:
+    due = [what for what, refusal in state.refused.items() if event.at.now_ns >= refusal.ask_at_ns]
+    for subscription in due:
+        state.refused[subscription].ask_at_ns = NEVER_NS
+    return _ask(event, due, state)
 
 
 def _renew(event: Tick, state: State) -> list[Command]:
@@ -265,14 +294,31 @@ def _answered(event: FrameReceived, completion: Completion, state: State) -> lis
     if asked is None:
         return []  # of an unsubscription, or nobody's
     events: list[LinkEvent] = []
+    subscription = asked[0]
+    argument = "" if subscription.argument is None else str(subscription.argument)
     if completion.error is not None:
-        subscription = asked[0]
-        argument = "" if subscription.argument is None else str(subscription.argument)
+        if subscription in state.wanted:
+            _refuse(event, subscription, state)
         refused = SubscriptionRefused(
             target=subscription.target, argument=argument, error=completion.error, ts_recv_ns=event.at.ts_ns
         )
         events.append(refused)
+    elif state.refused.pop(subscription, None) is not None:
+        taken = SubscriptionTaken(
+            target=subscription.target,
+            argument=argument,
+            still_refused=len(state.refused),
+            ts_recv_ns=event.at.ts_ns,
+        )
+        events.append(taken)
     return events + _up_when_answered(event, state)
+
+
+def _refuse(event: FrameReceived, subscription: Subscription, state: State) -> None:
+    refusal = state.refused.setdefault(subscription, Refusal())
+    refusal.times += 1
+    first_s, longest_s = state.settings.ask_again_pause_s, state.settings.ask_again_pause_max_s
+    refusal.ask_at_ns = event.at.now_ns + _pause_ns(event, state, first_s, longest_s, refusal.times)
 
 
 def _up_when_answered(event: FrameReceived, state: State) -> list[LinkEvent]:
@@ -319,6 +365,7 @@ def _stop(event: Event, state: State) -> list[Command]:
 def _drop_connection(state: State) -> None:
     state.connection = None
     state.unanswered.clear()
+    state.refused.clear()
 
 
 def _logout_pause_ns(event: Event, state: State) -> int:

@@ -10,6 +10,7 @@ from services.feed.events import (
     Append,
     Command,
     ContractDoubted,
+    ContractTaken,
     Purpose,
     ResolveContract,
     Resumed,
@@ -17,8 +18,9 @@ from services.feed.events import (
     Unsubscribe,
 )
 from shared.domain.market import Bar, ContractResolved, FeedGap, FeedHealth, FeedState, MarketState, Quote
-from tests.support.feed_desk import OPEN_NS, Desk, S, make_instrument
+from tests.support.feed_desk import OPEN_NS, Desk, S, make_history_bar, make_instrument
 
+TRADES = "SubscribeContractTrades"
 ROLL_NS = int(datetime(2026, 3, 15, 22, tzinfo=UTC).timestamp()) * S
 ROLL_S = (ROLL_NS - OPEN_NS) / S
 
@@ -85,12 +87,82 @@ def test_resolved_again_before_each_open() -> None:
     assert len(desk.of(Subscribe)) == 1
 
 
+def refusal(desk: Desk, target: str = TRADES) -> ContractDoubted:
+    why = f"{target} was refused: internal error"
+    return ContractDoubted(contract_id="CON.F.US.MES.H26", target=target, reason=why, **desk.at())
+
+
+def taken(desk: Desk, target: str = TRADES) -> ContractTaken:
+    return ContractTaken(contract_id="CON.F.US.MES.H26", target=target, **desk.at())
+
+
 def test_refused_contract_is_resolved_at_once() -> None:
     desk = Desk()
-    desk.decide(ContractDoubted(contract_id="CON.F.US.MES.H26", reason="no such contract", **desk.at()))
+    desk.decide(refusal(desk))
     assert len(desk.of(ResolveContract)) == 1
-    desk.decide(ContractDoubted(contract_id="CON.F.US.MES.H26", reason="no such contract", **desk.at()))
+    desk.decide(refusal(desk))
     assert len(desk.of(ResolveContract)) == 1
+
+
+def test_symbol_is_not_live_while_one_of_its_subscriptions_is_refused() -> None:
+    """Quotes alone look like a market: its trades and bars would be missing, and nobody would see it."""
+    desk = Desk()
+    desk.decide(refusal(desk))
+    desk.decide(refusal(desk, "SubscribeContractMarketDepth"))
+    desk.quote(1, bid_px=99.75, ask_px=100.0)
+    desk.tick(2)
+    assert (desk.market().health, desk.market().health_reason) == (
+        FeedHealth.STALE,
+        "SubscribeContractTrades was refused: internal error",
+    )
+    desk.decide(taken(desk))
+    desk.tick(3)
+    assert desk.market().health is FeedHealth.STALE
+    desk.decide(taken(desk, "SubscribeContractMarketDepth"))
+    assert desk.of(FeedState)[-1].health is FeedHealth.LIVE  # the quotes went on
+
+
+def test_refusals_end_with_the_link_and_with_the_contract() -> None:
+    desk = Desk()
+    desk.decide(refusal(desk))
+    desk.link(False)
+    desk.link(True)
+    desk.quote(1, bid_px=99.75, ask_px=100.0)
+    desk.tick(2)
+    assert desk.market().health is FeedHealth.LIVE
+    desk.decide(refusal(desk))
+    desk.find(make_instrument("M26"))
+    desk.tick(5)
+    desk.quote(5, bid_px=99.75, ask_px=100.0)
+    desk.tick(6)
+    assert desk.market().health is FeedHealth.LIVE
+
+
+def test_what_a_refused_subscription_would_have_brought_comes_from_history() -> None:
+    desk = Desk(intervals_s=(60, 300))
+    desk.quote(0, bid_px=99.75, ask_px=100.0)
+    desk.tick(0)
+    desk.trade(10)
+    desk.trade(60)
+    desk.decide(refusal(desk))
+    desk.quote(121, bid_px=99.5)  # ends the minute of the trades that still came
+    desk.quote(302, bid_px=99.75)
+    desk.tick(303)
+    assert [bar[:2] for bar in desk.bars()] == [(60, 0), (60, 1)]  # the five minutes are not over
+    desk.second = 310
+    desk.decide(taken(desk))
+    assert desk.of(FeedGap)[-1].reason == "the hub has refused SubscribeContractTrades until now"
+    desk.quote(311, bid_px=99.5)
+    desk.tick(312)
+    fetch = desk.fetches(Purpose.BACKFILL)[-1]
+    assert (fetch.start_ns, fetch.end_ns) == (OPEN_NS + 120 * S, OPEN_NS + 300 * S)
+    desk.history(fetch, *(make_history_bar(n) for n in (2, 3, 4)))
+    assert desk.bars()[2:] == [
+        (60, 2, 7, "backfill"),
+        (60, 3, 7, "backfill"),
+        (60, 4, 7, "backfill"),
+        (300, 0, 23, "backfill"),
+    ]
 
 
 def rolled() -> Desk:

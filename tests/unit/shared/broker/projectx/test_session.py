@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from shared.broker.port import FrameRefused, LinkDown, LinkUp, LoggedOut, SubscriptionRefused
+from shared.broker.port import (
+    FrameRefused,
+    LinkDown,
+    LinkUp,
+    LoggedOut,
+    SubscriptionRefused,
+    SubscriptionTaken,
+)
 from shared.broker.projectx.link_words import (
     At,
     CloseSocket,
@@ -136,6 +143,66 @@ def test_refused_subscription_is_told_and_the_link_is_up() -> None:
         target="SubscribeToBars", argument="A", error="no such method", ts_recv_ns=WALL
     )
     assert isinstance(up, LinkUp)
+
+
+def refused() -> Bench:
+    """Return a link that is up, whose hub refuses trades."""
+    bench = Bench(QUOTES, TRADES)
+    bench.refuse = {TRADES.target}
+    bench.open()
+    assert bench.state.phase is Phase.LIVE
+    bench.take()
+    return bench
+
+
+def wait(bench: Bench, seconds: int) -> list[float]:
+    """Return when within this time the hub was asked for trades."""
+    asked = []
+    for _ in range(seconds * 4):
+        bench.hear(b'{"type":6}\x1e')
+        commands = bench.wait(0.25)
+        if any(isinstance(c, SendFrame) and TRADES.target.encode() in c.data for c in commands):
+            asked.append(bench.now_ns / SECOND)
+    return asked
+
+
+def test_refused_subscription_is_asked_for_again_with_pauses_that_grow() -> None:
+    bench = refused()
+    assert wait(bench, 250) == [2, 6, 14, 30, 62, 122, 182, 242]
+    assert [type(event) for event in bench.take()] == [SubscriptionRefused] * 8
+    assert bench.state.phase is Phase.LIVE
+
+
+def test_refused_subscription_that_is_taken_at_last_is_told_once() -> None:
+    bench = refused()
+    bench.refuse.clear()
+    assert wait(bench, 300) == [2]
+    assert bench.take() == [
+        SubscriptionTaken(target=TRADES.target, argument="A", still_refused=0, ts_recv_ns=WALL + 2 * SECOND)
+    ]
+
+
+def test_refused_subscription_is_asked_for_once_at_a_time() -> None:
+    bench = refused()
+    bench.silent = True
+    assert wait(bench, 11) == [2]
+    assert bench.state.next_time_ns is not None
+
+
+def test_refused_subscription_that_nobody_wants_any_more_is_left_alone() -> None:
+    bench = refused()
+    bench.do(Unwanted(subscription=TRADES, goodbye=Subscription("Unsubscribe", "A"), at=bench.at))
+    assert wait(bench, 100) == []
+
+
+def test_after_a_reconnect_a_refused_subscription_is_one_like_the_others() -> None:
+    bench = refused()
+    bench.do(Lost(reason="reset", at=bench.at))
+    bench.refuse.clear()
+    bench.wait(1)
+    bench.open()
+    assert [type(event) for event in bench.take()] == [LinkDown, LinkUp]
+    assert wait(bench, 100) == []
 
 
 def test_unanswered_subscription_costs_the_link() -> None:
