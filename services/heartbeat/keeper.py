@@ -199,10 +199,13 @@ class Keeper:
         self._progress.did(ts_ns)
         match answer:
             case LoggedIn(token=token) | Validated(new_token=SessionToken() as token):
-                self._hold(token)
-                return session.TokenGiven(
-                    value_of=question, expires_at_ns=token.expires_at_ns, now_ns=now_ns, ts_ns=ts_ns
-                )
+                given = session.TokenGiven(
+                    value_of=question, expires_at_ns=token.expires_at_ns, chance=self._rng.random(),
+                    now_ns=now_ns, ts_ns=ts_ns,
+                )  # fmt: skip
+                if not given.is_over:
+                    self._hold(token)
+                return given
             case Validated():
                 return session.Confirmed(now_ns=now_ns, ts_ns=ts_ns)
             case SessionGone(reason=reason):

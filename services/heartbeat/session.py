@@ -66,10 +66,16 @@ class Tick(_At, frozen=True, kw_only=True):
 
 
 class TokenGiven(_At, frozen=True, kw_only=True):
-    """Attributes: value_of: the question that brought it."""
+    """Attributes: value_of: the question that brought it. chance: in [0, 1), for jitter."""
 
     value_of: Question
     expires_at_ns: int
+    chance: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether the token was dead on arrival: the broker's mistake, or a clock that is set wrong."""
+        return self.expires_at_ns <= self.ts_ns
 
 
 class Confirmed(_At, frozen=True, kw_only=True):
@@ -194,6 +200,11 @@ def decide(event: Event, state: State) -> list[Command]:
                 reason = f"the broker did not answer a {question} within {state.ask_within_ns // SECOND_NS} s"
                 _failed(event, reason, 0.0, 0.0, state)
                 return [GiveUp(question=question), *_onward(event, state)]
+        case TokenGiven(value_of=question) if event.is_over:
+            # Asked for without a pause, such tokens would come as fast as the broker answers.
+            reason = f"the {question} brought a token whose life is over already; check this machine's clock"
+            state.refusal = ""  # what was refused before is taken now
+            _failed(event, reason, 0.0, event.chance, state)
         case TokenGiven():
             _take(event, event.expires_at_ns, _next_version(event, state), state, confirmed=True)
             _answered(event, state)

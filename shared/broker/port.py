@@ -108,7 +108,7 @@ class Credentials(Struct, frozen=True, kw_only=True):
 
 
 class SessionToken(Struct, frozen=True, kw_only=True):
-    """Attributes: expires_at_ns: as the token itself says, else the documented life from now."""
+    """Attributes: expires_at_ns: by our clock; as the token itself says, else after the documented life."""
 
     value: str
     expires_at_ns: int

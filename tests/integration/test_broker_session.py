@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 
 from shared.broker import errors
-from shared.broker.port import LinkDown, LoginRefused, SessionGone, SessionToken, Validated
+from shared.broker.port import LinkDown, LoggedIn, LoginRefused, SessionGone, SessionToken, Validated
 from tests.support.broker_desk import KEY, TOKEN, Desk, ask, ok
 from tests.support.hostile_server import RESET, HostileServer, http
 
@@ -41,6 +44,20 @@ def test_login_failure_does_not_echo_the_key(status: str) -> None:
         assert KEY not in f"{caught.value} {caught.value!r} {caught.value.excerpt}"
 
     ask(http(f"you sent {KEY}".encode(), status=status), scenario)
+
+
+def test_a_token_lives_as_long_as_it_does_though_our_clock_is_days_ahead() -> None:
+    venue_now_s = int(time.time()) - 3 * 86_400
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": venue_now_s + 86_400}).encode()).decode()
+    body = {"success": True, "errorCode": 0, "errorMessage": None, "token": f"e30.{claims.rstrip('=')}.sig"}
+
+    async def scenario(desk: Desk, server: HostileServer) -> None:
+        found = await desk.session.login()
+        assert isinstance(found, LoggedIn)
+        assert found.token.expires_at_ns / 1e9 - time.time() == pytest.approx(86_400, abs=30)
+
+    date = f"Date: {formatdate(venue_now_s, usegmt=True)}\r\n"
+    ask(http(json.dumps(body).encode(), headers=date), scenario)
 
 
 def test_login_without_a_token_is_unknown() -> None:

@@ -171,6 +171,21 @@ def test_a_new_token_reaches_every_watch() -> None:
     run(scenario)
 
 
+def test_a_token_that_is_dead_on_arrival_does_not_replace_one_that_lives() -> None:
+    async def scenario() -> None:
+        broker = FakeBroker()
+        async with heartbeat(broker) as stage:
+            await stage.becomes(SessionHealth.ACTIVE)
+            broker.give_new_token, broker.life_s = True, -3_600.0
+            await stage.becomes(SessionHealth.UNKNOWN)
+            assert await stage.bus.get(topics.SESSION_TOKEN) == b"login-token-1"
+            broker.life_s = 3_600.0
+            await stage.becomes(SessionHealth.ACTIVE)
+            assert broker.logins == 1
+
+    run(scenario)
+
+
 def test_a_broker_that_is_away_means_unknown_and_the_token_stays() -> None:
     async def scenario() -> None:
         broker = FakeBroker()

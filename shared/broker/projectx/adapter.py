@@ -58,7 +58,12 @@ class ProjectX:
             http=self._http, limiter=limiter, clock=clock, token=token, on_refused=on_refused
         )
         self._hub = HubAccess(
-            url=settings.hub_url, token=token, clock=clock, chance=chance, settings=settings.link
+            url=settings.hub_url,
+            token=token,
+            clock=clock,
+            chance=chance,
+            venue_now_ns=self.venue_now_ns,
+            settings=settings.link,
         )
 
     def session(self, credentials: Credentials) -> SessionPort:

@@ -134,7 +134,7 @@ class ProjectXSession(_Port):
             )
         if not envelope.token:
             raise PayloadAbsent(endpoint=endpoints.LOGIN_KEY.path, reason="success without a token")
-        return LoggedIn(token=session_token(envelope.token, self._gateway.clock.now_ns()))
+        return LoggedIn(token=self._token(envelope.token))
 
     async def validate(self, token: SessionToken) -> Validated | SessionGone:
         """Check the token, and take the new one if the broker hands one out.
@@ -149,7 +149,7 @@ class ProjectXSession(_Port):
         if envelope.success:
             if not envelope.new_token:
                 return Validated(new_token=None)
-            return Validated(new_token=session_token(envelope.new_token, self._gateway.clock.now_ns()))
+            return Validated(new_token=self._token(envelope.new_token))
         gone = {
             enums.ValidateErrorCode.INVALID_SESSION,
             enums.ValidateErrorCode.SESSION_NOT_FOUND,
@@ -167,6 +167,9 @@ class ProjectXSession(_Port):
             return  # it was over already
         if not envelope.success and envelope.error_code != enums.LogoutErrorCode.INVALID_SESSION:
             raise refused(endpoints.LOGOUT, envelope)
+
+    def _token(self, value: str) -> SessionToken:
+        return session_token(value, self._gateway.clock.now_ns(), self.venue_now_ns())
 
 
 class ProjectXMarket(_Port):

@@ -21,7 +21,7 @@ from shared.broker.projectx.link_words import Command, Event, LinkSettings, Subs
 from shared.broker.projectx.market import MarketTranslator
 from shared.broker.projectx.session import Phase, State, decide
 from shared.broker.projectx.signalr import Invocation
-from shared.broker.projectx.tokens import TOKEN_LIFE_NS, expiry_ns
+from shared.broker.projectx.tokens import life_ns
 from shared.broker.projectx.translate import user_events
 from shared.broker.projectx.transport import HubGoneError, HubSocket, open_hub_socket
 from shared.domain.instrument import Instrument
@@ -42,12 +42,14 @@ class HubAccess(Struct, frozen=True, kw_only=True):
         url: Of the hubs, such as `https://rtc.topstepx.com/hubs`.
         token: Newest session token, asked before each connection.
         chance: Numbers in [0, 1), for the jitter of pauses.
+        venue_now_ns: The broker's wall clock, None while it has not told.
     """
 
     url: str
     token: Callable[[], str | None]
     clock: Clock
     chance: Callable[[], float]
+    venue_now_ns: Callable[[], int | None] = lambda: None
     settings: LinkSettings = LinkSettings()
     open_socket: Callable[[str, str], Awaitable[HubSocket]] = open_hub_socket
 
@@ -155,9 +157,8 @@ class HubLink(Generic[T]):
             return
         self._socket = socket
         at = self._at()
-        expires_at_ns = expiry_ns(token)
-        life_ns = TOKEN_LIFE_NS if expires_at_ns is None else max(0, expires_at_ns - at.ts_ns)
-        self._apply(words.Opened(token_life_ns=life_ns, at=at))
+        left_ns = life_ns(token, at.ts_ns, self._access.venue_now_ns())
+        self._apply(words.Opened(token_life_ns=left_ns, at=at))
 
     async def _write(self) -> None:
         while True:

@@ -18,6 +18,7 @@ import msgspec
 from shared.broker.port import SessionToken
 
 TOKEN_LIFE_NS: Final = 24 * 3_600 * 1_000_000_000  # "valid 24 h from issue"
+LONGEST_LIFE_NS: Final = TOKEN_LIFE_NS + 300 * 1_000_000_000  # with clocks that differ a little
 REDACTED: Final = "[secret]"
 _QUERY: Final = re.compile(r"(access_token=)[^&\s\"']+")
 _JWT: Final = re.compile(r"eyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)?")
@@ -28,9 +29,24 @@ class _Claims(msgspec.Struct):
     exp: float | None = None
 
 
-def session_token(value: str, now_ns: int) -> SessionToken:
-    """Return the token with its end as it says itself, else the documented life from `now_ns`."""
-    return SessionToken(value=value, expires_at_ns=expiry_ns(value) or now_ns + TOKEN_LIFE_NS)
+def session_token(value: str, now_ns: int, venue_now_ns: int | None) -> SessionToken:
+    """Return the token with its end by our clock."""
+    return SessionToken(value=value, expires_at_ns=now_ns + life_ns(value, now_ns, venue_now_ns))
+
+
+def life_ns(value: str, now_ns: int, venue_now_ns: int | None) -> int:
+    """Return how long the token lives from now on: as it says itself, else as documented.
+
+    Our clock may be set wrong, and the broker's may be that of a replayed day. Ours counts while the life
+    that it makes of a token is possible, then the broker's.
+    """
+    expires_at_ns = expiry_ns(value)
+    if expires_at_ns is None:
+        return TOKEN_LIFE_NS
+    for clock_ns in (now_ns, venue_now_ns):
+        if clock_ns is not None and 0 < expires_at_ns - clock_ns <= LONGEST_LIFE_NS:
+            return expires_at_ns - clock_ns
+    return max(0, expires_at_ns - now_ns)
 
 
 def expiry_ns(value: str) -> int | None:

@@ -213,6 +213,34 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert [round(p) for p in pauses] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
+def test_a_token_that_is_dead_on_arrival_is_a_failure_with_pauses_that_double() -> None:
+    life = Life()
+    life.due()
+    pauses = []
+    for _ in range(8):
+        assert asks(life.given(life_s=-3_600)) == []
+        assert life.health is SessionHealth.UNKNOWN
+        pause_s = life.state.retry_ns / S - life.now_s
+        pauses.append(pause_s)
+        assert asks(life.tick(pause_s - 0.001)) == []
+        assert asks(life.tick(0.001)) == [Question.LOGIN]
+    assert [round(p) for p in pauses] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert "check this machine's clock" in session.health(life.state, 0)[1]
+    life.given()
+    assert life.health is SessionHealth.ACTIVE
+
+
+def test_a_new_token_that_is_dead_on_arrival_leaves_the_old_one() -> None:
+    life = logged_in()
+    version = life.state.version
+    life.tick(DAY_S * 0.8)
+    life.given(Question.VALIDATE, life_s=0)
+    assert life.state.token is not None
+    assert life.state.version == version
+    assert life.health is SessionHealth.UNKNOWN
+    assert asks(life.tick(1.01)) == [Question.VALIDATE]
+
+
 def test_jitter_only_shortens_and_the_brokers_wish_counts() -> None:
     life = Life()
     life.due()

@@ -7,7 +7,7 @@ import pytest
 
 from shared.broker.port import Credentials, SessionToken
 from shared.broker.projectx.payloads import LoginKeyRequest, TokenEnvelope
-from shared.broker.projectx.tokens import TOKEN_LIFE_NS, expiry_ns, redact, session_token
+from shared.broker.projectx.tokens import TOKEN_LIFE_NS, expiry_ns, life_ns, redact, session_token
 
 SECRET = "canary-secret-4711"
 
@@ -38,7 +38,34 @@ def test_expiry_is_what_the_token_says_itself(token: str, expected: int | None) 
 
 
 def test_token_that_does_not_say_lives_as_documented() -> None:
-    assert session_token("opaque", 5).expires_at_ns == 5 + TOKEN_LIFE_NS
+    assert session_token("opaque", 5, 7).expires_at_ns == 5 + TOKEN_LIFE_NS
+
+
+HOUR_NS = 3_600 * 1_000_000_000
+ISSUED_NS = 500_000 * HOUR_NS
+NEW = jwt({"exp": (ISSUED_NS + 24 * HOUR_NS) // 1_000_000_000})
+
+
+@pytest.mark.parametrize(
+    ("ahead_h", "venue_ahead_h", "life_h"),
+    [
+        (0, 0, 24),
+        (0, None, 24),
+        (30, 0, 24),  # by our clock it was over before it came
+        (-30, 0, 24),  # by our clock it would live longer than any
+        (5, 0, 19),  # ours may be right: shorter than it is does no harm
+        (0, -2_000, 24),  # the venue replays a day of last year
+        (0, 10, 24),
+        (30, None, 0),
+        (30, 30, 0),
+        (-30, None, 54),
+    ],
+)
+def test_life_of_a_token_is_measured_by_a_clock_that_can_be_right(
+    ahead_h: int, venue_ahead_h: int | None, life_h: int
+) -> None:
+    venue_now_ns = None if venue_ahead_h is None else ISSUED_NS + venue_ahead_h * HOUR_NS
+    assert life_ns(NEW, ISSUED_NS + ahead_h * HOUR_NS, venue_now_ns) == life_h * HOUR_NS
 
 
 @pytest.mark.parametrize(
