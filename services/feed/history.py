@@ -134,16 +134,20 @@ def _ask(
         text = f"history did not answer within {settings.backfill_hold_ns / 1e9:g} s: bars may be missing"
         give_up(market, messages)
         return [*alarm(state, "backfill_given_up", market.symbol, text, mono_ns)]
-    if market.fetching or market.instrument is None or mono_ns < market.fetch_at_mono_ns:
+    if market.instrument is None:
         return []
     end_ns = _end_ns(market, market_ns - int(settings.backfill_delay_ns * settings.speed))
     if end_ns <= market.need_from_ns:
         if market.need_from_ns >= market.need_until_ns:
             _release(market, messages)
         return []
-    market.fetching = True
     if not tried_ns:
+        # From when history can have it, asked or not: an older question may hang for as long as a budget is
+        # paused, and the bars that wait behind it may not.
         market.need_tried_mono_ns = mono_ns
+    if market.fetching or mono_ns < market.fetch_at_mono_ns:
+        return []
+    market.fetching = True
     return [
         FetchBars(
             symbol=market.symbol,

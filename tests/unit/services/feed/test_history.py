@@ -116,6 +116,34 @@ def test_answer_that_was_given_up_publishes_nothing_twice() -> None:
     assert not desk.market().fetching
 
 
+def test_bars_of_a_later_gap_do_not_wait_for_a_question_that_hangs() -> None:
+    """The budget may be paused for minutes: the question of the first gap is under way all the time."""
+    desk = Desk(backfill_hold_ns=15 * 10**9)
+    desk.quote(0, bid_px=99.0, ask_px=99.25)
+    desk.tick(0)
+    desk.trade(10)
+    desk.link(False)
+    desk.second = 20
+    desk.link(True)
+    desk.trade(21)
+    desk.trade(61)
+    desk.tick(62)
+    assert len(fetches(desk)) == 1
+    desk.tick(77)
+    assert [bar[1:] for bar in desk.bars()] == [(0, 2, "partial")]
+    desk.link(False)
+    desk.second = 80
+    desk.link(True)
+    desk.trade(81)
+    desk.trade(121)
+    desk.tick(122)
+    desk.tick(136)
+    assert [bar[1] for bar in desk.bars()] == [0]
+    desk.tick(137)
+    assert [bar[1:] for bar in desk.bars()] == [(0, 2, "partial"), (1, 2, "partial")]
+    assert len(fetches(desk)) == 1
+
+
 def test_restart_continues_after_the_last_bar() -> None:
     desk = Desk(up=False, second=630, backfill_bars=120)
     out = {60: make_history_bar(6).ts_open_ns}
