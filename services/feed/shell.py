@@ -236,7 +236,7 @@ class Shell:
         """Notice in a silent market too that another feed has taken over, or that Redis lost entries."""
         while True:
             for outlet in self._outlets.values():
-                await outlet.writer.flush()
+                await outlet.writer.check()
             await self._clock.sleep(WATCH_INTERVAL_S)
 
     async def _read_wanted(self) -> None:
@@ -412,7 +412,7 @@ async def run(context: Context[FeedConfig]) -> None:
     watch = SessionWatch(context.bus, context.clock)
     session = asyncio.create_task(watch.run(), name="session")
     try:
-        await watch.wait_active()
+        await watch.wait_token()
         async with market_port(context, watch) as port:
             await Shell(context, port).run()
     finally:

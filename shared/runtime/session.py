@@ -54,9 +54,12 @@ class SessionWatch:
         except (BusAway, BusRefused, MessageRefused):
             return
 
-    async def wait_active(self) -> None:
-        """Return when there is a token of an active session."""
-        while self.health is not SessionHealth.ACTIVE or self._token is None:
+    async def wait_token(self) -> None:
+        """Return when there is a token, whatever is said of the session.
+
+        While it is renewed, or nobody knows of it, the token mostly works; the broker tells when it does not.
+        """
+        while self._token is None:
             await self.refresh()
             await self._clock.sleep(POLL_S / 5)
 

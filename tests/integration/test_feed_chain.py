@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from itertools import pairwise
 
 import pytest
 
+from services.feed.config import FeedConfig
+from services.feed.shell import run as serve_feed
 from shared.bus.bus import RedisBus
 from shared.bus.port import Fenced
+from shared.domain.control import SessionHealth, SessionState
 from shared.domain.market import (
     Bar,
     BarsWanted,
@@ -25,11 +28,14 @@ from shared.domain.market import (
 )
 from shared.domain.messages import Message
 from shared.runtime.clock import SystemClock
+from shared.runtime.config import BrokerSection, JulieSection
+from shared.runtime.session import STATE_FIELD
 from shared.wire import topics
 from shared.wire.codec import decode, encode
 from tests.support import real_hour
 from tests.support.eventually import eventually
 from tests.support.feed import Feed, running_feed
+from tests.support.service_context import running, service_context
 from tests.support.simulator import refusing, running_simulator
 from tests.support.valkey import running_valkey
 
@@ -275,6 +281,62 @@ def test_second_feed_fences_the_first() -> None:
                 assert feed.task.exception() is not None
                 assert _holds(feed.task.exception(), Fenced)
                 await other.close()
+
+    asyncio.run(scenario())
+
+
+def test_second_feed_fences_the_first_in_a_silent_market() -> None:
+    """The first one would go on telling its old prices, and the second one its new ones, by turns."""
+
+    async def scenario() -> None:
+        with running_valkey() as server:
+            async with AsyncExitStack() as venue:
+                simulator = await venue.enter_async_context(running_simulator(**SIMULATOR))
+                async with running_feed(simulator.url, server.address, julie=TWO, backfill_hold_s=1) as feed:
+                    await eventually(lambda: live(feed, "MES"))
+                    await venue.aclose()
+
+                    async def silent() -> bool:
+                        counts = []
+                        for _ in range(2):
+                            counts.append([await feed.bus.length(topics.md(s)) for s in ("MES", "MNQ")])
+                            await asyncio.sleep(1.5)
+                        return counts[0] == counts[1]
+
+                    await eventually(silent, within_s=20)
+                    clock = SystemClock()
+                    other = RedisBus(server.address, now_ns=clock.now_ns, monotonic_ns=clock.monotonic_ns)
+                    await other.ready()
+                    await other.open(topics.md("MES"))
+                    await eventually(feed.task.done, what="the fenced feed ends")
+                    assert _holds(feed.task.exception(), Fenced)
+                    await other.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("said", [SessionHealth.RENEWING, SessionHealth.UNKNOWN])
+def test_feed_starts_with_a_token_whatever_is_said_of_the_session(said: SessionHealth) -> None:
+    """The broker may fail to confirm a token for hours, and take it all the time."""
+
+    async def scenario() -> None:
+        with running_valkey() as server:
+            async with running_simulator(**SIMULATOR) as simulator:
+                async with running_feed(simulator.url, server.address, julie=TWO) as first:
+                    token = first.token
+                broker = BrokerSection(rest_url=simulator.url, hub_url=f"{simulator.url}/hubs")
+                julie = JulieSection.model_validate({"market_clock": "venue", **TWO})
+                async with service_context(
+                    server.address, "feed", FeedConfig.model_validate({}), julie=julie, broker=broker
+                ) as context:
+                    session = SessionState(
+                        health=said, token_version=1, token_expires_at_ns=context.clock.now_ns() + 10**13,
+                        ts_validated_ns=0, reason="", ts_ns=context.clock.now_ns(),
+                    )  # fmt: skip
+                    await context.bus.set(topics.SESSION_TOKEN, token.encode())
+                    await context.bus.hash_set(topics.SESSION_STATE, {STATE_FIELD: encode(session)})
+                    async with running(serve_feed(context)):
+                        await eventually(lambda: context.beat.ready, within_s=20)
 
     asyncio.run(scenario())
 

@@ -158,7 +158,7 @@ def test_a_new_token_reaches_every_watch() -> None:
         async with heartbeat(broker) as stage:
             watch = SessionWatch(stage.bus, SystemClock())
             async with asyncio.timeout(5):
-                await watch.wait_active()
+                await watch.wait_token()
             assert watch.token() == "login-token-1"
             broker.give_new_token = True
 
@@ -224,7 +224,7 @@ def test_a_token_that_another_process_is_refused_is_replaced_at_once() -> None:
             await stage.becomes(SessionHealth.ACTIVE)
             watch = SessionWatch(stage.bus, SystemClock())
             running = asyncio.create_task(watch.run())
-            await watch.wait_active()
+            await watch.wait_token()
             for nonsense in (b"", b"soon", b"-1", b"9" * 5_000):
                 await stage.bus.publish(topics.SESSION_DOUBTS, nonsense)
             broker.gone = True

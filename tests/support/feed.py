@@ -28,10 +28,12 @@ from tests.support.simulator import API_KEY, USER
 
 
 class Feed:
-    """Attributes: task: the running shell; it ends with the shell's exception."""
+    """Attributes: task: the running shell; it ends with the shell's exception. token: the one it uses."""
 
-    def __init__(self, shell: Shell, bus: RedisBus, task: asyncio.Task[None], beat: BeatBoard) -> None:
-        self.shell, self.bus, self.task, self.beat = shell, bus, task, beat
+    def __init__(
+        self, shell: Shell, bus: RedisBus, task: asyncio.Task[None], beat: BeatBoard, token: str
+    ) -> None:
+        self.shell, self.bus, self.task, self.beat, self.token = shell, bus, task, beat, token
 
     async def stream(self, symbol: str) -> list[Message]:
         """Return every message of the symbol's stream."""
@@ -77,7 +79,7 @@ async def running_feed(
     shell = Shell(context, adapter.market())
     task = asyncio.create_task(shell.run(), name="feed")
     try:
-        yield Feed(shell, bus, task, beat)
+        yield Feed(shell, bus, task, beat, tokens[-1])
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -87,7 +87,7 @@ class Floor:
         await self.bus.ready()
         self.watch = SessionWatch(self.bus, self.clock)
         self.start("heartbeat", self._heartbeat())
-        await self.watch.wait_active()
+        await self.watch.wait_token()
         self.start("session", self.watch.run())
         self.start("feed", Feed(self.context("feed", FeedConfig), self.adapter().market()).run())
         self.start_broker_sync()
