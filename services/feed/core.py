@@ -35,6 +35,9 @@ from services.feed.events import (
 from services.feed.state import Market, State
 from shared.domain.market import Bar, MarketMessage, MarketState
 
+DEPTH = "MarketDepth"
+"""Not every account is entitled to it, and no price, bar or order hangs on it."""
+
 
 def decide(event: Event, state: State) -> list[Command]:
     """Apply one event to `state` and return what must now happen."""
@@ -183,7 +186,8 @@ def _doubt(event: ContractDoubted, state: State) -> list[Command]:
         return []
     commands: list[Command] = []
     messages: list[MarketMessage] = []
-    market.denied[event.target] = event.reason
+    if not event.target.endswith(DEPTH):
+        market.denied[event.target] = event.reason
     if staleness.change_of(market, state, event.now_ns, event.mono_ns, messages):
         _publish(market, event.now_ns, event.mono_ns, commands)
     _append(market, messages, commands)

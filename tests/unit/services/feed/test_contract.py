@@ -108,7 +108,7 @@ def test_symbol_is_not_live_while_one_of_its_subscriptions_is_refused() -> None:
     """Quotes alone look like a market: its trades and bars would be missing, and nobody would see it."""
     desk = Desk()
     desk.decide(refusal(desk))
-    desk.decide(refusal(desk, "SubscribeContractMarketDepth"))
+    desk.decide(refusal(desk, "SubscribeContractQuotes"))
     desk.quote(1, bid_px=99.75, ask_px=100.0)
     desk.tick(2)
     assert (desk.market().health, desk.market().health_reason) == (
@@ -118,8 +118,16 @@ def test_symbol_is_not_live_while_one_of_its_subscriptions_is_refused() -> None:
     desk.decide(taken(desk))
     desk.tick(3)
     assert desk.market().health is FeedHealth.STALE
-    desk.decide(taken(desk, "SubscribeContractMarketDepth"))
-    assert desk.of(FeedState)[-1].health is FeedHealth.LIVE  # the quotes went on
+    desk.decide(taken(desk, "SubscribeContractQuotes"))
+    assert desk.of(FeedState)[-1].health is FeedHealth.LIVE
+
+
+def test_an_account_without_depth_sees_the_market_all_the_same() -> None:
+    desk = Desk()
+    desk.decide(refusal(desk, "SubscribeContractMarketDepth"))
+    desk.quote(1, bid_px=99.75, ask_px=100.0)
+    desk.tick(2)
+    assert desk.market().health is FeedHealth.LIVE
 
 
 def test_refusals_end_with_the_link_and_with_the_contract() -> None:
