@@ -68,7 +68,8 @@ def fill(turn: Turn, report: FillReport) -> None:
     wrong = fills.take(turn, report)
     if state.contract_qty(contract_id) != before:
         state.sync.differences.pop(contract_id, None)  # the same numbers later would be another difference
-        _explained(state, contract_id)
+        if state.contract_qty(contract_id) == state.sync.positions.get(contract_id, 0):
+            _explained(state, contract_id)
     if wrong is not None:
         halts.halt(turn, HaltKind.INVARIANT, wrong)
 

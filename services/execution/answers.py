@@ -7,7 +7,7 @@ import msgspec
 from services.execution import brackets, claims, flatten, holds, orders
 from services.execution.events import CancelAnswered, CloseAnswered, ModifyAnswered, PlaceAnswered
 from services.execution.records import NOT_SENT, OrderRecord
-from services.execution.state import NS_PER_S
+from services.execution.state import NS_PER_S, Change
 from services.execution.turn import Turn
 from shared.broker.port import Accepted, NotSent, Rejected, Unknown
 from shared.domain.order import OrderFact, OrderStatus
@@ -106,11 +106,19 @@ def modified(turn: Turn, answer: ModifyAnswered) -> None:
     """A change was answered; the new values count when a report shows them."""
     state = turn.state
     order = state.orders[answer.client_order_id]
-    before_qty = state.modifies_running.pop(order.broker_order_id or 0, order.wanted_qty)
-    if isinstance(answer.outcome, Rejected | NotSent | Unknown):
+    change = state.modifies_running.pop(order.broker_order_id or 0, Change(order.wanted_qty, None))
+    if isinstance(answer.outcome, Accepted) and change.order_qty is not None:
+        if order.client_order_id not in state.sizes_unknown_ns:
+            # The broker takes changes in their order: one that was accepted before has become of no account.
+            wanted_qty = change.order_qty if change.order_qty > order.order_qty else 0
+            orders.store(turn, order, msgspec.structs.replace(order, wanted_qty=wanted_qty))
+    elif isinstance(answer.outcome, Rejected | NotSent | Unknown):
         reason = f"change not confirmed: {answer.outcome.reason}"
-        # An unknown one may still land: its size counts until a report shows it, or the order ends.
-        wanted_qty = order.wanted_qty if isinstance(answer.outcome, Unknown) else before_qty
+        wanted_qty = change.before_qty
+        if isinstance(answer.outcome, Unknown):
+            wanted_qty = order.wanted_qty  # it may still land
+            if wanted_qty:
+                state.sizes_unknown_ns[order.client_order_id] = turn.at.mono_ns
         after = msgspec.structs.replace(order, reason=reason, wanted_qty=wanted_qty)
         after = orders.store(turn, order, after)
         turn.publish(orders.updated(after, turn))
@@ -125,4 +133,6 @@ def modified(turn: Turn, answer: ModifyAnswered) -> None:
 def closed(turn: Turn, answer: CloseAnswered) -> None:
     """A close of a contract was answered; only a look at the position says whether it worked."""
     turn.state.closes_running.discard(answer.contract_id)
+    if isinstance(answer.outcome, NotSent) and turn.state.standing.flatten is not None:
+        turn.state.unclosed.add(answer.contract_id)
     flatten.answered(turn)

@@ -29,25 +29,34 @@ def due(turn: Turn) -> None:
     """End the books of flat contracts that a flatten has left; nothing must be on its way any more."""
     state = turn.state
     for contract_id in list(state.standing.crossing):
+        if not _open_books(state, contract_id):
+            _done(state, contract_id)
+            continue
         busy = any(order.contract_id == contract_id for order in state.open.values())
         if busy or state.look is None or state.look.positions.get(contract_id, 0):
             continue
         if state.contract_qty(contract_id) or fills.unexplained(state, contract_id):
             continue  # a fill is still to be heard, or `account` will halt over the difference
         _cross(turn, contract_id)
-        standing = state.change_standing()
-        standing.crossing = [one for one in standing.crossing if one != contract_id]
+        _done(state, contract_id)
 
 
-def _cross(turn: Turn, contract_id: str) -> None:
-    state = turn.state
-    open_books = {
+def _done(state: State, contract_id: str) -> None:
+    standing = state.change_standing()
+    standing.crossing = [one for one in standing.crossing if one != contract_id]
+
+
+def _open_books(state: State, contract_id: str) -> dict[str, Book]:
+    return {
         owner: book
         for (owner, contract), book in sorted(state.books.items())
         if contract == contract_id and book.position.net_qty
     }
-    if not open_books:
-        return
+
+
+def _cross(turn: Turn, contract_id: str) -> None:
+    state = turn.state
+    open_books = _open_books(state, contract_id)
     px, multiplier = _terms(state, contract_id, open_books)
     standing = state.change_standing()
     standing.crosses += 1

@@ -39,12 +39,9 @@ def begin(turn: Turn, reason: str, symbol: str | None) -> None:
     contracts |= {one.contract_id for one in state.open.values()} | {
         one.contract_id for one in (*state.external_working.values(), *state.unmatched.values())
     }
-    before = {one for one in contracts if current is not None and covered(state, one)}
+    before = {one for one in contracts if current is not None and covered(state, one)} - state.unclosed
     standing.flatten = FlattenRecord(reason=reason, ts_ns=turn.at.now_ns, symbol=symbol, rounds=rounds)
     new = {one for one in contracts - before if covered(state, one)}
-    if current is not None and not new:
-        want_search(turn, delay_s=0.0)
-        return
     held = [
         contract_id
         for contract_id in sorted(new)
@@ -59,7 +56,12 @@ def begin(turn: Turn, reason: str, symbol: str | None) -> None:
     working.update(
         {number: seen.contract_id for number, seen in state.unmatched.items() if seen.status.may_fill}
     )
-    _round(turn, {number for number, contract in working.items() if contract in new}, held)
+    # Cancels may be repeated at any time, closes not.
+    cancels = {number for number, contract in working.items() if covered(state, contract)}
+    if current is not None and not held and not cancels - state.cancels_running:
+        want_search(turn, delay_s=0.0)
+        return
+    _round(turn, cancels, held)
 
 
 def closed_by_guard(turn: Turn) -> None:
@@ -144,6 +146,7 @@ def _round(turn: Turn, working: set[int], held: list[str]) -> None:
     for contract_id in held:
         if contract_id not in state.closes_running:
             state.closes_running.add(contract_id)
+            state.unclosed.discard(contract_id)
             standing.closes = {**standing.closes, contract_id: turn.at.now_ns}
             turn.do(CloseContract(contract_id=contract_id))
     turn.publish(
@@ -159,5 +162,6 @@ def _finish(turn: Turn, flatten: FlattenRecord, *, flat: bool, reason: str) -> N
         contracts = {contract_id for _, contract_id in turn.state.books}
         crossing.want(turn, {one for one in contracts if covered(turn.state, one)})
     turn.state.change_standing().flatten = None
+    turn.state.unclosed.clear()
     turn.state.flatten_due_ns = None
     turn.publish(FlattenFinished(flat=flat, rounds=flatten.rounds, reason=reason, ts_ns=turn.at.now_ns))

@@ -40,7 +40,9 @@ def hold(state: State, order: OrderRecord, at: Moment) -> str | None:
 def hold_change(state: State, change: Modify, at: Moment) -> str | None:
     """Return why this change may not be sent; None when it may. A greater size is new exposure."""
     order = state.orders[change.client_order_id]
-    if order.parent is not None:
+    prices = (change.limit_price, change.stop_price, change.trail_price)
+    smaller = change.order_qty is not None and change.order_qty <= order.order_qty and prices == (None,) * 3
+    if order.parent is not None or smaller:
         return HALTED if HaltKind.STARTING in state.own_halts else None
     if change.order_qty is not None and change.order_qty > order.order_qty:
         if not order.reduce_only:

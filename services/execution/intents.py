@@ -9,6 +9,7 @@ from services.execution.events import IntentRead
 from services.execution.orders import refuse
 from services.execution.records import ENTRY, EXIT, OrderRecord
 from services.execution.turn import Turn
+from shared.domain.control import TradingState
 from shared.domain.denials import Denied, deny
 from shared.domain.execution import IntentExpired
 from shared.domain.ids import CLIENT_ORDER_ID_CHARS_MAX
@@ -128,14 +129,19 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         and contract.symbol == intent.symbol
     ]
     for order in state.open_of(intent.strategy_id, intent.symbol):
-        resting = order.role == EXIT and order.parent is None and order.order_type is not OrderType.MARKET
-        if order.role == ENTRY or resting:
+        if order.role == ENTRY:
             orders.cancel(turn, order, "position is being closed")
     if not held:
         _refuse(turn, intent, deny("flat", net_qty=0))
         return
     contract_id, net_qty = held[0]
     side = Side.SELL if net_qty > 0 else Side.BUY
+    resting = _resting_exits(turn, intent, contract_id)
+    if resting:
+        for order in resting:
+            orders.cancel(turn, order, "position is being closed")
+        _refuse(turn, intent, deny("exits_canceled", exits=len(resting), net_qty=net_qty))
+        return
     working = sum(
         order.most_leaves_qty
         for order in state.open_of(intent.strategy_id, intent.symbol)
@@ -157,6 +163,23 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         reason=intent.reason or "close position",
     )
     _submit(turn, exit_order, role=EXIT)
+
+
+def _resting_exits(turn: Turn, intent: ClosePosition, contract_id: str) -> list[OrderRecord]:
+    """Return the exits that have to go before the position can be closed at once; they may still fill.
+
+    None while a close would be refused anyway: until there can be one, they are what ends the position.
+    """
+    state = turn.state
+    exits = conduct.exits_last_min(turn.at.mono_ns, state, contract_id)
+    if state.trading_state is TradingState.HALTED or exits >= state.rules.limits.exits_per_min_max:
+        return []
+    return [
+        order
+        for order in state.open_of(intent.strategy_id, intent.symbol)
+        if order.role == EXIT and order.parent is None and order.order_type is not OrderType.MARKET
+        if order.status.may_fill and order.contract_id == contract_id
+    ]
 
 
 def _cancel(turn: Turn, intent: CancelOrder) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from services.execution import conduct
 from services.execution.events import Cancel, Modify, QueryOrder
 from services.execution.records import OrderRecord
-from services.execution.state import NS_PER_S, Check, Doubt, Wanted
+from services.execution.state import NS_PER_S, Change, Check, Doubt, Wanted
 from services.execution.turn import Turn
 from shared.domain.denials import Denied
 from shared.domain.execution import OrderDenied, OrderUpdated
@@ -83,6 +83,8 @@ def store(turn: Turn, before: OrderRecord, after: OrderRecord) -> OrderRecord:
         return after
     state = turn.state
     state.put_order(after)
+    if not after.wanted_qty:
+        state.sizes_unknown_ns.pop(after.client_order_id, None)
     if after.status is not OrderStatus.UNKNOWN:
         state.doubts.pop(after.client_order_id, None)
     # The hub can show a refusal before the answer brings its reason.
@@ -98,8 +100,10 @@ def store(turn: Turn, before: OrderRecord, after: OrderRecord) -> OrderRecord:
 
 def observe(turn: Turn, order: OrderRecord, fact: OrderFact, **changes: Any) -> OrderRecord:
     """Apply a fact of the broker. What cannot be is an alarm and changes nothing: input is never asserted."""
-    # Of one that was refused after it had filled in part, a fill that is heard late is no surprise.
-    landed_late = order.status in (OrderStatus.ABSENT, OrderStatus.REJECTED) and not order.broker_cum_qty
+    if order.status is OrderStatus.REJECTED and fact is OrderFact.PARTLY_FILLED and order.missing_qty:
+        # The broker had said so when it refused the rest: heard late, and nothing of it works.
+        return store(turn, order, msgspec.structs.replace(order, **changes))
+    landed_late = order.status in (OrderStatus.ABSENT, OrderStatus.REJECTED)
     try:
         if landed_late and next_status(order.status, fact) is not order.status:
             changes["unwanted"] = True
@@ -241,14 +245,18 @@ def send_modify(
     stop_price: Decimal | None = None,
     trail_price: Decimal | None = None,
     expires_at_ns: int | None = None,
+    urgent: bool = False,
 ) -> OrderRecord:
     """Send one change of a working order; what becomes of it is seen in the order's reports.
 
     A greater size counts from now on, in the same commit: nobody knows when the broker takes it.
+
+    Args:
+        urgent: It makes what protects or closes fit a position: it waits for nobody.
     """
     state, number = turn.state, order.broker_order_id
     assert number is not None and number not in state.modifies_running, order
-    state.modifies_running[number] = order.wanted_qty
+    state.modifies_running[number] = Change(order.wanted_qty, order_qty)
     if order_qty is not None and order_qty > order.order_qty:
         wanted_qty = max(order_qty, order.wanted_qty)
         order = store(turn, order, msgspec.structs.replace(order, wanted_qty=wanted_qty))
@@ -264,8 +272,7 @@ def send_modify(
             stop_price=stop_price,
             trail_price=trail_price,
             expires_at_ns=expires_at_ns,
-            # It is about what protects a position: a stop of the wrong size waits for nobody.
-            urgent=order.parent is not None and order_qty is not None,
+            urgent=urgent,
         )
     )
     return order

@@ -25,7 +25,7 @@ from shared.domain.order import OrderStatus, OrderType, Side
 
 EXITS_MAX = 3
 """Of one entry, sent by execution itself; after that a person has to look."""
-UNSENT_DOUBLINGS_MAX = 5
+UNSENT_DOUBLINGS_MAX = 2
 """Of the pause between tries while the broker cannot be reached."""
 EXPIRES_S = 5.0
 HEARD_JUST_NOW_NS = NS_PER_S
@@ -65,10 +65,7 @@ def due(turn: Turn) -> None:
     for name in sorted(legs.keys() - held.keys()):
         if not _flattened(state, state.orders[name].contract_id):
             _alone(turn, state.orders[name], legs[name])
-    for order in list(state.open.values()):
-        resting = order.role == EXIT and order.parent is None and order.order_type is not OrderType.MARKET
-        if resting and order.status in _WORKING and not _flattened(state, order.contract_id):
-            _fit_exit(turn, order)
+    _fit_exits(turn)
     for name in state.gaps.keys() - held.keys():
         del state.gaps[name]
     for name in state.alone_since_ns.keys() - state.open.keys():
@@ -120,23 +117,43 @@ def _alone(turn: Turn, entry: OrderRecord, legs: list[OrderRecord]) -> None:
             cancel(turn, leg, "nothing left to protect")
 
 
-def _fit_exit(turn: Turn, order: OrderRecord) -> None:
-    """Let an exit that rests at the broker close no more than there is: the rest would turn the position."""
+def _fit_exits(turn: Turn) -> None:
+    """Let the exits that rest at the broker close no more than there is: the rest would turn the position."""
     state = turn.state
-    held_qty = max(0, -state.net_qty(order.strategy_id, order.contract_id) * order.side.sign)
-    if order.leaves_qty <= held_qty:
-        state.alone_since_ns.pop(order.client_order_id, None)
-        return
-    since_ns = state.alone_since_ns.setdefault(order.client_order_id, turn.at.mono_ns)
+    if HaltKind.STARTING in state.own_halts:
+        return  # nothing of ours would leave yet
+    room: dict[tuple[str, str, Side], int] = {}
+    exits = [one for one in state.open.values() if one.role == EXIT and one.parent is None]
+    # What closes at once takes its part first.
+    for order in sorted(exits, key=lambda one: one.order_type is not OrderType.MARKET):
+        key = order.strategy_id, order.contract_id, order.side
+        left = room.get(key, max(0, -state.net_qty(*key[:2]) * order.side.sign))
+        room[key] = max(0, left - order.leaves_qty)
+        if order.order_type is OrderType.MARKET or order.status not in _WORKING:
+            continue
+        if order.leaves_qty <= left:
+            state.alone_since_ns.pop(order.client_order_id, None)
+            state.exits_fitted.discard(order.client_order_id)
+        elif not _flattened(state, order.contract_id):
+            _fit_exit(turn, order, left)
+    state.exits_fitted &= state.open.keys()
+
+
+def _fit_exit(turn: Turn, order: OrderRecord, left_qty: int) -> None:
+    """Make one exit as small as what is left for it, once; then, and when nothing is left, it goes."""
+    state, name = turn.state, order.client_order_id
+    since_ns = state.alone_since_ns.setdefault(name, turn.at.mono_ns)
     unheard = any(one.missing_qty for one in state.open.values() if one.contract_id == order.contract_id)
     if unheard or _looked_for(state, order) or order.broker_order_id in state.modifies_running:
         return
     if turn.at.mono_ns - since_ns < state.rules.protect_after_s * NS_PER_S:
         return
-    if held_qty:
-        _resize(turn, order, held_qty)
+    state.alone_since_ns[name] = turn.at.mono_ns
+    if left_qty and name not in state.exits_fitted:
+        state.exits_fitted.add(name)
+        _resize(turn, order, left_qty)
     else:
-        cancel(turn, order, "nothing left to close")
+        cancel(turn, order, "more than is left to close")
 
 
 def _is_guarded(state: State, held: Held, legs: list[OrderRecord]) -> bool:
@@ -182,7 +199,7 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
         return
     if age_ns < rules.protect_within_s * NS_PER_S and _exits(state, held):
         return  # a market order is about to explain the difference
-    if turn.at.mono_ns - max(gap.since_ns, gap.acted_ns) < _patience_ns(state, held):
+    if turn.at.mono_ns - max(gap.since_ns, gap.acted_ns) < _patience_ns(state, held, gap, guard):
         return
     # The hub's word on the position is enough to change a size; to replace an order it is not.
     told = state.sync.in_sync and state.sync.positions.get(held.contract_id, 0)
@@ -204,12 +221,14 @@ def _mend(turn: Turn, held: Held, legs: list[OrderRecord]) -> None:
         _fit(turn, held, gap, order, legs)
 
 
-def _patience_ns(state: State, held: Held) -> int:
-    """Return how long after a step the next one comes; longer and longer while none of ours leaves."""
+def _patience_ns(state: State, held: Held, gap: Gap, guard: int) -> int:
+    """Return how long after a step the next one comes; longer while nothing that we would place leaves."""
+    step_ns = round(state.rules.protect_after_s * NS_PER_S)
+    if guard:
+        return step_ns
     family = (state.orders[name] for name in state.children.get(held.name, ()))
-    unsent = sum(1 for one in family if not one.native and _unsent(one))
-    doublings = min(unsent, UNSENT_DOUBLINGS_MAX)
-    return round(state.rules.protect_after_s * NS_PER_S) << doublings
+    unsent = sum(1 for one in family if _unsent(one) and (one.mono_claimed_ns or 0) >= gap.since_ns)
+    return step_ns << min(unsent, UNSENT_DOUBLINGS_MAX)
 
 
 def _unsent(order: OrderRecord) -> bool:
@@ -325,7 +344,7 @@ def _fit(turn: Turn, held: Held, gap: Gap, entry: OrderRecord, legs: list[OrderR
 
 
 def _resize(turn: Turn, order: OrderRecord, leaves_qty: int) -> None:
-    send_modify(turn, order, order_qty=order.cum_qty + leaves_qty)
+    send_modify(turn, order, order_qty=order.cum_qty + leaves_qty, urgent=True)
 
 
 def _place_stop(turn: Turn, held: Held, gap: Gap, entry: OrderRecord, qty: int) -> None:

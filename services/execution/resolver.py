@@ -7,6 +7,8 @@ a late landing would have shown, and a position that is explained without the or
 
 from __future__ import annotations
 
+import msgspec
+
 from services.execution import (
     account,
     brackets,
@@ -43,6 +45,9 @@ def recovered(turn: Turn) -> None:
             orders.want_check(turn, order.broker_order_id, delay_s=0.0, wanted=orders.OVER)
         elif order.missing_qty:
             orders.want_search(turn, delay_s=0.0)
+        if order.wanted_qty and order.broker_order_id is not None:
+            state.sizes_unknown_ns[order.client_order_id] = turn.at.mono_ns
+            orders.want_check(turn, order.broker_order_id, delay_s=0.0)
     _remember_pace(turn)
     for number in sorted(number for number, parts in state.ownerless.items() if parts):
         if number not in state.standing.externals:
@@ -207,6 +212,8 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
     order = state.orders[name] if name is not None else None
     if order is None or order.status is not OrderStatus.PENDING_CANCEL:
         state.checks.pop(number, None)
+        if order is not None and order.wanted_qty:
+            _wait_for_size(turn, order)
         return
     if number in state.cancels_running or not answer.report.status.may_fill:
         return
@@ -217,3 +224,17 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
         turn.alarm("cancel_without_effect", text)
         state.cancels_sent.pop(number, None)
         orders.want_check(turn, number, delay_s=CANCELS_PAUSE_S, wanted=orders.OVER)
+
+
+def _wait_for_size(turn: Turn, order: OrderRecord) -> None:
+    """Give up a size that a change of unknown fate asked for, when it is not there after its quarantine."""
+    state, name = turn.state, order.client_order_id
+    since_ns = state.sizes_unknown_ns.get(name)
+    if since_ns is None or order.broker_order_id is None:
+        return
+    left_s = state.rules.quarantine_s - (turn.at.mono_ns - since_ns) / NS_PER_S
+    if left_s > 0:
+        orders.want_check(turn, order.broker_order_id, delay_s=left_s)
+        return
+    del state.sizes_unknown_ns[name]
+    orders.store(turn, order, msgspec.structs.replace(order, wanted_qty=0))

@@ -197,6 +197,13 @@ class Dirty:
         return bool(self.orders or self.fills or self.standing)
 
 
+class Change(NamedTuple):
+    """A change under way. Attributes: before_qty: size that an earlier one may still make, 0 for none."""
+
+    before_qty: int
+    order_qty: int | None
+
+
 class State:
     """One owner, mutable, rebuilt by `load` from what the ledger kept."""
 
@@ -252,8 +259,10 @@ class State:
         self.search_running = False
         self.searched = False
         self.cancels_running: set[int] = set()
-        self.modifies_running: dict[int, int] = {}
-        """Broker id -> size that an earlier change of it may still make, 0 for none."""
+        self.modifies_running: dict[int, Change] = {}
+        self.sizes_unknown_ns: dict[str, int] = {}  # order -> since when a change of its size is in doubt
+        self.exits_fitted: set[str] = set()
+        self.unclosed: set[str] = set()  # contracts whose close, in a flatten, provably never left
         self.queries_running: set[int] = set()
         self.places_running: set[str] = set()
         self.closes_running: set[str] = set()

@@ -184,10 +184,11 @@ def _doubt(event: ContractDoubted, state: State) -> list[Command]:
     market = _with_contract(event.contract_id, state)
     if market is None:
         return []
+    if event.target.endswith(DEPTH):
+        return [*alarm(state, "no_depth", market.symbol, event.reason, event.mono_ns, grave=False)]
     commands: list[Command] = []
     messages: list[MarketMessage] = []
-    if not event.target.endswith(DEPTH):
-        market.denied[event.target] = event.reason
+    market.denied[event.target] = event.reason
     if staleness.change_of(market, state, event.now_ns, event.mono_ns, messages):
         _publish(market, event.now_ns, event.mono_ns, commands)
     _append(market, messages, commands)

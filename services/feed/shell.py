@@ -176,7 +176,7 @@ class Shell:
                 )
             case SubscriptionRefused(target=target, argument=argument, error=error):
                 reason = f"{target}({argument}) was refused: {error}"
-                log.error("subscription_refused", target=target, contract=argument, why=error)
+                log.warning("subscription_refused", target=target, contract=argument, why=error)
                 self._apply(
                     ContractDoubted(
                         contract_id=argument, target=target, reason=reason, now_ns=now_ns, mono_ns=mono_ns

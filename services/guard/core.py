@@ -132,10 +132,13 @@ def demand_of(state: State, at: Moment) -> Demand:
     if at.market_ns is None:
         return Demand(level=Level.HALT, reason="nothing has told the market's time yet")
     day = day_at(at.market_ns, state.hours)
-    if (closing := _closing(day, at.market_ns, state)) is not None:
+    closing = _closing(day, at.market_ns, state)
+    if closing is not None and closing.level is Level.FLAT:
         return closing
     if state.demand.until_flat and state.enforcing is not None:
         return state.demand  # nothing is unknown without a position, but a stop may still work
+    if closing is not None:
+        return closing
     unknown = blindness(state, at)
     if unknown is None:
         state.blind_since_ns = None

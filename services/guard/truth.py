@@ -90,7 +90,7 @@ def reported(state: State, event: Reported) -> None:
         case FillReport() if truth is not None:
             if report.voided:
                 state.look_asked_ns = None
-            elif report.fill_id not in truth.fills and _is_later(truth, report, event.at):
+            elif report.fill_id not in truth.fills and _is_news(state, truth, report, event.at):
                 truth.fills[report.fill_id] = report
                 truth.later[report.fill_id] = _received_ns(report, event.at)
         case PositionReport() if truth is not None and _is_later(truth, report, event.at):
@@ -105,6 +105,11 @@ def reported(state: State, event: Reported) -> None:
             truth.can_trade = can_trade
         case _:
             pass
+
+
+def _is_news(state: State, truth: Truth, fill: FillReport, at: Moment) -> bool:
+    """Is it of the days we look at? An older one is told again when its fees change: the balance has it."""
+    return fill.ts_event_ns >= (fills_from_ns(state) or 0) and _is_later(truth, fill, at)
 
 
 def _is_later(truth: Truth, report: FillReport | PositionReport | OrderReport, at: Moment) -> bool:

@@ -209,7 +209,7 @@ def _due(stream: str, s: StreamState, monotonic_ns: int, state: State) -> list[C
     if s.newest is None or s.newest == s.cursor or (known is not None and s.newest <= known):
         s.backlog = False
         return []
-    waiting = s.newest[1] - (s.cursor[1] if s.cursor else 0)
+    waiting = s.newest[1] - (known[1] if known else 0)
     if not s.backlog and waiting < state.limits.rows_max and monotonic_ns < s.read_at_ns:
         return []
     return [_reading_aside(stream, s, state) if s.behind else _reading_on(stream, s, state)]
@@ -284,7 +284,7 @@ def _read(event: EntriesRead, state: State) -> list[Command]:
 
 
 def _read_aside(event: EntriesRead, s: StreamState, state: State) -> list[Command]:
-    s.backlog = bool(event.ids)
+    s.backlog = event.more
     if event.ids:
         parts = _parts(event.ids)
         return [Write(stream=event.stream, holes=[], holes_more=0, parts=parts, aside=True)]

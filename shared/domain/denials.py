@@ -75,6 +75,10 @@ CODES: dict[str, Code] = {
     "protective_qty": Code("a stop or target grows with its entry only", _FIX, blames=True),
     "stop_through_market": Code("a stop moved through the market would execute at once", _FIX, blames=True),
     "flat": Code("there is no position to close", "nothing"),
+    "exits_canceled": Code(
+        "exits that rest at the broker are canceled first: with them a close could turn the position",
+        "close again in a moment",
+    ),
     "already_closing": Code("exits for the whole position are working", _WAIT),
     # -- what trading allows now
     "trading_halted": Code(
@@ -95,7 +99,9 @@ CODES: dict[str, Code] = {
         "a process that the order depends on runs another build or other shared settings",
         "restart the older one: `julie down`, `julie up`",
     ),
-    "contract_frozen": Code("an order of unknown fate exists in the contract", _WAIT),
+    "contract_frozen": Code(
+        "an order of unknown fate exists in the contract, or a flatten's end is still to be booked", _WAIT
+    ),
     "reference_missing": Code("there is no market to check the order against", "look at the feed"),
     "reference_stale": Code("the newest market state is too old, or from the future", "look at the feed"),
     "reference_not_live": Code("the feed does not call the symbol live", "look at the feed"),

@@ -180,7 +180,7 @@ def test_what_never_left_is_tried_again_and_not_counted_as_a_failure() -> None:
             assert place.ticket.order_type is OrderType.STOP
             desk.answer(place.ticket.client_order_id, NotSent(reason="no connection"))
             unsent += 1
-    assert 4 <= unsent <= 16, "again and again, and less and less often"
+    assert 5 <= unsent <= 40, "again and again, and less often"
     desk.run(40, places=True)
     assert desk.broker.working()[-1].order_type is OrderType.STOP
     assert HaltKind.INVARIANT not in desk.state.standing.halts
@@ -233,8 +233,23 @@ def test_a_second_flatten_closes_nothing_again_without_a_look() -> None:
     desk.pass_time(0.2)
     flatten(desk)
     assert not desk.take(CloseContract)
+    desk.obey_cancels()
+    desk.pass_time(0.6)
     desk.tick()
-    assert desk.take(Search), "it looks at once"
+    assert desk.take(Search), "it looks first"
+
+
+def test_a_flatten_closes_again_what_provably_was_not_closed() -> None:
+    """A person asks again because nothing happens, and no look at the account is answered."""
+    desk = ready_desk()
+    desk.opened("o1")
+    desk.report(desk.broker.position())
+    flatten(desk)
+    assert len(desk.take(CloseContract)) == 1
+    desk.feed(CloseAnswered(contract_id=MES, outcome=NotSent(reason="no connection"), at=desk.at()))
+    desk.run(5, failure="503")
+    flatten(desk)
+    assert len(desk.take(CloseContract)) == 1
 
 
 def test_a_flatten_that_is_widened_begins_with_the_rest_at_once() -> None:
@@ -259,6 +274,27 @@ def test_a_look_that_did_not_ask_for_working_orders_ends_no_flatten() -> None:
     assert not desk.messages(FlattenFinished)
     desk.run(2)
     assert desk.messages(FlattenFinished)
+
+
+def test_a_difference_that_a_fill_does_not_explain_is_still_there_to_be_accepted() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1")
+    desk.report(desk.broker.position())
+    hidden = desk.broker.fill(desk.broker.external())
+    desk.broker.fills.remove(hidden)
+    net = desk.broker.net_qty
+
+    def positions() -> list[PositionReport]:
+        return [position(MES, desk.broker.net_qty + 1)]
+
+    desk.broker.positions = positions  # type: ignore[method-assign]
+    desk.report(position(MES, net + 1))
+    desk.snapshot()
+    desk.next_snapshot()
+    assert desk.state.standing.mismatches == {MES: 1}
+    desk.report(desk.broker.fill(number + 1, px="4998"), position(MES, 1))
+    desk.show(number)
+    assert desk.state.standing.mismatches == {MES: 1}
 
 
 def test_a_difference_that_a_fill_explains_before_it_is_lifted_is_not_accepted_as_well() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.execution.events import MarketRead, Modify, ModifyAnswered
+from services.execution.events import MarketRead, Modify, ModifyAnswered, OrderQueried, QueryOrder
 from services.execution.holds import CANCELED, FROZEN, GONE, HALTED, STALE, hold, hold_change
 from shared.broker.port import Accepted, NotSent, Outcome, Rejected, Unknown
 from shared.domain.control import Halt, HaltKind
@@ -177,6 +177,28 @@ def test_a_refused_change_says_nothing_of_an_earlier_one_that_is_unknown() -> No
     assert desk.take(Modify)
     answered(desk, Rejected(code=3, reason="no"))
     assert denied(desk, make_submit("o2", qty=3)) == "position_max"
+
+
+def test_a_size_of_unknown_fate_is_given_up_when_its_quarantine_is_over() -> None:
+    desk, _, _ = enlarging()
+    answered(desk, Unknown(reason="a timeout"))
+    desk.run(100, step_s=5.0)
+    assert desk.order().wanted_qty == 3
+    desk.run(60, step_s=5.0)
+    assert desk.order().wanted_qty == 0
+
+
+def test_of_two_changes_that_were_taken_the_second_counts() -> None:
+    desk, number, _ = enlarging()
+    answered(desk, Accepted())
+    desk.run(3.0)
+    desk.ready()
+    desk.intent(change(order_qty=2))
+    assert desk.take(Modify)
+    answered(desk, Accepted())
+    desk.broker.set(number, order_qty=2)
+    desk.order_reports(number)
+    assert (desk.order().order_qty, desk.order().wanted_qty) == (2, 0)
 
 
 def test_a_size_that_a_report_shows_is_the_order_s_own() -> None:
@@ -357,11 +379,67 @@ def test_an_exit_that_rests_does_not_stand_in_the_way_of_closing() -> None:
         ts_cause_ns=0,
         expires_at_ns=desk.now_ns + 10**10,
     )
-    assert denied(desk, wish) == "already_closing"
+    assert denied(desk, wish) == "exits_canceled"
     desk.run(4)
     assert desk.broker.orders[number].status is OrderStatus.CANCELED
     desk.ready()
     assert desk.refusal(msgspec.structs.replace(wish, client_order_id="c2")) == ""
+
+
+def test_an_exit_that_rests_stays_when_there_can_be_no_close() -> None:
+    desk = ready_desk()
+    desk.opened("o1")
+    number = resting_exit(desk)
+    desk.control(Halt(kind=HaltKind.OPERATOR, reason="t", issuer="t", ts_ns=desk.now_ns))
+    wish = ClosePosition(
+        client_order_id="c1",
+        strategy_id="s1",
+        symbol="MES",
+        cause="c",
+        ts_cause_ns=0,
+        expires_at_ns=desk.now_ns + 10**10,
+    )
+    assert denied(desk, wish) != ""
+    desk.run(4)
+    assert desk.broker.orders[number].status is OrderStatus.NEW
+
+
+def test_an_exit_is_made_smaller_whatever_holds_trading_and_once() -> None:
+    """Held back, it was tried twice a second, and used up the messages of all."""
+    desk = ready_desk()
+    entry = desk.opened("o1", qty=2)
+    number = resting_exit(desk, qty=2)
+    desk.control(Halt(kind=HaltKind.OPERATOR, reason="t", issuer="t", ts_ns=desk.now_ns))
+    desk.report(desk.broker.fill(entry + 1, 1, px="4998"))
+    desk.show(entry)
+    sent: list[Modify] = []
+    for _ in range(60):
+        desk.pass_time(0.5)
+        desk.tick()
+        desk.answer_searches()
+        for one in desk.take(Modify):
+            assert one.urgent and hold_change(desk.state, one, desk.at()) is None
+            sent.append(one)
+            answered(desk, Rejected(code=3, reason="no"), one.client_order_id)
+        desk.obey_cancels()
+        for query in desk.take(QueryOrder):
+            seen = desk.broker.orders.get(query.broker_order_id)
+            desk.feed(
+                OrderQueried(broker_order_id=query.broker_order_id, report=seen, failure=None, at=desk.at())
+            )
+    assert [one.order_qty for one in sent if one.client_order_id == "x1"] == [1]
+    assert desk.broker.orders[number].status is OrderStatus.CANCELED
+
+
+def test_exits_that_rest_close_no_more_than_is_left_together() -> None:
+    desk = ready_desk()
+    entry = desk.opened("o1", qty=2)
+    first, second = resting_exit(desk, "x1"), resting_exit(desk, "x2")
+    desk.report(desk.broker.fill(entry + 1, 1, px="4998"))
+    desk.show(entry)
+    desk.run(5)
+    states = [desk.broker.orders[number].status for number in (first, second)]
+    assert states == [OrderStatus.NEW, OrderStatus.CANCELED]
 
 
 def test_what_was_canceled_before_it_left_does_not_leave() -> None:

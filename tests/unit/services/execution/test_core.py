@@ -152,6 +152,7 @@ def test_a_fill_heard_after_the_rest_was_refused_is_no_late_landing() -> None:
     desk.report(late)
     assert not desk.order().unwanted
     assert "late_landing" not in desk.alarm_names()
+    assert (desk.status(), desk.order().leaves_qty) == (OrderStatus.REJECTED, 0), "nothing of it works"
 
 
 @pytest.mark.proves("I-16")

@@ -44,6 +44,18 @@ def already_closing(desk: Desk) -> str:
     return desk.refusal(close(desk, "c1"))
 
 
+def exits_canceled(desk: Desk) -> str:
+    desk.opened("o0")
+    desk.pass_time(1)
+    desk.ready()
+    exit_ = make_submit(
+        "x", side=Side.SELL, order_type=OrderType.LIMIT, limit_price=Decimal(5010), bracket=None
+    )
+    assert desk.refusal(exit_) == ""
+    desk.place_all()
+    return desk.refusal(close(desk, "c0"))
+
+
 def resting(desk: Desk) -> None:
     desk.intent(make_submit("limit", order_type=OrderType.LIMIT, limit_price=Decimal(4990)))
     desk.place_all()
@@ -106,6 +118,7 @@ HERE: dict[str, Callable[[Desk], str]] = {
     "stop_through_market": through_market,
     "flat": lambda desk: desk.refusal(close(desk, "c0")),
     "already_closing": already_closing,
+    "exits_canceled": exits_canceled,
     "open_loss_unknown": open_loss_unknown,
     "blackout": lambda desk: desk.refusal(make_submit("o1")),
 }

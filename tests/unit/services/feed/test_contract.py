@@ -124,7 +124,8 @@ def test_symbol_is_not_live_while_one_of_its_subscriptions_is_refused() -> None:
 
 def test_an_account_without_depth_sees_the_market_all_the_same() -> None:
     desk = Desk()
-    desk.decide(refusal(desk, "SubscribeContractMarketDepth"))
+    commands = desk.decide(refusal(desk, "SubscribeContractMarketDepth"))
+    assert not [one for one in commands if isinstance(one, ResolveContract)], "it is refused once a minute"
     desk.quote(1, bid_px=99.75, ask_px=100.0)
     desk.tick(2)
     assert desk.market().health is FeedHealth.LIVE

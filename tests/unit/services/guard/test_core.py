@@ -381,6 +381,35 @@ def test_closing_blindly_ends_when_nothing_works_any_more_not_when_nothing_is_he
     assert desk.words[-1] == "resume"
 
 
+def test_closing_blindly_goes_on_through_the_last_minutes_before_the_close() -> None:
+    desk = GuardDesk().started()
+    desk.trade(1)
+    desk.broker.order(77)
+    desk.broker.cancels_work = False
+    desk.quotes = desk.execution_beats = False
+    desk.run(90)
+    desk.jump_market("2026-03-03 15:08:10")
+    desk.run(1)
+    assert desk.state.demand.level is Level.FLAT
+
+
+def test_a_fill_of_a_day_before_that_is_told_again_changes_no_figure() -> None:
+    """Its fees were corrected at the settlement: it counted once more, and latched a breach."""
+    desk = GuardDesk(at="2026-03-03 20:00").started()
+    desk.trade(4)
+    desk.trade(-4)
+    fills = desk.broker.fills[-2:]
+    desk.run(40)
+    desk.jump_market("2026-03-04 18:00")
+    desk.run(40)
+    assert desk.state.truth is not None
+    before = dict(desk.state.truth.fills)
+    for fill in fills:
+        told = msgspec.structs.replace(fill, fees=fill.fees + D("0.40"), ts_recv_ns=desk.now_ns)
+        desk.feed(Reported(report=told, at=desk.at()))
+    assert desk.state.truth.fills == before and not desk.state.truth.later
+
+
 def test_a_record_that_cannot_be_written_halts() -> None:
     desk = GuardDesk().started()
     desk.feed(RecordUnwritten(reason="disk full", at=desk.at()))

@@ -238,6 +238,21 @@ def test_stream_behind_its_archive_is_left_alone() -> None:
     assert isinstance(read, ReadOn)
 
 
+def test_setting_aside_goes_at_the_pace_of_all_writing() -> None:
+    """It wrote one small file after the other for as long as the clock was behind."""
+    end = (NOON_MS, 1_000)
+    state = make_state(files=[make_file((NOON_MS - 10, 990), end)], cursor=end)
+    first = (NOON_MS - 3_600_000, 1_500)
+    decide(scanned(first, at_s=20), state)
+    read = EntriesRead(stream=MD, ids=[first], more=False, monotonic_ns=20 * S, aside=True)
+    (write,) = decide(read, state)
+    assert isinstance(write, Write)
+    decide(Written(stream=MD, file=write.parts[0].file, aside=True), state)
+    later = (first[0] + 50, first[1] + 1)
+    assert not [one for one in decide(scanned(later, at_s=22), state) if isinstance(one, ReadOn)]
+    assert [one for one in decide(scanned(later, at_s=31), state) if isinstance(one, ReadOn)]
+
+
 def test_what_stands_before_the_archives_end_is_set_aside_before_anything_behind_it_is_read() -> None:
     """Redis was emptied and the clock set back by an hour."""
     end = (NOON_MS, 5_000)
