@@ -265,8 +265,11 @@ def _command(world: World, word: str) -> None:
     world.trace("operator", word)
     judge.reach(f"operator: {word}")
     if word == "resume":
-        judge.halted_ns = None
-    elif judge.halted_ns is None:
+        judge.halted_ns = judge.stopped_ns = None
+        return
+    if judge.stopped_ns is None and word != "halt-reducing":
+        judge.stopped_ns = world.clock.true_ns()
+    if judge.halted_ns is None:
         judge.halted_ns = world.clock.true_ns()
         if any(one.posts and one.arrives for one in judge.sent.values()):
             judge.reach("halt while an order is under way")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proof.record import Record
+from proof.simulation.checkers.changes import Changes
 from proof.simulation.checkers.checker import Sent, Wish
 from proof.simulation.checkers.commits import Commits
 from proof.simulation.checkers.exposure import Exposure
@@ -34,6 +35,7 @@ class Judge:
         claims: Order -> its claim, and when it was committed, true time.
         dependent: Orders that execution sends by itself.
         halted_ns: Since when a person's halt stands.
+        stopped_ns: Since when one stands that also keeps orders from being changed.
         lost_ns: Since when Redis lacks what execution knows to have been there, unnoticed.
         data_lost: Redis has lost entries in this world.
         blocked_until_ns: Execution may not hear an operator before then.
@@ -50,6 +52,7 @@ class Judge:
         self.sent: dict[str, Sent] = {}
         self.dependent: set[str] = set()
         self.halted_ns: int | None = None
+        self.stopped_ns: int | None = None
         self.lost_ns: int | None = None
         self.data_lost = False
         self.blocked_until_ns = 0
@@ -57,6 +60,7 @@ class Judge:
         self.external_net = 0
         self.exits: list[int] = []
         self.commits = Commits(self)
+        self.changes = Changes(self)
         self.requests = Requests(self)
         self.exposure = Exposure(self)
         self.streams = Streams(self)

@@ -28,14 +28,18 @@ DAY_NS = 86_400 * NS_PER_S
 
 
 class Writer:
-    """Appends to one stream as `julie_append` wants it, however often the server forgets us."""
+    """Appends to one stream as `julie_append` wants it, however often the server forgets us.
+
+    Attributes:
+        seq: Number of the last entry that the server has taken.
+    """
 
     def __init__(self, redis: Redis, clock: SimClock, stream: str) -> None:
         self._redis = redis
         self._clock = clock
-        self._stream = stream
+        self.stream = stream
         self._epoch = 0
-        self._seq = 0
+        self.seq = 0
 
     def append(self, *messages: msgspec.Struct) -> bool:
         """Return whether the server took them; what it did not take is lost."""
@@ -43,22 +47,22 @@ class Writer:
             if not self._epoch and not self._open():
                 return False
             args: list[Any] = [
-                "FCALL", "julie_append", 2, self._stream, topics.head(self._stream), self._epoch,
-                self._seq + 1, self._clock.now_ns() // 1_000_000, 0,
+                "FCALL", "julie_append", 2, self.stream, topics.head(self.stream), self._epoch,
+                self.seq + 1, self._clock.now_ns() // 1_000_000, 0,
             ]  # fmt: skip
             for message in messages:
                 args += [kind_of(message), encode(message)]
             if self._redis(args) is not None:
-                self._seq += len(messages)
+                self.seq += len(messages)
                 return True
             self._epoch = 0
         return False
 
     def _open(self) -> bool:
-        reply = self._redis(["FCALL", "julie_open", 1, topics.head(self._stream)])
+        reply = self._redis(["FCALL", "julie_open", 1, topics.head(self.stream)])
         if reply is None:
             return False
-        self._epoch, self._seq = reply
+        self._epoch, self.seq = reply
         return True
 
 
@@ -81,6 +85,10 @@ class Surroundings:
 
     def operator(self, message: msgspec.Struct) -> bool:
         return self._operator.append(message)
+
+    def acknowledged(self) -> list[tuple[str, int]]:
+        """Return each stream written here, and the last number in it that the server has taken."""
+        return [(one.stream, one.seq) for one in (self._md, self._operator)]
 
     async def run(self) -> None:
         turn = 0

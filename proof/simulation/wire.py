@@ -27,9 +27,10 @@ CONNECT_S_MAX = 3.0
 SENT = "sent"
 RECONNECT_S = 0.4
 PLACE = "/api/Order/place"
+CANCEL, MODIFY = "/api/Order/cancel", "/api/Order/modify"
 ORDER_SEARCH = "/api/Order/search"
 MUTATIONS = frozenset(
-    {PLACE, "/api/Order/cancel", "/api/Order/modify", "/api/Position/closeContract",
+    {PLACE, CANCEL, MODIFY, "/api/Position/closeContract",
      "/api/Position/partialCloseContract"}
 )  # fmt: skip
 WRONG = (400, 404, 408, 429, 500, 502, 503, 504)
@@ -69,7 +70,7 @@ class Network:
         rng: random.Random,
         reach: Callable[[str], None],
         sent: Callable[[Post], None],
-        arrived: Callable[[bytes], None],
+        arrived: Callable[[str, bytes], None],
         asked: Callable[[str, Incarnation], None],
     ) -> None:
         self.asked = asked
@@ -195,8 +196,8 @@ class SimHttp:
 
         def arrive() -> None:
             status, content = net.venue.answer(path, body, token)
-            if path == PLACE:
-                net.arrived(body)
+            if path in MUTATIONS:
+                net.arrived(path, body)
             if not fate.reply_lost and fate.instead is None:
                 net.machine.later(down_s, lambda: answered(status, content))
 

@@ -30,7 +30,7 @@ from proof.simulation.wire import Network
 from shared.domain.control import Flatten, HaltKind, Resume
 from shared.domain.execution import FlattenFinished
 from shared.domain.journal import StrategySnapshot
-from shared.domain.order import ClosePosition, SubmitOrder
+from shared.domain.order import ClosePosition, ModifyOrder, SubmitOrder
 from shared.strategy.view import DeskState
 from shared.wire import topics
 from shared.wire.codec import decode
@@ -39,7 +39,7 @@ SETTLE_S = 30.0
 FLAT_S = 30.0
 EVENTS_KEPT = 50
 RECOVERED_S = 1.5
-INTENT_KINDS = frozenset({b"submit_order", b"close_position"})
+INTENT_KINDS = frozenset({b"submit_order", b"modify_order", b"close_position"})
 
 
 class World:
@@ -234,9 +234,20 @@ class World:
                 kind, value = row[1]
                 if kind in INTENT_KINDS:
                     message = decode(kind, value)
-                    assert isinstance(message, SubmitOrder | ClosePosition)
+                    assert isinstance(message, SubmitOrder | ModifyOrder | ClosePosition)
                     self.judge.streams.wished(message, row[0])
             self._seen[key] = (stream, stream.added)
+
+    def acknowledged(self) -> Iterator[tuple[str, int]]:
+        """Yield stream -> number of an entry that its writer knows to be there, of every life of each."""
+        for process in self.machine.processes.values():
+            for incarnation in process.incarnations:
+                if incarnation.bus is not None:
+                    yield from ((one.stream, one.acked_seq) for one in incarnation.bus.writers)
+        yield from self.surroundings.acknowledged()
+        for wish in self.judge.wishes.values():
+            stream = topics.intents(ACCOUNT_ID, wish.intent.strategy_id)
+            yield stream, int(wish.entry_id.partition(b"-")[2])
 
     def strategy_positions(self) -> Iterator[tuple[str, int]]:
         """Yield each strategy's own view of its position, as its snapshot has it."""

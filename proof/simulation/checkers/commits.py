@@ -22,18 +22,23 @@ STALE_MARGIN_S = 0.75
 """A price is stamped when the feed hears it and comes here a moment later, at worst after one poll."""
 
 
-def _reachable() -> dict[OrderStatus, frozenset[OrderStatus]]:
-    """Return where any number of facts may lead: one commit may hold several."""
-    table = {status: {status} for status in OrderStatus}
-    for _ in OrderStatus:
-        for (status, _fact), following in TRANSITIONS.items():
-            for ends in table.values():
-                if status in ends:
-                    ends.add(following)
-    return {status: frozenset(ends) for status, ends in table.items()}
+BY_FILLS = frozenset({OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED})
+FOLLOWING: dict[OrderStatus, frozenset[OrderStatus]] = {
+    status: frozenset(to for (of, _), to in TRANSITIONS.items() if of is status) for status in OrderStatus
+}
+"""Where one fact may lead."""
 
 
-REACHABLE = _reachable()
+def may_follow(was: OrderStatus, status: OrderStatus, cum_qty: int) -> bool:
+    """Return whether one fact explains a move; its fills say whether what works is new."""
+    if status is was:
+        return True
+    ends = FOLLOWING[was]
+    if status in BY_FILLS:
+        return bool(ends & BY_FILLS) and (status is OrderStatus.PARTIALLY_FILLED) == (cum_qty > 0)
+    if status is OrderStatus.FILLED and ends & {*BY_FILLS, OrderStatus.PENDING_CANCEL}:
+        return cum_qty > 0
+    return status in ends
 
 
 class Commits(Checker):
@@ -46,6 +51,7 @@ class Commits(Checker):
             for step in batch.steps:
                 self.world.trace("step", step.seq, step.value.decode())
         halts = self.world.disk.standing_now().halts
+        moves: dict[str, list[OrderUpdated]] = {}
         for step in batch.steps:
             if step.kind == b"trading_state":
                 changed = decode(step.kind, step.value)
@@ -55,12 +61,16 @@ class Commits(Checker):
                 message = decode(step.kind, step.value)
                 assert isinstance(message, OrderClaimed)
                 self._claimed(message, batch, halts)
+            elif step.kind == b"order_updated":
+                update = decode(step.kind, step.value)
+                assert isinstance(update, OrderUpdated)
+                moves.setdefault(update.client_order_id, []).append(update)
             elif step.kind == b"flatten_finished":
                 finished = decode(step.kind, step.value)
                 assert isinstance(finished, FlattenFinished)
                 self._finished(finished)
         for name, after in batch.orders.items():
-            self._moved(name, orders.get(name), after, incarnation)
+            self._moved(name, orders.get(name), after, moves.get(name, []), incarnation)
         if batch.standing is not None and HaltKind.INVARIANT in batch.standing.halts:
             if self.judge.lost_ns is not None:
                 self.reach("rollback detected")
@@ -126,13 +136,17 @@ class Commits(Checker):
         self.check("I-11", count <= EXITS_PER_MIN_MAX, lambda: f"{count} exits in less than a minute")
 
     def _moved(
-        self, name: str, before: OrderRecord | None, after: OrderRecord, incarnation: Incarnation
+        self,
+        name: str,
+        before: OrderRecord | None,
+        after: OrderRecord,
+        moves: list[OrderUpdated],
+        incarnation: Incarnation,
     ) -> None:
         was = before.status if before is not None else OrderStatus.PENDING_NEW
         if before is not None or after.status not in (OrderStatus.DENIED, OrderStatus.EXPIRED):
-            self.check(
-                "I-7", after.status in REACHABLE[was], lambda: f"{name} moves from {was} to {after.status}"
-            )
+            told = [(one.status, one.cum_qty) for one in moves]
+            self._step_by_step(name, was, [*told, (after.status, after.cum_qty)])
         least = before.cum_qty if before is not None else 0
         counted = after.cum_qty >= least and (after.cum_qty <= after.order_qty or after.is_protective)
         self.check(
@@ -154,6 +168,16 @@ class Commits(Checker):
             self.reach("unknown, then found")
         if after.status in GIVEN_UP:
             self._given_up(name, after, incarnation)
+
+    def _step_by_step(self, name: str, was: OrderStatus, told: list[tuple[OrderStatus, int]]) -> None:
+        """Each move is told, and each follows from the one before by one fact."""
+        for status, cum_qty in told:
+            self.check(
+                "I-7",
+                may_follow(was, status, cum_qty),
+                lambda w=was, s=status, q=cum_qty: f"{name} moves from {w} to {s}, filled {q}",  # type: ignore[misc]
+            )
+            was = status
 
     def _given_up(self, name: str, after: OrderRecord, incarnation: Incarnation) -> None:
         """Nothing that the broker shows may be given up, nor anything whose quarantine is not over.

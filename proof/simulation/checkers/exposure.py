@@ -23,6 +23,12 @@ that may lose pushes have it; in all others the promise is the five seconds alon
 DEAF = frozenset({"hub", "partitions", "long", "bus", "outages"})
 """Kinds of fault that lose or delay what the hub tells. Whoever is killed or frozen hears nothing either."""
 LOOK_S = 0.25
+SPEAKS_OF_IT = frozenset(
+    {"unprotected", "own_stop", "exit_failed", "position_left", "brackets_refused", "fills_missing",
+     "position_mismatch", "unexplained_position", "overfilled", "late_landing", "blind", "flatten_incomplete",
+     "fill_voided", "two_broker_orders"}
+)  # fmt: skip
+"""Alarms that send a person to the position: it lacks its stop, or is not what our books say."""
 
 
 class Exposure(Checker):
@@ -78,7 +84,7 @@ class Exposure(Checker):
             qty = sent.qty if self._under_way(sent) else 0
             for one in venue.landed.get(sent.tag, ()):
                 order = venue.state.orders.get(one.order_id)
-                qty += _leaves(order)
+                qty += self._most_leaves(order)
             buys += qty if sent.buys else 0
             sells += 0 if sent.buys else qty
         net = venue.net_qty
@@ -96,6 +102,11 @@ class Exposure(Checker):
                 f"when {why}: position {net:+d}, may still buy {buys} and sell {sells}, limit {POSITION_MAX}"
             ),
         )
+
+    def _most_leaves(self, order: Order | None) -> int:
+        if order is None or not _leaves(order):
+            return 0
+        return self.judge.changes.most_qty(order.id, order.size) - order.fill_volume
 
     def _under_way(self, sent: Sent) -> bool:
         """May it still come, as far as anybody can know? Later than its quarantine is the declared rest."""
@@ -120,8 +131,10 @@ class Exposure(Checker):
         """Look at what must not last."""
         world = self.world
         now_ns = world.clock.true_ns()
-        net = self.own_net() if not world.venue.externals else 0
+        net = self.own_net()
         self._hear_alarms()
+        if world.venue.externals:
+            return  # what was traded by hand has no stop, and may have ended a position that had one
         if abs(net) <= world.venue.protection():
             self.naked_ns, self.naked_s = None, 0.0
             self.check("I-6", True, str)
@@ -134,7 +147,7 @@ class Exposure(Checker):
         bound_s = PROTECTED_WITHIN_S + (HEARD_WITHIN_S if self.deaf else 0.0)
         naked_s = self.naked_s
         answered = world.disk.standing_now().flatten is not None or any(
-            at_ns >= since_ns for at_ns, _, _, _ in self.judge.alarms
+            at_ns >= since_ns and event in SPEAKS_OF_IT for at_ns, _, event, _ in self.judge.alarms
         )
         self.check(
             "I-6",

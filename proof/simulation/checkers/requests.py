@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proof.simulation.checkers.checker import Checker, Sent
-from proof.simulation.checkers.commits import GIVEN_UP
+from proof.simulation.checkers.commits import GIVEN_UP, STALE_MARGIN_S
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
-from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S
+from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
 from proof.simulation.swarm import QUARANTINE_S
 from proof.simulation.venue import REQUESTS_MAX, WINDOW_S
-from proof.simulation.wire import ORDER_SEARCH, PLACE, Post
+from proof.simulation.wire import CANCEL, MODIFY, ORDER_SEARCH, PLACE, Post
 from shared.broker.projectx.payloads import PlaceOrderRequest
-from shared.domain.order import ClosePosition, SubmitOrder
+from shared.domain.order import ClosePosition, OrderStatus, SubmitOrder
 
 if TYPE_CHECKING:
     from proof.simulation.judge import Judge
@@ -60,10 +60,14 @@ class Requests(Checker):
     def posted(self, post: Post) -> None:
         """Look at a mutation that leaves for the broker."""
         self.world.trace("post", post.path, post.body.decode())
-        if post.path != PLACE:
-            if post.path == "/api/Order/cancel":
-                self.reach("cancel sent")
-            return
+        if post.path == CANCEL:
+            self.reach("cancel sent")
+        elif post.path == MODIFY:
+            self.judge.changes.posted(post)
+        elif post.path == PLACE:
+            self._placed(post)
+
+    def _placed(self, post: Post) -> None:
         world = self.world
         body = _place.decode(post.body)
         tag = body.custom_tag or ""
@@ -91,7 +95,9 @@ class Requests(Checker):
             "I-4", now_ns < expires_ns, lambda: f"{tag} is sent {(now_ns - expires_ns) / 1e9:.3f} s too late"
         )
         if not claim[0].reduce_only:
-            self._obeys(tag, post.at_ns)
+            self.obeys(tag, post.at_ns, self.judge.halted_ns)
+            self.fresh(tag)
+            self.unfrozen(tag, tag, post.incarnation)
             # Asked where it leaves, not where it is claimed: between the two the bus must confirm, and a
             # claim that it does not confirm is never sent.
             lost_ns = self.judge.lost_ns
@@ -100,19 +106,44 @@ class Requests(Checker):
             self.check("I-6", bracketed, lambda: f"{tag} is sent without its stop")
         self.judge.exposure.within_limit(f"{tag} is sent", buys_only=sent.buys)
 
-    def _obeys(self, tag: str, at_ns: int) -> None:
-        halted_ns = self.judge.halted_ns
+    def obeys(self, what: str, at_ns: int, halted_ns: int | None) -> None:
+        """Hold what leaves against the halt that stands since then; without one there is nothing to see."""
         if halted_ns is None:
-            self.check("I-26", True, str)
             return
         since_s = (at_ns - halted_ns) / NS_PER_S
         bound_s = HALT_WITHIN_S
         if self.judge.blocked_until_ns > halted_ns:
             bound_s += INTENT_TTL_S  # it could not hear: what it had claimed before goes out until it expires
-        self.check("I-26", since_s <= bound_s, lambda: f"{tag} is sent {since_s:.2f} s after a halt")
+        self.check("I-26", since_s <= bound_s, lambda: f"{what} is sent {since_s:.2f} s after a halt")
 
-    def arrived(self, body: bytes) -> None:
-        """An order has come to the broker's door, whatever became of it there."""
+    def fresh(self, what: str) -> None:
+        """Execution asks once more as the last thing, and so does this: minutes may lie behind the claim."""
+        age_s = (self.world.clock.true_ns() - self.world.market_ns()) / NS_PER_S
+        fresh = age_s <= REFERENCE_AGE_S + STALE_MARGIN_S
+        self.check("I-4", fresh, lambda: f"{what} is sent on a market of {age_s:.2f} s ago")
+
+    def unfrozen(self, what: str, tag: str, incarnation: Incarnation) -> None:
+        """Nothing new may leave for a contract in which the ledger has another order of unknown fate.
+
+        One that has been stopped, and whose ledger another has written since, cannot know.
+        """
+        disk = self.world.disk
+        if disk.locked_by is not incarnation:
+            return
+        contract_id = disk.orders[tag].contract_id
+        frozen = [
+            name
+            for name, one in disk.orders.items()
+            if one.status is OrderStatus.UNKNOWN and one.contract_id == contract_id and name != tag
+        ]
+        self.check("I-4", not frozen, lambda: f"{what} is sent into a contract frozen by {frozen}")
+
+    def arrived(self, path: str, body: bytes) -> None:
+        """A mutation has come to the broker's door, whatever became of it there."""
+        if path == MODIFY:
+            self.judge.changes.arrived(body)
+        if path != PLACE:
+            return
         sent = self.judge.sent.get(_place.decode(body).custom_tag or "")
         if sent is not None:
             sent.arrives = False

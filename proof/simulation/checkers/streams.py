@@ -8,7 +8,7 @@ from proof.simulation.bus.streams import Stream
 from proof.simulation.checkers.checker import Checker, Wish
 from proof.simulation.machine import Incarnation
 from proof.simulation.venue import ACCOUNT_ID
-from shared.domain.order import ClosePosition, Intent, SubmitOrder
+from shared.domain.order import ClosePosition, Intent, ModifyOrder, SubmitOrder
 from shared.wire import topics
 
 
@@ -34,7 +34,9 @@ class Streams(Checker):
 
     def wished(self, intent: Intent, entry_id: bytes) -> None:
         """Take note of an intent that the bus has."""
-        if isinstance(intent, SubmitOrder | ClosePosition):
+        if isinstance(intent, ModifyOrder):
+            self.judge.changes.wished(intent)
+        elif isinstance(intent, SubmitOrder | ClosePosition):
             known = self.judge.wishes.get(intent.client_order_id)
             again = known is not None and known.entry_id != entry_id and not self.judge.data_lost
             self.check("I-13", not again, lambda: f"{intent.client_order_id} is in its stream twice")
@@ -60,7 +62,21 @@ class Streams(Checker):
                 not unread,
                 lambda n=name, t=trimmed, r=read: f"{n}: trimmed to {t}, read to {r}",  # type: ignore[misc]
             )
+        self._acknowledged()
         self._outbox()
+
+    def _acknowledged(self) -> None:
+        """What was acknowledged to whoever wrote it lies there, to the last entry, unless Redis lost data."""
+        if self.judge.data_lost:
+            return
+        for name, seq in self.world.acknowledged():
+            stream = self.world.stream(name.encode())
+            last = stream.last[1] if stream is not None else 0
+            self.check(
+                "I-12",
+                last >= seq,
+                lambda n=name, q=seq, e=last: f"{n} ends with {e}, acknowledged was {q}",  # type: ignore[misc]
+            )
 
     def _outbox(self) -> None:
         """Entry n of the orders stream is step n of the ledger."""
