@@ -12,7 +12,6 @@ from proof.simulation import coverage, mutations, runs
 from proof.simulation.runs import Outcome
 
 RECORD = Path("build/proof/simulation.json")
-MUTANT_SEEDS = 500
 DIGEST_EVERY = 50
 SHOWN_MAX = 3
 
@@ -103,9 +102,9 @@ def _play(options: argparse.Namespace, outcome: Outcome) -> bool:
 def _mutants(options: argparse.Namespace, outcome: Outcome) -> bool:
     """See each planted bug caught; the seed that caught it last is played first, then all others."""
     well = True
-    seeds = range(options.first, options.first + MUTANT_SEEDS)
+    seeds = range(options.first, options.first + mutations.SEEDS_MAX)
     hunts = {
-        name: list(dict.fromkeys([mutations.CAUGHT[name], *seeds]))[:MUTANT_SEEDS]
+        name: list(dict.fromkeys([mutations.CAUGHT[name], *seeds]))[: mutations.SEEDS_MAX]
         for name in sorted(mutations.BUGS)
     }
     for name, caught in runs.mutants(hunts, processes=options.processes):

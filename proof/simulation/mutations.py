@@ -18,6 +18,7 @@ import shared.bus.blocking as blocking
 import shared.bus.functions as functions
 from services.execution import (
     account,
+    changes,
     claims,
     exposure,
     fills,
@@ -33,6 +34,7 @@ from services.execution.events import IntentRead, Moment, StreamGap
 from services.execution.inbox import Inbox
 from services.execution.ledger import Commit
 from services.execution.outbox import Outbox
+from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, State
 from shared.broker.errors import BrokerQueryFailed
 from shared.broker.port import NotSent, Outcome, Rejected, Unknown
@@ -40,9 +42,13 @@ from shared.broker.projectx.client import ProjectXAccount, ProjectXOrders
 from shared.broker.projectx.gateway import Gateway
 from shared.bus.blocking import BlockingBus, Output
 from shared.bus.reader import RedisStreamReader
+from shared.domain import risk
+from shared.domain.control import TradingState
 from shared.domain.order import OrderFact, OrderStatus
 from shared.runtime.limiter import SharedLimiter
 
+SEEDS_MAX = 500
+"""Each bug must be caught by one of the first so many seeds: what needs a rarer one is as good as missed."""
 Patches = list[Any]
 BUGS: dict[str, Callable[[], Patches]] = {}
 CAUGHT: dict[str, int] = {}
@@ -52,9 +58,12 @@ def bug(*, caught_in: int) -> Callable[[Callable[[], Patches]], Callable[[], Pat
     """Take a bug into the list.
 
     Args:
-        caught_in: A seed that has caught it. It is played first, so that a run over all bugs is short; if it
-            no longer catches the bug, the others are played, and another seed belongs here.
+        caught_in: A seed below `SEEDS_MAX` that has caught it. It is played first, so that a run over all
+            bugs is short; if it no longer catches the bug, the others are played, and another seed belongs
+            here.
     """
+
+    assert 0 <= caught_in < SEEDS_MAX, f"a bug that only seed {caught_in} shows is not caught"
 
     def listed(make: Callable[[], Patches]) -> Callable[[], Patches]:
         name = make.__name__.replace("_", " ")
@@ -90,29 +99,29 @@ def _lua(*changes: tuple[str, str]) -> Patches:
 # -- sending ------------------------------------------------------------------------
 
 
-@bug(caught_in=16)
+@bug(caught_in=28)
 def fresh_tag_on_retry() -> Patches:
     """An order without an answer is sent again, under another name."""
     place = ProjectXOrders.place
 
-    async def again(self: ProjectXOrders, ticket: Any) -> Outcome:
-        outcome = await place(self, ticket)
+    async def again(self: ProjectXOrders, ticket: Any, **more: Any) -> Outcome:
+        outcome = await place(self, ticket, **more)
         if isinstance(outcome, Unknown):
             again = msgspec.structs.replace(ticket, client_order_id=ticket.client_order_id[:-2] + "r2")
-            return await place(self, again)
+            return await place(self, again, **more)
         return outcome
 
     return [patch.object(ProjectXOrders, "place", again)]
 
 
-@bug(caught_in=16)
+@bug(caught_in=28)
 def same_tag_on_retry() -> Patches:
     """An order without an answer is sent again, in the trust that the broker knows its name."""
     place = ProjectXOrders.place
 
-    async def again(self: ProjectXOrders, ticket: Any) -> Outcome:
-        outcome = await place(self, ticket)
-        return await place(self, ticket) if isinstance(outcome, Unknown) else outcome
+    async def again(self: ProjectXOrders, ticket: Any, **more: Any) -> Outcome:
+        outcome = await place(self, ticket, **more)
+        return await place(self, ticket, **more) if isinstance(outcome, Unknown) else outcome
 
     return [patch.object(ProjectXOrders, "place", again)]
 
@@ -169,8 +178,8 @@ def bracket_sent_separately() -> Patches:
     """The stop follows the entry in a request of its own."""
     place = ProjectXOrders.place
 
-    async def one_by_one(self: ProjectXOrders, ticket: Any) -> Outcome:
-        return await place(self, msgspec.structs.replace(ticket, bracket=None))
+    async def one_by_one(self: ProjectXOrders, ticket: Any, **more: Any) -> Outcome:
+        return await place(self, msgspec.structs.replace(ticket, bracket=None), **more)
 
     return [patch.object(ProjectXOrders, "place", one_by_one)]
 
@@ -282,6 +291,26 @@ def halt_not_asked_with_the_connection_in_hand() -> Patches:
         return await mutate(self, *args, held=first, **more)
 
     return [patch.object(Gateway, "mutate", once)]
+
+
+@bug(caught_in=215)
+def change_sent_while_halted() -> Patches:
+    """A change is taken for no new order: it is not held up, neither when it is decided nor as it leaves."""
+    check = risk.check
+
+    def active(wish: Any, figures: Any, *rest: Any) -> Any:
+        return check(wish, msgspec.structs.replace(figures, trading_state=TradingState.ACTIVE), *rest)
+
+    return [
+        patch.object(changes, "check", active),
+        patch.object(holds, "hold_change", lambda state, change, at: None),
+    ]
+
+
+@bug(caught_in=121)
+def greater_size_counted_when_it_is_shown() -> Patches:
+    """The size that a change has asked for counts from the broker's report on."""
+    return [patch.object(OrderRecord, "most_leaves_qty", property(lambda order: order.leaves_qty))]
 
 
 @bug(caught_in=381)
@@ -397,7 +426,7 @@ def loss_of_redis_forgotten() -> Patches:
     ]
 
 
-@bug(caught_in=132303)
+@bug(caught_in=196)
 def places_not_looked_at() -> Patches:
     """A stream that ends before the place of its reader is read on for ever."""
 

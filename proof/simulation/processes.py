@@ -195,7 +195,9 @@ async def worker(incarnation: Incarnation) -> None:
         await clock.sleep(0.3)
     number = int(strategy_id[-1])
     until_ns = EPOCH_NS + round((plan.faults_s - 1) * NS_PER_S)
-    chosen = loaded(strategy_id, plan.seed * 10 + number, plan.pace, plan.style, until_ns)
+    chosen = loaded(
+        strategy_id, plan.seed * 10 + number, plan.pace, plan.style, until_ns, changes=plan.changes
+    )
     spec = WorkerSpec(
         strategy_id=strategy_id,
         strategy_class="proof.simulation.workload:Scripted",

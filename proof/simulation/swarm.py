@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 QUARANTINE_S = 8.0
 SCALE = QUARANTINE_S / 120.0
@@ -15,6 +17,9 @@ LANDING_S_MAX = 200 * SCALE
 SEARCH_LAG_S_MAX = 30 * SCALE
 POSITION_MAX = 4
 ORDER_QTY_MAX = 3
+REGRESSION = Path(__file__).with_name("regression_seeds.txt")
+NEWEST_FROM = "# -- with the newest kinds"
+"""Seeds above this line failed before the newest kinds were there, and draw none of them."""
 
 
 @dataclass(slots=True)
@@ -79,6 +84,7 @@ class Plan:
 
     Attributes:
         blind: When the broker answers no question, while it still takes orders.
+        changes: The strategies change what works: sizes, prices, trails, stops that follow a plan.
     """
 
     seed: int
@@ -109,6 +115,7 @@ class Plan:
     silences: list[tuple[float, float]] = field(default_factory=list)
     pace: float = 0.35
     style: str = "mixed"
+    changes: bool = False
 
 
 ORDER_POINTS = (
@@ -139,6 +146,13 @@ WIRE_KINDS = (
 
 def draw(seed: int) -> Plan:
     """Return the plan of one seed; the same seed gives the same plan."""
+    plan = _first_drawn(seed)
+    if seed not in _older_seeds():
+        _add_newest_kinds(plan)
+    return plan
+
+
+def _first_drawn(seed: int) -> Plan:
     rng = random.Random(f"plan {seed}")
     plan = Plan(seed=seed)
     plan.workers = 1 + (rng.random() < 0.4)
@@ -164,6 +178,26 @@ def _add_later_kinds(plan: Plan) -> None:
         if rng.random() < 0.12:
             draw_one(plan, rng)
             plan.kinds += (kind,)
+
+
+def _add_newest_kinds(plan: Plan) -> None:
+    """Draw each of the newest kinds from chances of its own: one more of them shifts no other."""
+    for kind, (chance, draw_one) in _NEWEST.items():
+        rng = random.Random(f"{kind} {plan.seed}")
+        if rng.random() < chance and draw_one(plan, rng):
+            plan.kinds += (kind,)
+
+
+@cache
+def _older_seeds() -> frozenset[int]:
+    older, _, _ = REGRESSION.read_text(encoding="utf-8").partition(NEWEST_FROM)
+    return frozenset(regression_seeds(older))
+
+
+def regression_seeds(text: str) -> list[int]:
+    """Return the seeds of a text that has one a line, and after it why."""
+    words = (line.partition("#")[0].strip() for line in text.splitlines())
+    return [int(word) for word in words if word]
 
 
 def _commands(rng: random.Random) -> list[tuple[float, str]]:
@@ -313,6 +347,29 @@ def _reboots(plan: Plan, rng: random.Random) -> None:
         plan.reboots += [_span(rng, plan, 3) for _ in range(rng.choice((1, 1, 2)))]
 
 
+def _changes(plan: Plan, rng: random.Random) -> bool:
+    """Strategies that change their orders, beside all that they do without; halts that a change must obey."""
+    plan.changes = True
+    halts = rng.random()
+    if halts < 0.2:
+        _connects(plan, rng)
+    elif halts < 0.45:
+        plan.commands.append((rng.uniform(4, 9), "halt-reducing"))
+    return True
+
+
+def _set_back(plan: Plan, rng: random.Random) -> bool:
+    """Redis comes back with less while the wall clock is an hour back: what is new has lower ids."""
+    if plan.reboots:
+        return False  # see `_reboots`
+    at_s, for_s = rng.uniform(5, plan.faults_s - 4), rng.uniform(0.5, 2.5)
+    plan.outages.append(Outage(at_s, for_s, rng.choice(("emptied", "rolled_back", "rolled_back"))))
+    plan.jumps.append((at_s + for_s * rng.random(), -3600.0))
+    if rng.random() < 0.5:  # said twice: that the second was lost, only who has read it can know
+        plan.commands += [(at_s - 2.5, "halt"), (at_s - 0.2, "halt")]
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -336,3 +393,5 @@ _DRAWS = {
     "silences": _silences,
 }
 _LATER = {"long": _long, "claims": _claims, "connects": _connects, "reboots": _reboots}
+_NEWEST = {"changes": (0.35, _changes), "set back": (0.12, _set_back)}
+"""Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""
