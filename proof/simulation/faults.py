@@ -154,7 +154,7 @@ def schedule(world: World) -> None:
     for at_s, word in plan.commands:
         later(at_s, lambda w=word: _command(world, w))  # type: ignore[misc]
     _span(world, plan.closed, "session closed", lambda on: world.venue.open_session(not on))
-    _span(world, plan.storms, "storm of 429", lambda on: setattr(world.venue, "storm", on))
+    _span(world, plan.storms, "storm of 429", lambda on: _storm(world, on))
     _span(world, plan.partitions, "broker cut off", lambda on: _cut(world, on))
     _span(world, plan.blind, "broker answers no question", lambda on: setattr(world.network, "blind", on))
     _span(world, plan.disk, "ledger's disk fails", lambda on: setattr(world.disk, "failing", on))
@@ -235,6 +235,11 @@ def _reboot(world: World, for_s: float) -> None:
 def _external(world: World) -> None:
     if world.venue.external(world.rng) is not None:
         world.judge.reach("order by hand")
+
+
+def _storm(world: World, on: bool) -> None:
+    world.venue.storm = on
+    world.judge.requests.storm(on)
 
 
 def _cut(world: World, on: bool) -> None:

@@ -143,7 +143,7 @@ def claimed_order_sent_after_a_restart() -> Patches:
     ]
 
 
-@bug(caught_in=60)
+@bug(caught_in=126)
 def order_that_a_search_does_not_show_sent_again() -> Patches:
     not_found = resolver._not_found
 

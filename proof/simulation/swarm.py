@@ -370,6 +370,15 @@ def _set_back(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _storm_over_orders(plan: Plan, rng: random.Random) -> bool:
+    """A storm in which what waits is to be canceled: the cancels must get through when it is over."""
+    plan.changes = True
+    at_s, for_s = rng.uniform(4, plan.faults_s - 8), rng.uniform(1.5, 4)
+    plan.storms.append((at_s, for_s))
+    plan.commands.append((at_s + rng.uniform(0.1, 0.5), "flatten"))
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -393,5 +402,9 @@ _DRAWS = {
     "silences": _silences,
 }
 _LATER = {"long": _long, "claims": _claims, "connects": _connects, "reboots": _reboots}
-_NEWEST = {"changes": (0.35, _changes), "set back": (0.12, _set_back)}
+_NEWEST = {
+    "changes": (0.35, _changes),
+    "set back": (0.12, _set_back),
+    "storm over orders": (0.06, _storm_over_orders),
+}
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

@@ -176,6 +176,7 @@ class World:
     async def _look(self) -> None:
         while True:
             self.judge.exposure.tick()
+            self.judge.requests.tick(LOOK_S)
             await asyncio.sleep(LOOK_S)
 
     async def _settled(self, within_s: float) -> str:

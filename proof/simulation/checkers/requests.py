@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LANDING_MARGIN_S = 0.5
 """What lands so shortly before the end of its quarantine may miss the last search: they cross on the way."""
+CANCEL_WITHIN_S = 10.0
+"""After a storm, as people were promised, with what is lost of requests and the broker's pause in it."""
 _place = msgspec.json.Decoder(PlaceOrderRequest)
 
 
@@ -35,12 +37,14 @@ class Requests(Checker):
     Attributes:
         asked_ns: When each request of the last window left.
         searched_ns: When each life of a process last asked for the orders of a window, true time.
+        waited_s: How long a cancel has been waiting since a storm; None: no storm was, or it got through.
     """
 
     def __init__(self, judge: Judge) -> None:
         super().__init__(judge)
         self.asked_ns: deque[int] = deque()
         self.searched_ns: dict[Incarnation, int] = {}
+        self.waited_s: float | None = None
 
     def asked(self, path: str, incarnation: Incarnation) -> None:
         """Count a request of any kind: the window is the broker's, whoever asks."""
@@ -56,6 +60,28 @@ class Requests(Checker):
             # Redis has forgotten the window; who lives tells it again, when he asks next. Who died does not.
             most += REQUESTS_MAX // 4
         self.check("I-25", count <= most, lambda: f"{count} requests in {WINDOW_S:g} s, now {path}")
+
+    def storm(self, on: bool) -> None:
+        self.waited_s = None if on else 0.0
+
+    def tick(self, every_s: float) -> None:
+        """Count the time in which a cancel that was wanted in a storm could have got through since."""
+        if self.waited_s is None:
+            return
+        world = self.world
+        numbers = [
+            one.broker_order_id
+            for one in world.disk.orders.values()
+            if one.status is OrderStatus.PENDING_CANCEL
+        ]
+        works = {one.id for one in world.venue.working()}
+        if not works.intersection(numbers):
+            self.waited_s = None  # there is nothing left to cancel
+        elif world.can_act() and not world.network.blind:
+            self.waited_s = waited_s = self.waited_s + every_s
+            self.check(
+                "I-25", waited_s <= CANCEL_WITHIN_S, lambda: f"no cancel for {waited_s:.1f} s after a storm"
+            )
 
     def posted(self, post: Post) -> None:
         """Look at a mutation that leaves for the broker."""
@@ -142,6 +168,9 @@ class Requests(Checker):
         """A mutation has come to the broker's door, whatever became of it there."""
         if path == MODIFY:
             self.judge.changes.arrived(body)
+        elif path == CANCEL and self.waited_s is not None:
+            self.reach("cancel got through after a storm")
+            self.waited_s = None
         if path != PLACE:
             return
         sent = self.judge.sent.get(_place.decode(body).custom_tag or "")

@@ -10,11 +10,12 @@ import pytest
 
 from proof.simulation.checkers.checker import Sent
 from proof.simulation.checkers.commits import may_follow
+from proof.simulation.checkers.requests import CANCEL_WITHIN_S
 from proof.simulation.loop import EPOCH_NS, NS_PER_S
 from proof.simulation.machine import Incarnation, Process
 from proof.simulation.swarm import POSITION_MAX, Plan
 from proof.simulation.venue import ACCOUNT_ID, SYMBOL
-from proof.simulation.wire import MODIFY, Post
+from proof.simulation.wire import CANCEL, MODIFY, Post
 from proof.simulation.world import World
 from services.execution.records import OrderRecord
 from services.simulator.placing import PlaceOrder
@@ -93,11 +94,24 @@ def post(world: World, order_id: int, *, qty: int | None, limit: Decimal | None)
 
 def execution_of(world: World) -> Incarnation:
     if world.disk.locked_by is None:
-
-        async def nothing(_: Incarnation) -> None: ...
-
         world.disk.locked_by = Incarnation(Process("execution", nothing, world.machine), 1)
     return world.disk.locked_by
+
+
+async def nothing(_: Incarnation) -> None: ...
+
+
+def in_a_storm_with_a_cancel_to_send(world: World) -> None:
+    for name in ("broker_sync", "execution"):
+        process = world.machine.add(name, nothing)
+        running = Incarnation(process, 1)
+        process.incarnations.append(running)
+        running.in_sync, running.began_s = True, -10.0
+        world.disk.locked_by = running
+    number = place(world)
+    canceling = msgspec.structs.replace(record(world, TAG, 2, S.PENDING_CANCEL), broker_order_id=number)
+    world.disk.orders[TAG] = canceling
+    world.judge.requests.storm(True)
 
 
 def violated(world: World) -> set[str]:
@@ -230,6 +244,25 @@ def test_nothing_is_counted_where_nothing_is_looked_at(world: World) -> None:
     world.judge.exposure.tick()
     world.judge.requests.obeys("an order", EPOCH_NS, None)
     assert not world.judge.record.checks
+
+
+def test_a_cancel_that_a_storm_held_up_gets_through_when_it_is_over(world: World) -> None:
+    in_a_storm_with_a_cancel_to_send(world)
+    world.judge.requests.tick(CANCEL_WITHIN_S + 1)
+    assert not world.judge.record.checks.get("I-25")
+    world.judge.requests.storm(False)
+    world.judge.requests.tick(CANCEL_WITHIN_S)
+    assert not violated(world)
+    world.judge.requests.tick(1.0)
+    assert violated(world) == {"I-25"}
+
+
+def test_a_cancel_that_has_come_to_the_broker_is_waited_for_no_more(world: World) -> None:
+    in_a_storm_with_a_cancel_to_send(world)
+    world.judge.requests.storm(False)
+    world.judge.requests.arrived(CANCEL, b"")
+    world.judge.requests.tick(CANCEL_WITHIN_S + 1)
+    assert not violated(world)
 
 
 def test_an_acknowledged_tail_that_is_gone_is_a_loss(world: World) -> None:
