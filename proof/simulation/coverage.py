@@ -61,6 +61,7 @@ STATES: tuple[str, ...] = (
     "halt while an order is under way",
     "change sent",
     "enlarging change sent",
+    "stop or target changed",
     "cancel got through after a storm",
     "kill of execution before ledger commit",
     "kill of execution after ledger commit",

@@ -120,9 +120,9 @@ class Scripted(Strategy):
         return True
 
     def _change(self, order: Order, how: float, quote: Quote) -> None:
-        if order.role == "entry" and how < 0.4:
+        if order.role in ("entry", "exit") and how < 0.4:
             self.modify(order, qty=order.order_qty + 1)
-            if how < 0.2:  # what is asked for at once must know of it
+            if order.role == "entry" and how < 0.2:  # what is asked for at once must know of it
                 act = self.buy if order.side is Side.BUY else self.sell
                 act(2, stop=self.ticks(5), add=True)
         elif order.role == "entry" and how < 0.5:

@@ -54,6 +54,7 @@ class Changes(Checker):
         tag = world.venue.tag_of.get(body.order_id, "")
         sent, order = self.judge.sent.get(tag), world.venue.state.orders.get(body.order_id)
         if sent is None or sent.protective or order is None:
+            self.reach("stop or target changed")
             return
         self.reach("change sent")
         asked = [one for one in self.wishes.get(tag, ()) if _same(one, body)]
@@ -63,6 +64,9 @@ class Changes(Checker):
             late = f"a change of {tag} is sent {late_ns / NS_PER_S:.3f} s too late"
             self.check("I-4", late_ns < 0, lambda: late)
         enlarges = body.size is not None and body.size > order.size
+        if enlarges and post.arrives:
+            assert body.size is not None
+            self.under_way.append(Enlarging(body.order_id, body.size, post.body))
         claim = self.judge.claims.get(tag)
         if enlarges and claim is not None and not claim[0].reduce_only:
             self._enlarging(post, body, sent)
@@ -72,10 +76,7 @@ class Changes(Checker):
 
     def _enlarging(self, post: Post, body: ModifyOrderRequest, sent: Sent) -> None:
         """A greater size is new exposure, and held to all that holds for an order."""
-        assert body.size is not None
         self.reach("enlarging change sent")
-        if post.arrives:
-            self.under_way.append(Enlarging(body.order_id, body.size, post.body))
         what = f"a change of {sent.tag} to {body.size}"
         self.judge.requests.obeys(what, post.at_ns, self.judge.halted_ns)
         self.judge.requests.fresh(what)
