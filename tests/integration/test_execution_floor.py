@@ -6,12 +6,14 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.domain.control import Flatten, HaltKind, Resume, TradingState
 from shared.domain.execution import FlattenFinished, OrderDenied, OrderFilled, OrderUpdated
 from shared.domain.order import Bracket, ClosePosition, ModifyOrder, OrderStatus, OrderType, Side, StopPlan
 from shared.wire import topics
+from shared.wire.codec import encode
 from tests.support.simulator import ACCOUNT_ID
 from tests.support.trading_floor import Floor, trading_floor
 
@@ -254,5 +256,25 @@ def test_stop_goes_to_break_even_while_its_strategy_is_gone() -> None:
             assert ticks is not None
             assert Decimal(ticks) * Decimal("0.25") >= entry_px
             assert await floor.broker_net_qty() in (0, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-21")
+def test_a_market_that_is_told_after_the_clock_was_set_back_is_taken() -> None:
+    """Each one was older than the last by our clock: none was taken for as long as it had been set back."""
+
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+            execution = await floor.start_execution()
+            await floor.stop("feed")
+            known = execution.state.markets["MES"]
+            ten_minutes_ns = 600_000_000_000
+            back = msgspec.structs.replace(known, ts_asof_ns=known.ts_asof_ns - ten_minutes_ns, last_px=1.0)
+            await floor.bus.publish(topics.quotes("MES"), encode(back))
+            await floor.clock.sleep(1.2)
+            assert execution.state.markets["MES"] == known, "a moment after the newest it is an old one"
+            await floor.bus.publish(topics.quotes("MES"), encode(back))
+            await floor.until(lambda: execution.state.markets["MES"] == back, "it is taken")
 
     asyncio.run(scenario())
