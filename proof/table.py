@@ -27,7 +27,8 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "chaos": (
         "{kills} kills", "{intents} intents", "{orders_at_venue} orders at the venue",
         "{duplicates} duplicates", "{lost} lost", "{wrong_positions_at_rest} wrong positions at rest",
-        "standstill noticed in p99 {noticed_s_p99} s",
+        "longest without its stop {unprotected_s_max} s{told}",
+        "standstill noticed in p99 {noticed_s_p99} s ({noticed_samples} times)",
         "deciding again after a kill p50 {deciding_again_clean_s_p50} s, "
         "p99 {deciding_again_clean_s_p99} s ({deciding_again_clean_samples} times)",
         "whatever else was killed meanwhile p50 {deciding_again_any_s_p50} s, "
@@ -37,7 +38,8 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "fuzz": ("{inputs} inputs", "{failures} failures"),
     "bench": ("lateness p99 {lateness ms p99} ms", "at most {lateness ms max} ms"),
 }  # fmt: skip
-"""Machine -> what the page tells of its figures; the rest stands in the record."""
+"""Machine -> what the page tells of its figures, if there are samples; the rest stands in the record."""
+TOLD = "position without its stop, told by an alarm"
 
 BUG = "planted bug caught: "
 CAUGHT_IN = "caught in seed: "
@@ -127,7 +129,11 @@ def _places(where: Counter[str]) -> str:
 
 def _figures(record: Record) -> Iterator[str]:
     """Yield the phrases of which the record has every figure."""
-    numbers = {name: _number(value) for name, value in record.figures.items()}
+    told = {name: value for name, value in record.figures.items() if value or not name.endswith("_samples")}
+    numbers = {name: _number(value) for name, value in told.items()}
+    numbers["told"] = ""
+    if over := record.figures.get("unprotected_over_5s"):
+        numbers["told"] = f" ({record.reached.get(TOLD, 0)} of {over:.0f} over 5 s told by an alarm)"
     for phrase in FIGURES.get(record.machine, ()):
         with suppress(KeyError):
             yield phrase.format_map(numbers)

@@ -215,6 +215,15 @@ def _parent_of(pid: int) -> int | None:
         return None
 
 
+def is_stopped(pid: int) -> bool:
+    """Does it stand still, by SIGSTOP?"""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+        return text.rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False
+
+
 def rss_mb(pid: int) -> float:
     """Return resident memory, 0 for one that is gone."""
     try:

@@ -50,6 +50,12 @@ class Toxics:
     lose_reply_to: list[bytes] = field(default_factory=list)
     cut_on: list[bytes] = field(default_factory=list)
 
+    @property
+    def passes(self) -> bool:
+        """Does what is sent get there and back, if late?"""
+        held = self.hold_up or self.hold_down or self.refuse or self.half_open
+        return not (held or self.bytes_per_s or self.lose_reply_to or self.cut_on)
+
 
 class Link:
     """All connections of one client to one server."""

@@ -97,6 +97,7 @@ async def come_to_rest(world: World, record: Record) -> None:
             record.figures[f"{figure}_samples"] = len(times_s)
     record.check("I-26", flat, f"not flat {FLAT_S:g} s after a flatten: {world.venue_positions()}")
     await until(lambda: _nothing_open(world), within_s=REST_S, poll_s=1.0)
+    await world.processes.stop("strategy")  # first: what is asked for last has its end, too, when all is read
     await asyncio.sleep(2.0)
     world.tell("at rest")
 

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from proof.chaos.installation import SYMBOLS
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from proof.chaos.world import World
 
 LOOK_S = 1.0
+PROTECTED_S = 5.0
+SLACK_S = 2.0
+"""Half a second until execution tells what it hears of late, and what eight loops on two cores delay it by.
+Looks a second apart need none: they see a gap shorter than it is."""
+APART_S = 3.0
+"""Two looks further apart than this do not tell what was in between: the venue or Redis did not answer."""
 SETTLED_S = 15.0
 """A process this old has loaded what it needs."""
 
@@ -40,14 +47,35 @@ class Length:
 
 
 @dataclass(slots=True)
+class Able:
+    """What execution could do at one moment, by what is done to it and to all that it needs.
+
+    Attributes:
+        acts: It runs, and the broker does as it is asked.
+        hears: It also hears all that the broker tells.
+    """
+
+    mono_s: float
+    acts: bool
+    hears: bool
+
+
+@dataclass(slots=True)
 class Bare:
-    """A time during which a contract's position had no stop of its size at the venue."""
+    """A time during which a contract's position had no stop of its size at the venue.
+
+    Attributes:
+        usable_s: How much of it execution could have used.
+        due_ns: When that had become more than the promise allows; 0 if it never did.
+    """
 
     contract: str
     since_s: float
     since_ns: int
     until_s: float
     words: str
+    usable_s: float = 0.0
+    due_ns: int = 0
 
     @property
     def seconds(self) -> float:
@@ -59,12 +87,14 @@ class Sampler:
     """Attributes:
     bare: Every such time, the present ones too.
     looks: How often positions were compared with their stops.
+    able: What execution could do, look by look.
     lengths: Stream that is trimmed -> how long it was.
     """
 
     world: World
     bare: list[Bare] = field(default_factory=list)
     looks: int = 0
+    able: list[Able] = field(default_factory=list)
     memory: dict[str, list[Memory]] = field(default_factory=lambda: defaultdict(list))
     lengths: dict[str, list[Length]] = field(default_factory=lambda: defaultdict(list))
     _now_bare: dict[str, Bare] = field(default_factory=dict)
@@ -73,6 +103,7 @@ class Sampler:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
+            self.able.append(Able(time.monotonic(), self.world.can_act(), self.world.can_hear()))
             with suppress(sqlite3.Error):
                 self._protection()
             self._processes()
@@ -92,9 +123,26 @@ class Sampler:
                 words = f"{net_qty} held, stops {stops}"
                 found = self._now_bare[contract] = Bare(contract, now_s, time.time_ns(), now_s, words)
                 self.bare.append(found)
+            if now_s - found.until_s <= APART_S and all(one.hears for one in self.able[-2:]):
+                found.usable_s += now_s - found.until_s
+                if found.usable_s > PROTECTED_S + SLACK_S:
+                    found.due_ns = found.due_ns or time.time_ns()
             found.until_s = now_s
         for contract in set(self._now_bare) - set(positions):
             del self._now_bare[contract]
+
+    def acted_s(self, start_s: float, end_s: float) -> float:
+        """Return how much of a time execution could have used to get the account flat."""
+        looks = [one for one in self.able if start_s <= one.mono_s <= end_s]
+        steps = [(later.mono_s - one.mono_s, one.acts and later.acts) for one, later in pairwise(looks)]
+        return sum(step_s for step_s, acts in steps if acts and step_s <= APART_S)
+
+    def calm(self, start_s: float, end_s: float) -> bool:
+        """Was nothing in execution's way from a look before the one moment to a look after the other?"""
+        looks = [one for one in self.able if start_s - 2 * LOOK_S <= one.mono_s <= end_s + 2 * LOOK_S]
+        around = bool(looks) and looks[0].mono_s <= start_s and looks[-1].mono_s >= end_s
+        dense = all(later.mono_s - one.mono_s <= APART_S for one, later in pairwise(looks))
+        return around and dense and all(one.hears for one in looks)
 
     def _venue(self) -> tuple[dict[str, int], dict[tuple[str, bool], int]]:
         """Return contract -> position, (contract, whether they buy) -> contracts of working stops."""

@@ -46,6 +46,21 @@ class Seen:
 
 
 @dataclass(slots=True)
+class Life:
+    """Redis's data from one time that it came back other than it was to the next such time.
+
+    Attributes:
+        begun: Stream -> how many entries had been seen in all when it began.
+        seen: Stream -> how many when `held` was about to be read.
+        held: The streams at its end.
+    """
+
+    begun: dict[str, int]
+    seen: dict[str, int]
+    held: dict[str, list[Seen]]
+
+
+@dataclass(slots=True)
 class Killing:
     """A kill whose end is waited for.
 
@@ -101,6 +116,7 @@ class Watch:
     """Attributes:
     streams: Everything that was seen: key -> entries in order, over all lives of Redis.
     rebuilt: For each time that Redis came back other than it was: how many entries had been seen by then.
+    lives: What lay in Redis shortly before each such time, as far as it answered.
     recovered: Told of each recovery.
     """
 
@@ -110,6 +126,7 @@ class Watch:
     recoveries: list[Recovery] = field(default_factory=list)
     verdicts: list[tuple[float, ProcessJudged]] = field(default_factory=list)
     rebuilt: list[dict[str, int]] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
     disturbed_s: float = 0.0
     beaten_s: dict[str, float] = field(default_factory=dict)
     tokens: set[bytes] = field(default_factory=set)
@@ -139,9 +156,33 @@ class Watch:
         for one in self._killed.values():
             one.clean = False
 
+    async def close_life(self) -> None:
+        """Keep what lies in Redis now, before it comes back with other data."""
+        begun, seen = self._begun(), self._counts()
+        client = self.address.once_client()
+        last = Watch(self.address)
+        try:
+            await last.look(client)
+        except AWAY:
+            return  # nothing to compare with
+        finally:
+            with suppress(*AWAY):
+                await client.aclose()
+        self.lives.append(Life(begun, seen, dict(last.streams)))
+
+    def last_life(self, held: dict[str, list[Seen]]) -> Life:
+        """Return that which lasts until the end, where `held` was read."""
+        return Life(self._begun(), self._counts(), held)
+
+    def _begun(self) -> dict[str, int]:
+        return self.rebuilt[-1] if self.rebuilt else {}
+
+    def _counts(self) -> dict[str, int]:
+        return {key: len(entries) for key, entries in self.streams.items()}
+
     def forget_all(self) -> None:
         """Redis is emptied or set back on purpose: what was seen before may be gone."""
-        self.rebuilt.append({key: len(entries) for key, entries in self.streams.items()})
+        self.rebuilt.append(self._counts())
         self._cursors.clear()
 
     def ready_again(self, process: str) -> bool:

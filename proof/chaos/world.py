@@ -7,8 +7,8 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import msgspec
 
 from julie.processes import PROCESSES
 from proof.chaos.installation import ACCOUNT_ID, Happening, Installation
-from proof.chaos.processes import Supervisor, until
+from proof.chaos.processes import Supervisor, is_stopped, until
 from proof.chaos.proxy import Door, Link, Requests
 from proof.chaos.sampler import Sampler
 from proof.chaos.venue import VenueControl, venue_control
@@ -54,7 +54,10 @@ class Standstill:
 
 @dataclass
 class World:
-    """Attributes: rebuilt_ns: when Redis lost data on purpose."""
+    """Attributes:
+    rebuilt_ns: When Redis lost data on purpose.
+    hindered: Processes whose disk, memory or descriptors fail at this moment.
+    """
 
     installation: Installation
     record: Record
@@ -65,6 +68,7 @@ class World:
     kills: list[Kill] = field(default_factory=list)
     standstills: list[Standstill] = field(default_factory=list)
     rebuilt_ns: list[int] = field(default_factory=list)
+    hindered: set[str] = field(default_factory=set)
     by_hand: int = 0
     trading_by_hand: int = 0
     mixed: list[tuple[int, int]] = field(default_factory=list)
@@ -246,6 +250,32 @@ class World:
                 self.standstills.append(Standstill(name, start_s, end_s, start_ns, end_ns))
             self.tell("released", process=name)
 
+    def is_up(self, name: str) -> bool:
+        """Does it run, in its usual environment, and say that it does its job?"""
+        one, beat = self.processes[name], self.watch.beats.get(BEAT_NAMES.get(name, name))
+        pid = one.service_pid
+        if pid is None or one.extra or name in self.hindered or is_stopped(pid):
+            return False
+        return name == "redis" or (
+            beat is not None and beat.pid == pid and self.watch.ready(BEAT_NAMES.get(name, name))
+        )
+
+    def can_act(self) -> bool:
+        """Can execution do something about the account: does it run, and does the broker do as asked?"""
+        rest = self.link("execution", "rest").toxics.passes
+        return rest and not self._venue_faults and self.is_up("execution") and self.is_up("simulator")
+
+    def can_hear(self) -> bool:
+        """Is all well between the broker and execution, so that it knows what the account holds?"""
+        names = (
+            ("execution", "redis"),
+            ("broker_sync", "redis"),
+            ("broker_sync", "rest"),
+            ("broker_sync", "user"),
+        )
+        links = all(self.link(*one).toxics.passes for one in names)
+        return links and self.can_act() and self.is_up("broker_sync") and self.is_up("redis")
+
     def link(self, client: str, server: str) -> Link:
         door = self.redis_door if server == "redis" else self.broker_door
         return door.link(client, server)
@@ -325,6 +355,15 @@ class World:
         finally:
             with suppress(*AWAY):
                 await client.aclose()
+
+    @contextmanager
+    def hindering(self, name: str) -> Iterator[None]:
+        """Inside, a process cannot do what it should, though it runs."""
+        self.hindered.add(name)
+        try:
+            yield
+        finally:
+            self.hindered.discard(name)
 
     @asynccontextmanager
     async def by_hand_now(self) -> AsyncIterator[None]:

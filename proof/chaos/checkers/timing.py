@@ -10,21 +10,26 @@ from datetime import UTC, datetime
 
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.proxy import UNKNOWN, Request
+from proof.chaos.sampler import LOOK_S, PROTECTED_S
+from proof.chaos.world import BEAT_NAMES
 from proof.record import Record
-from shared.domain.execution import OrderClaimed
+from proof.table import TOLD
+from shared.domain.execution import FlattenFinished, FlattenProgressed, OrderClaimed
 
 NOTICED_S = 3.0
+NOTICED_SLACK_S = 1.0
+"""Everyone is judged each quarter of a second, a verdict is seen a tenth later; the rest is the machine's."""
 STOPPED_S = 5.0
 BUDGET = 200
 WINDOW_S = 60.0
-PROTECTED_S = 5.0
 UNTOLD_S = 15.0
-"""PROTECTED_S, and what execution may need to start again and to see the position."""
+"""Whatever happened meanwhile: PROTECTED_S, and what execution may need to start and to see the position."""
 _ALARM = re.compile(r'\S+ ERROR execution (unprotected|fills_missing|blind) why="((?P<about>\S+): )?')
 """What calls a person to a position which may lack its stop."""
 ANY = "any contract"
 RSS_MB_MAX = 400.0
-VITAL = ("feed", "broker_sync", "execution")
+VITAL = ("feed", "broker_sync", "execution", "guard")
+JUDGED = (*VITAL, "recorder", "strategy")
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -54,24 +59,39 @@ def _mixed(evidence: Evidence, record: Record) -> None:
 
 
 def protected(evidence: Evidence, record: Record) -> None:
-    """I-6: looked at once a second at the venue; what lasts must have been told by execution."""
-    alarms = list(_alarms(evidence))
+    """I-6: looked at once a second at the venue; what lasts must have been told by execution, and in time.
+
+    In time is before it could have used more than the promise allows; what it is kept from does not count, up
+    to a bound that nothing excuses.
+    """
+    answers = [*_alarms(evidence), *_flattens(evidence)]
     sampler = evidence.world.sampler
     for bare in sampler.bare:
-        if bare.seconds <= UNTOLD_S:
+        if bare.seconds <= PROTECTED_S:
             continue
-        until_ns = bare.since_ns + round((bare.seconds + 1.0) * 1e9)
+        until_ns = bare.since_ns + round((bare.seconds + LOOK_S) * 1e9)
+        due_ns = bare.due_ns + round(LOOK_S * 1e9) if bare.due_ns else until_ns
         told = any(
-            bare.since_ns <= at_ns <= until_ns and contract in (bare.contract, ANY)
-            for at_ns, contract in alarms
+            bare.since_ns - round(LOOK_S * 1e9) <= at_ns <= due_ns and contract in (bare.contract, ANY)
+            for at_ns, contract in answers
         )
-        words = f"{bare.contract} lacked its stop for {bare.seconds:.0f} s and nobody was told: {bare.words}"
-        record.check("I-6", told, words)
-        record.reach("position without its stop, told by an alarm", times=int(told))
+        words = (
+            f"{bare.contract} lacked its stop for {bare.seconds:.0f} s, of which execution could use "
+            f"{bare.usable_s:.0f}, and nobody was told in time: {bare.words}"
+        )
+        record.check("I-6", told or not (bare.due_ns or bare.seconds > UNTOLD_S), words)
+        if told:
+            record.reach(TOLD)
     record.check("I-6", True, times=max(1, sampler.looks))
     lasted = [bare.seconds for bare in sampler.bare]
     record.figures["unprotected_s_max"] = round(max(lasted, default=0.0), 1)
     record.figures["unprotected_over_5s"] = sum(seconds > PROTECTED_S for seconds in lasted)
+
+
+def _flattens(evidence: Evidence) -> Iterator[tuple[int, str]]:
+    """Yield when execution was at closing what it holds: stops go first then."""
+    for step, _ in evidence.said(FlattenProgressed, FlattenFinished):
+        yield step.ts_ns, ANY
 
 
 def _alarms(evidence: Evidence) -> Iterator[tuple[int, str]]:
@@ -124,20 +144,21 @@ def _recoveries(evidence: Evidence, record: Record) -> None:
 
 
 def _detection(evidence: Evidence, record: Record, *, strict: bool) -> None:
-    """I-20: a process that stands still for longer than the bound is judged before it is over."""
+    """I-20: a process that stands still for longer than the bound is judged within it."""
     times = []
+    bound_s = NOTICED_S if strict else NOTICED_S + NOTICED_SLACK_S
     for one in evidence.world.standstills:
-        judged = one.process in VITAL or one.process in ("recorder",)
-        if not judged or one.end_s - one.start_s < NOTICED_S + 1.0:
+        if one.process not in JUDGED or one.end_s - one.start_s < NOTICED_S + NOTICED_SLACK_S:
             continue
-        took_s = evidence.world.watch.noticed_s(one.process, one.start_s)
-        within = took_s is not None and took_s <= one.end_s - one.start_s + 0.5
-        if within and took_s is not None:
+        name = BEAT_NAMES.get(one.process, one.process)
+        took_s = evidence.world.watch.noticed_s(name, one.start_s)
+        if took_s is not None:
             times.append(took_s)
-        ok = within and (not strict or (took_s or 0.0) <= NOTICED_S)
+        ok = took_s is not None and took_s <= bound_s
         record.check("I-20", ok, f"{one.process} stood still and was noticed after {took_s} s")
-    record.figures["noticed_s_p50"] = round(percentile(times, 0.5), 3)
-    record.figures["noticed_s_p99"] = round(percentile(times, 0.99), 3)
+    if times:
+        record.figures["noticed_s_p50"] = round(percentile(times, 0.5), 3)
+        record.figures["noticed_s_p99"] = round(percentile(times, 0.99), 3)
     record.figures["noticed_samples"] = len(times)
 
 

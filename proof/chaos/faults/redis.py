@@ -41,10 +41,12 @@ async def kill_redis_on_slow_disk(world: World, chance: random.Random) -> None:
         return
     delay_ms = chance.choice((50, 300, 1500))
     world.watch.disturb(10.0)
-    async with injecting(pid, [f"inject=fdatasync,fsync:delay_exit={delay_ms * 1000}"]):
-        await asyncio.sleep(chance.uniform(1.5, 4.0))
-        if world.kill("redis"):
-            world.record.inject("F-5")
+    slow = [f"inject=fdatasync,fsync:delay_exit={delay_ms * 1000}"]
+    with world.hindering("redis"):
+        async with injecting(pid, slow):
+            await asyncio.sleep(chance.uniform(1.5, 4.0))
+            if world.kill("redis"):
+                world.record.inject("F-5")
     await asyncio.sleep(1.0)
 
 
@@ -89,6 +91,7 @@ async def cut_redis_file(world: World, chance: random.Random) -> None:
 async def _come_back_other(world: World, how: str, change: object) -> None:
     assert callable(change)
     one = world.processes["redis"]
+    await world.watch.close_life()
     one.hold()
     world.watch.disturb(30.0)
     world.kill("redis")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from proof.record import Record
-from proof.table import PAGE, bugs, invariants, kept, page, runs, states
+from proof.table import PAGE, TOLD, bugs, invariants, kept, page, runs, states
 
 
 def test_page_has_the_tables_of_the_records() -> None:
@@ -33,6 +33,23 @@ def test_figures_are_told_in_words_and_those_without_words_are_not() -> None:
     one = Record(machine="chaos", command="", build="", started="")
     one.figures = {"kills": 2_000, "lost": 0, "rss_mb_max_feed": 59.6}
     assert runs([one])[-1].endswith("| 2,000 kills, 0 lost |")
+
+
+def test_figures_of_no_samples_are_left_out() -> None:
+    one = Record(machine="chaos", command="", build="", started="")
+    one.figures = {"lost": 0, "noticed_s_p99": 0.0, "noticed_samples": 0}
+    assert runs([one])[-1].endswith("| 0 lost |")
+    one.figures |= {"noticed_s_p99": 1.7, "noticed_samples": 3}
+    assert runs([one])[-1].endswith("| 0 lost, standstill noticed in p99 1.7 s (3 times) |")
+
+
+def test_longest_time_without_a_stop_is_told_with_who_told_it() -> None:
+    one = Record(machine="chaos", command="", build="", started="")
+    one.figures = {"unprotected_s_max": 71.2, "unprotected_over_5s": 1}
+    one.reach(TOLD)
+    assert runs([one])[-1].endswith("| longest without its stop 71.2 s (1 of 1 over 5 s told by an alarm) |")
+    one.figures = {"unprotected_s_max": 1.3, "unprotected_over_5s": 0}
+    assert runs([one])[-1].endswith("| longest without its stop 1.3 s |")
 
 
 def test_kills_at_the_calls_of_one_process_are_one_row() -> None:
