@@ -43,7 +43,10 @@ def main() -> int:
     missing = [row for row in plan.rows if row not in record.faults]
     for row in missing:
         print(f"NOT REACHED: {row}: {FAULTS[row]}")
-    bad = bool(record.violations or missing)
+    unreached = [state for state in plan.states if not record.reached.get(state)]
+    for state in unreached:
+        print(f"NOT REACHED: {state}")
+    bad = bool(record.violations or missing or unreached)
     folder = put_away(world, keep=bad or asked.keep)
     if folder is not None:
         print(f"kept: {folder} (timeline.jsonl, logs, data); repeat: {record.command}")

@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT_ID = 1001
 SYMBOLS = ("MES", "MNQ")
 USER = "demo"
-POSITION_MAX = 12
+POSITION_MAX = 3
+"""What two strategies in one symbol reach together; one order that is not counted would go beyond it."""
+QTYS = (1, 1, 2, 2)
+"""Of each instance. Two contracts can be filled in part."""
 INSTANCES = ("c1", "c2", "c3", "c4")
 KEEP_S = 3_600.0
 """How long archived entries of the market and of journals stay in Redis."""
@@ -43,6 +46,7 @@ RISK = {
     "daily_loss_max": 1_000_000,
     "open_loss_max": 1_000_000,
     "messages_per_min_max": 500,
+    "intents_max": 100,
     "sessions": "always",
     "entries_max": 300,
     "flips_max": 300,
@@ -65,12 +69,14 @@ class Installation:
 
     Attributes:
         keep_s: How long archived entries of the market and of journals stay in Redis.
+        market_speed: How many seconds of the venue pass in one.
         redis_socket: Where the services connect: the door. `redis_real` is the server behind it.
         secrets: What must be found nowhere but in its own file.
     """
 
     def __init__(self, *, every_s: int, seed: int, load: float = 1.0, keep_s: float = KEEP_S) -> None:
         self.keep_s = keep_s
+        self.market_speed = SETTINGS["julie"]["market_speed"] * load
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.data = self.folder / "data"
         self.logs = self.folder / "logs"
@@ -135,7 +141,7 @@ class Installation:
 
     def _settings(self, every_s: int, seed: int, load: float) -> dict[str, dict[str, Any]]:
         found = {name: dict(section) for name, section in SETTINGS.items()}
-        found["julie"]["market_speed"] *= load
+        found["julie"]["market_speed"] = self.market_speed
         found["recorder"]["keep_s"] = self.keep_s
         found["julie"] |= {"data_dir": str(self.data), "symbols": list(SYMBOLS)}
         found["redis"] = {
@@ -160,7 +166,7 @@ class Installation:
                 "id": name,
                 "class": "proof.chaos.strategies:Churn",
                 "symbols": [SYMBOLS[n % len(SYMBOLS)]],
-                "settings": {"every_s": every_s + 3 * n},
+                "settings": {"every_s": every_s + 3 * n, "qty": QTYS[n]},
             }
             for n, name in enumerate(INSTANCES)
         ]

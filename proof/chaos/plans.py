@@ -6,7 +6,9 @@ import asyncio
 import random
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from proof.chaos.faults import ACTIONS, ALONE, Action
 from proof.chaos.faults import broker as broker
@@ -34,6 +36,7 @@ class Plan:
     """Attributes:
     weights: Action -> how often against the others.
     first: Actions that are done before any is drawn, each once; the rows of all of them must be reached.
+    states: States that must be reached -> the action that does it.
     pause_s: Between two actions of one lane.
     lanes: How many actions at once.
     every_s: Market seconds between two steps of each strategy.
@@ -46,6 +49,7 @@ class Plan:
     pause_s: tuple[float, float]
     lanes: int = 1
     first: tuple[str, ...] = ()
+    states: Mapping[str, str] = field(default_factory=dict)
     every_s: int = 20
     load: float = 1.0
     keep_s: float = KEEP_S
@@ -63,7 +67,10 @@ _SHORT = (
     "kill_one", "kill_at_mark", "stay_dead", "kill_redis", "freeze_redis", "partition",
     "lose_answer_of_order", "too_many_requests", "late_landing", "flatten_in_trouble",
 )  # fmt: skip
+_MARKED = tuple(kills.KILLED_AT.values())
 _KILLS = {"kill_many": 20.0, "freeze_one": 1.5, "stay_dead": 1.5, "kill_all": 0.3, "kill_venue": 0.7}
+_KILLS |= dict.fromkeys(_MARKED, 0.2)
+_STATES = {f"killed at {mark}": name for mark, name in kills.KILLED_AT.items()}
 
 
 def plans() -> dict[str, Plan]:
@@ -78,7 +85,14 @@ def plans() -> dict[str, Plan]:
             seconds=75.0,
         ),
         "kills": Plan(weights=_KILLS, pause_s=(3.5, 5.5), seconds=2100.0),
-        "matrix": Plan(weights=everything, pause_s=(0.5, 3.0), lanes=2, first=tuple(ACTIONS), seconds=3600.0),
+        "matrix": Plan(
+            weights=everything,
+            pause_s=(0.5, 3.0),
+            lanes=2,
+            first=tuple(ACTIONS),
+            states=_STATES,
+            seconds=3600.0,
+        ),
         "soak": Plan(
             weights={"kill_one": 3.0, "partition": 1.0, "reset": 1.0},
             pause_s=(30.0, 90.0),
@@ -112,21 +126,30 @@ class Chaos:
             ]
             await asyncio.wait(lanes)
             for row in self.missing():
-                await self._insist(row)
+                names = [name for name in self.plan.first if ACTIONS[name].row == row]
+                await self._insist(names, partial(self.world.record.faults.__contains__, row))
+            for state in self.unreached():
+                await self._insist([self.plan.states[state]], partial(self._reached, state))
             keeping.cancel()
 
     def missing(self) -> list[str]:
         """Return the rows that must be reached by an action and were not."""
         return [row for row in self.plan.rows if row != self.plan.row and row not in self.world.record.faults]
 
-    async def _insist(self, row: str) -> None:
-        """Do the actions of a row alone, while everything trades, until one of them has its effect."""
-        names = [name for name in self.plan.first if ACTIONS[name].row == row]
-        for name in names * TRIES:
+    def unreached(self) -> list[str]:
+        """Return the states that must be reached and were not."""
+        return [state for state in self.plan.states if not self._reached(state)]
+
+    def _reached(self, state: str) -> bool:
+        return self.world.record.reached.get(state, 0) > 0
+
+    async def _insist(self, names: Sequence[str], done: Callable[[], bool]) -> None:
+        """Do actions alone, while everything trades, until one of them has its effect."""
+        for name in [*names] * TRIES:
             await self.world.in_order()
             await until(lambda: self.world.trading is TradingState.ACTIVE, within_s=CALM_S)
             await self._do(ACTIONS[name], self._chance)
-            if row in self.world.record.faults:
+            if done():
                 return
 
     async def _keep_trading(self) -> None:

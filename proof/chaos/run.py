@@ -10,11 +10,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proof.chaos.checkers import endurance, orders, positions, secrets, streams, timing
+from proof.chaos.checkers import endurance, orders, positions, secrets, streams, switch, timing
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.installation import ROOT, Installation
 from proof.chaos.plans import Chaos, Plan
 from proof.chaos.processes import until
+from proof.chaos.sampler import FLAT_S, FLAT_SLACK_S
 from proof.chaos.watch import Seen, Watch
 from proof.chaos.world import World
 from proof.record import Record
@@ -25,7 +26,8 @@ RECORDS = ROOT / "build" / "proof"
 WARM_UP_S = 10.0
 BACK_S = 120.0
 REST_S = 180.0
-FLAT_S = 120.0
+GET_FLAT_S = 120.0
+"""For the sake of rest; beyond `FLAT_S` it is a violation."""
 
 
 async def run(plan: Plan, *, name: str, seed: int, seconds: float, strict: bool) -> tuple[Record, World]:
@@ -63,6 +65,7 @@ async def run(plan: Plan, *, name: str, seed: int, seconds: float, strict: bool)
     orders.check(evidence, record)
     positions.check(evidence, record)
     streams.check(evidence, record)
+    switch.check(evidence, record)
     timing.check(evidence, record, strict=strict)
     secrets.check(evidence, record, commands)
     if plan.row == "F-32":
@@ -85,17 +88,19 @@ async def come_to_rest(world: World, record: Record) -> None:
     await asyncio.sleep(5.0)
     await world.operator_halt("the run is over")
     await asyncio.sleep(3.0)
-    held = any(world.venue_positions().values())
-    begun = time.monotonic()
+    held = bool(world.books.held())
     await world.operator_flatten("the run is over")
-    flat = await until(lambda: not any(world.venue_positions().values()), within_s=FLAT_S)
+    begun = time.monotonic()
+    flat = await until(lambda: not world.books.held(), within_s=GET_FLAT_S)
+    took_s = time.monotonic() - begun
     if held:
-        world.flat_s.append(time.monotonic() - begun)
+        world.flat_s.append(took_s)
     for figure, times_s in (("flat", world.flat_s), ("breach_to_flat", world.breach_s)):
         if times_s:
             record.figures[f"{figure}_s_max"] = round(max(times_s), 2)
             record.figures[f"{figure}_samples"] = len(times_s)
-    record.check("I-26", flat, f"not flat {FLAT_S:g} s after a flatten: {world.venue_positions()}")
+    words = f"not flat {took_s:.0f} s after a flatten, with no fault left: {world.books.positions()}"
+    record.check("I-26", flat and took_s <= FLAT_S + FLAT_SLACK_S, words)
     await until(lambda: _nothing_open(world), within_s=REST_S, poll_s=1.0)
     await world.processes.stop("strategy")  # first: what is asked for last has its end, too, when all is read
     await asyncio.sleep(2.0)

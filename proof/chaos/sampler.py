@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,6 +25,9 @@ PROTECTED_S = 5.0
 SLACK_S = 2.0
 """Half a second until execution tells what it hears of late, and what eight loops on two cores delay it by.
 Looks a second apart need none: they see a gap shorter than it is."""
+FLAT_S = 30.0
+FLAT_SLACK_S = 5.0
+"""A cold start of Python on two busy cores, a look a second, and the last of the looks that show it flat."""
 APART_S = 3.0
 """Two looks further apart than this do not tell what was in between: the venue or Redis did not answer."""
 SETTLED_S = 15.0
@@ -48,16 +52,18 @@ class Length:
 
 @dataclass(slots=True)
 class Able:
-    """What execution could do at one moment, by what is done to it and to all that it needs.
+    """What execution and guard could do at one moment, by what is done to them and to what they need.
 
     Attributes:
         acts: It runs, and the broker does as it is asked.
         hears: It also hears all that the broker tells.
+        guards: The same as `acts`, of guard.
     """
 
     mono_s: float
     acts: bool
     hears: bool
+    guards: bool
 
 
 @dataclass(slots=True)
@@ -103,11 +109,16 @@ class Sampler:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            self.able.append(Able(time.monotonic(), self.world.can_act(), self.world.can_hear()))
+            self.able.append(self._able())
             with suppress(sqlite3.Error):
                 self._protection()
             self._processes()
             await self._streams()
+
+    def _able(self) -> Able:
+        world = self.world
+        acts, guards = world.can_act("execution"), world.can_act("guard")
+        return Able(time.monotonic(), acts, acts and world.can_hear(), guards)
 
     def _protection(self) -> None:
         positions, stops = self._venue()
@@ -131,11 +142,11 @@ class Sampler:
         for contract in set(self._now_bare) - set(positions):
             del self._now_bare[contract]
 
-    def acted_s(self, start_s: float, end_s: float) -> float:
-        """Return how much of a time execution could have used to get the account flat."""
+    def usable_s(self, start_s: float, end_s: float, able: Callable[[Able], bool]) -> float:
+        """Return how much of a time somebody could have used."""
         looks = [one for one in self.able if start_s <= one.mono_s <= end_s]
-        steps = [(later.mono_s - one.mono_s, one.acts and later.acts) for one, later in pairwise(looks)]
-        return sum(step_s for step_s, acts in steps if acts and step_s <= APART_S)
+        steps = [(later.mono_s - one.mono_s, able(one) and able(later)) for one, later in pairwise(looks)]
+        return sum(step_s for step_s, usable in steps if usable and step_s <= APART_S)
 
     def calm(self, start_s: float, end_s: float) -> bool:
         """Was nothing in execution's way from a look before the one moment to a look after the other?"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,6 +15,7 @@ import aiohttp
 import msgspec
 
 from julie.processes import PROCESSES
+from proof.chaos.books import Books
 from proof.chaos.installation import ACCOUNT_ID, Happening, Installation
 from proof.chaos.processes import Supervisor, is_stopped, until
 from proof.chaos.proxy import Door, Link, Requests
@@ -56,6 +56,7 @@ class Standstill:
 class World:
     """Attributes:
     rebuilt_ns: When Redis lost data on purpose.
+    clocks_jumped: Processes whose wall clock was not everybody's for a while.
     hindered: Processes whose disk, memory or descriptors fail at this moment.
     """
 
@@ -68,6 +69,7 @@ class World:
     kills: list[Kill] = field(default_factory=list)
     standstills: list[Standstill] = field(default_factory=list)
     rebuilt_ns: list[int] = field(default_factory=list)
+    clocks_jumped: set[str] = field(default_factory=set)
     hindered: set[str] = field(default_factory=set)
     by_hand: int = 0
     trading_by_hand: int = 0
@@ -91,6 +93,7 @@ class World:
         )
         self._tasks: list[asyncio.Task[Any]] = []
         self.sampler = Sampler(self)
+        self.books = Books(self.installation.venue_database)
         self._venue_faults: list[Mapping[str, Any]] = []
 
     # -- start and end ----------------------------------------------------------
@@ -251,19 +254,25 @@ class World:
             self.tell("released", process=name)
 
     def is_up(self, name: str) -> bool:
-        """Does it run, in its usual environment, and say that it does its job?"""
-        one, beat = self.processes[name], self.watch.beats.get(BEAT_NAMES.get(name, name))
-        pid = one.service_pid
-        if pid is None or one.extra or name in self.hindered or is_stopped(pid):
+        """Does it run, and say that it does its job?"""
+        beat = self.watch.beats.get(BEAT_NAMES.get(name, name))
+        if not self._runs(name):
             return False
-        return name == "redis" or (
-            beat is not None and beat.pid == pid and self.watch.ready(BEAT_NAMES.get(name, name))
-        )
+        if name == "redis":
+            return True
+        same = beat is not None and beat.pid == self.processes[name].service_pid
+        return same and self.watch.ready(BEAT_NAMES.get(name, name))
 
-    def can_act(self) -> bool:
-        """Can execution do something about the account: does it run, and does the broker do as asked?"""
-        rest = self.link("execution", "rest").toxics.passes
-        return rest and not self._venue_faults and self.is_up("execution") and self.is_up("simulator")
+    def _runs(self, name: str) -> bool:
+        """Does it run unhindered? Whether it does its job cannot be seen while Redis is away."""
+        one = self.processes[name]
+        pid = one.service_pid
+        return pid is not None and name not in self.hindered and not is_stopped(pid)
+
+    def can_act(self, name: str) -> bool:
+        """Can a process do something about the account: does it run, and does the broker do as asked?"""
+        rest = self.link(name, "rest").toxics.passes
+        return rest and not self._venue_faults and self.is_up("simulator") and self._runs(name)
 
     def can_hear(self) -> bool:
         """Is all well between the broker and execution, so that it knows what the account holds?"""
@@ -274,7 +283,7 @@ class World:
             ("broker_sync", "user"),
         )
         links = all(self.link(*one).toxics.passes for one in names)
-        return links and self.can_act() and self.is_up("broker_sync") and self.is_up("redis")
+        return links and self.is_up("execution") and self.is_up("broker_sync") and self.is_up("redis")
 
     def link(self, client: str, server: str) -> Link:
         door = self.redis_door if server == "redis" else self.broker_door
@@ -319,6 +328,17 @@ class World:
             finally:
                 await bus.close()
         return False
+
+    async def take_over(self, stream: str) -> None:
+        """Open a stream for writing, as another process of its writer's kind would; nothing is written."""
+        bus = self.bus()
+        try:
+            await bus.ready()
+            await bus.open(stream)
+        except (BusAway, BusRefused, Fenced):
+            pass  # it does not answer: nothing has been taken over
+        finally:
+            await bus.close()
 
     async def operator_halt(self, reason: str) -> bool:
         return await self.command(
@@ -377,16 +397,20 @@ class World:
     def orders_said(self, kind: type[msgspec.Struct]) -> list[Any]:
         return self.watch.of_kind(topics.orders(ACCOUNT_ID), kind)
 
-    async def append_raw(self, stream: str, kind: bytes, value: bytes) -> None:
-        """Append as somebody would who knows the bus: through the function, with the right epoch."""
+    async def append_raw(self, stream: str, kind: bytes, value: bytes) -> bool:
+        """Append as somebody would who knows the bus: through the function, with the right epoch.
+
+        Returns: Whether it is there.
+        """
         head = await self.redis_command("HMGET", topics.head(stream), "epoch", "seq")
         if head is None or head[0] is None:
-            return
-        await self.redis_command(
+            return False
+        reply = await self.redis_command(
             "FCALL", "julie_append", 2, stream, topics.head(stream), head[0], int(head[1] or 0) + 1,
             time.time_ns() // 1_000_000, 0, kind, value,
         )  # fmt: skip
-        self.tell("forged", stream=stream, kind=kind.decode())
+        self.tell("forged", stream=stream, kind=kind.decode(), done=reply is not None)
+        return reply is not None
 
     @asynccontextmanager
     async def venue(self) -> AsyncIterator[VenueControl | None]:
@@ -428,10 +452,3 @@ class World:
             if control is not None:
                 return await control.injected()
         return {}
-
-    def venue_positions(self) -> dict[str, int]:
-        """Return the broker's truth: contract -> signed contracts."""
-        with sqlite3.connect(f"file:{self.installation.venue_database}?mode=ro", uri=True) as db:
-            rows = db.execute("SELECT contract_id, body FROM positions").fetchall()
-        db.close()
-        return {contract: msgspec.json.decode(body)["net_qty"] for contract, body in rows}

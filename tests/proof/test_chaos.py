@@ -13,7 +13,9 @@ import pytest
 
 from proof.chaos.checkers import endurance
 from proof.chaos.checkers.endurance import WARM_UP_S, lives, slope_pct_per_10min
+from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.faults import ACTIONS
+from proof.chaos.faults.kills import MARKS
 from proof.chaos.installation import Installation
 from proof.chaos.plans import Chaos, plans
 from proof.chaos.proxy import Door, Link, Requests
@@ -159,6 +161,17 @@ def test_matrix_names_the_rows_that_it_did_not_reach() -> None:
         record.inject(row)
     assert Chaos(world, matrix, 1).missing() == ["F-31"]
     shutil.rmtree(world.installation.folder)
+
+
+def test_matrix_kills_at_every_mark_and_names_those_that_it_did_not_reach(evidence: Evidence) -> None:
+    matrix, world = plans()["matrix"], evidence.world
+    assert set(matrix.states) == {f"killed at {mark}" for mark in MARKS}
+    for state in matrix.states:
+        world.record.reach(state)
+    world.record.reached["killed at after_claim"] = 0
+    assert Chaos(world, matrix, 1).unreached() == ["killed at after_claim"]
+    assert {ACTIONS[name].row for name in matrix.states.values()} == {"F-2"}
+    assert set(matrix.states.values()) <= set(plans()["kills"].weights)
 
 
 def test_plans_name_actions_that_there_are() -> None:

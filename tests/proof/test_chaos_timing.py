@@ -128,14 +128,16 @@ def test_new_exposure_while_guard_stands_still_is_a_violation(evidence: Evidence
 
 
 def looks(sampler: Sampler, *able: tuple[float, bool]) -> None:
-    sampler.able = [Able(mono_s, acts, acts) for mono_s, acts in able]
+    sampler.able = [Able(mono_s, acts, acts, acts) for mono_s, acts in able]
 
 
 def test_time_that_execution_could_use_is_that_between_two_good_looks(evidence: Evidence) -> None:
     sampler = evidence.world.sampler
     looks(sampler, (0.0, True), (1.0, True), (2.0, False), (3.0, True), (4.0, True), (9.0, True))
-    assert sampler.acted_s(0.0, 9.0) == 2.0  # what lies between looks far apart is not known
-    assert sampler.acted_s(2.5, 4.5) == 1.0
+    assert (
+        sampler.usable_s(0.0, 9.0, lambda one: one.acts) == 2.0
+    )  # what lies between looks far apart is not known
+    assert sampler.usable_s(2.5, 4.5, lambda one: one.acts) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_gap_grows_only_while_execution_can_close_it(
     clock = iter(range(100))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     for hears in [True] * 4 + [False] * 9 + [True] * 6:
-        sampler.able.append(Able(0.0, hears, hears))
+        sampler.able.append(Able(0.0, hears, hears, hears))
         sampler._protection()
     (bare,) = sampler.bare
     assert bare.seconds == 18.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ STEPS = 10_000
 class Evidence:
     """Attributes:
     final: The streams as Redis holds them at the end.
-    destroyed: Ids of intents that Redis lost on purpose before execution had read them.
+    wall_ns: How far the wall clock is ahead of the monotonic one.
     """
 
     world: World
@@ -40,6 +41,7 @@ class Evidence:
     standing: Standing = field(default_factory=Standing)
     steps: list[tuple[Step, Any]] = field(default_factory=list)
     cursors: dict[str, str] = field(default_factory=dict)
+    wall_ns: int = field(default_factory=lambda: time.time_ns() - time.monotonic_ns())
 
     @classmethod
     def gather(cls, world: World, final: dict[str, list[Seen]]) -> Evidence:
@@ -57,7 +59,7 @@ class Evidence:
             db.close()
         self.venue_orders = [msgspec.json.decode(body, type=VenueOrder) for (body,) in orders]
         self.venue_fills = [msgspec.json.decode(body, type=VenueFill) for (body,) in fills]
-        self.venue_positions = self.world.venue_positions()
+        self.venue_positions = self.world.books.positions()
 
     def _read_ledger(self) -> None:
         ledger = SqliteLedger(self.world.installation.ledger, account_id=ACCOUNT_ID)
@@ -98,6 +100,13 @@ class Evidence:
 
     def said(self, *kinds: type[msgspec.Struct]) -> Iterable[tuple[Step, Any]]:
         return ((step, message) for step, message in self.steps if isinstance(message, kinds))
+
+    def ns(self, mono_s: float) -> int:
+        """Return the wall clock's time of a moment on the monotonic clock."""
+        return round(mono_s * 1e9) + self.wall_ns
+
+    def mono_s(self, ts_ns: int) -> float:
+        return (ts_ns - self.wall_ns) / 1e9
 
     @property
     def parents(self) -> list[VenueOrder]:

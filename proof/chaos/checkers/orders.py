@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 
 import msgspec
 
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.installation import POSITION_MAX
 from proof.record import Record
+from services.simulator.orders import Fill as VenueFill
 from shared.domain.control import TradingState
 from shared.domain.execution import (
     IntentExpired,
@@ -21,6 +22,8 @@ from shared.domain.execution import (
 from shared.domain.order import OrderStatus
 
 PLACE = "/api/Order/place"
+RACED_S = 5.0
+"""Within this much of another such fill, a stop and an exit may have met."""
 
 
 def check(evidence: Evidence, record: Record) -> None:
@@ -165,13 +168,41 @@ def _life(evidence: Evidence, record: Record) -> None:
 
 
 def _exposure(evidence: Evidence, record: Record) -> None:
-    """I-10: the venue's own position after each fill stays within the limit."""
+    """I-10: the venue's own position after each fill stays within the limit.
+
+    Beyond it is what nobody can know before: a stop and an exit that fill at once, which is taken back in
+    seconds, and an order that lands after it was given up.
+    """
+    claims = {message.client_order_id: message for _, message in evidence.said(OrderClaimed)}
+    given_up = {
+        message.client_order_id
+        for _, message in evidence.said(OrderUpdated)
+        if message.status is OrderStatus.ABSENT
+    }
+    tags = {order.id: order.custom_tag or "" for order in evidence.venue_orders}
+    window_ns = round(RACED_S * evidence.world.installation.market_speed * 1e9)
     net: dict[str, int] = defaultdict(int)
+    landed: dict[str, int] = defaultdict(int)
+    raced: dict[str, deque[VenueFill]] = defaultdict(deque)
     most = 0
     for fill in evidence.venue_fills:
-        net[fill.contract_id] += fill.size if fill.side.name == "BID" else -fill.size
-        most = max(most, abs(net[fill.contract_id]))
-        ok = abs(net[fill.contract_id]) <= POSITION_MAX + evidence.world.by_hand
-        record.check("I-10", ok, f"{fill.contract_id} stood at {net[fill.contract_id]} after fill {fill.id}")
+        name = fill.contract_id
+        net[name] += fill.size if fill.side.name == "BID" else -fill.size
+        claim = claims.get(tags.get(fill.order_id, ""))
+        if claim is None or claim.reduce_only:
+            raced[name].append(fill)
+        elif claim.client_order_id in given_up:
+            landed[name] += fill.size
+        while raced[name] and raced[name][0].created_ns < fill.created_ns - window_ns:
+            raced[name].popleft()
+        most = max(most, abs(net[name]))
+        room = POSITION_MAX + evidence.world.by_hand + landed[name]
+        if abs(net[name]) > room and len(raced[name]) > 1:
+            record.reach("an exit raced a stop")
+            room += sum(one.size for one in raced[name])
+        ok = abs(net[name]) <= room
+        record.check("I-10", ok, f"{name} stood at {net[name]} after fill {fill.id}")
+        if abs(net[name]) == POSITION_MAX:
+            record.reach("position at its limit")
     record.figures["position_max_seen"] = most
     record.figures["fills"] = len(evidence.venue_fills)

@@ -214,8 +214,9 @@ async def trade_by_hand(world: World, chance: random.Random) -> None:
     async with world.venue() as venue, world.by_hand_now():
         if venue is None:
             return
-        await venue.place_external(account_id=ACCOUNT_ID, symbol=symbol, side=side, size=size)
-        world.record.inject("F-22")
+        placed = await venue.place_external(account_id=ACCOUNT_ID, symbol=symbol, side=side, size=size)
+        if placed["code"] == 0:
+            world.record.inject("F-22")
         world.tell("by hand", symbol=symbol, side=side, size=size)
         await asyncio.sleep(chance.uniform(1.0, 4.0))
         await venue.place_external(account_id=ACCOUNT_ID, symbol=symbol, side=back, size=size)
@@ -228,12 +229,16 @@ async def fills_while_cut_off(world: World, chance: random.Random) -> None:
     links = [world.link("broker_sync", "user"), world.link("broker_sync", "rest")]
     seconds = chance.uniform(4.0, 10.0)
     world.watch.disturb(seconds + 5.0)
+    before = world.books.fills()
     for link in links:
         link.toxics.hold_down = True
     try:
         await asyncio.sleep(seconds)
+        unheard = world.books.fills() - before
     finally:
         for link in links:
             link.reset()
             link.heal()
-    world.record.inject("F-22")
+    world.tell("cut off", fills=unheard)
+    if unheard:
+        world.record.inject("F-22")

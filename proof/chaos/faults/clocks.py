@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 
 from proof.chaos.faults import action
-from proof.chaos.world import SERVICES, World
+from proof.chaos.processes import until
+from proof.chaos.world import BEAT_NAMES, SERVICES, World
 
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime")
+JUMP_SEEN_S = 5.0
+"""Beats are older than the moment they are looked at."""
 JUMPS = ("+60", "-60", "+3600", "-3600")
 
 
@@ -41,18 +45,34 @@ async def jump_clock(world: World, chance: random.Random) -> None:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     world.watch.disturb(30.0)
-    world.kill(name, whole=True)
+    with world.hindering(name):  # what it says of the time is not to be believed
+        await _jumped(world, name, file, chance)
+        for variable in list(one.extra):
+            if "FAKE" in variable or variable == "LD_PRELOAD":
+                del one.extra[variable]
+        world.kill(name, whole=True)
     await world.back(name)
+
+
+async def _jumped(world: World, name: str, file: Path, chance: random.Random) -> None:
+    world.kill(name, whole=True)
+    if not await world.back(name):
+        return
     jump = chance.choice(JUMPS)
     world.tell("clock jumps", process=name, seconds=jump)
     file.write_text(jump)
-    world.record.inject("F-14")
-    await asyncio.sleep(chance.uniform(3.0, 8.0))
+    world.clocks_jumped.add(name)
+    seconds = chance.uniform(3.0, 8.0)
+    # What it says of the time in its beats tells whether the library took hold.
+    if await until(lambda: jumped_s(world, name, int(jump)) < JUMP_SEEN_S, within_s=seconds):
+        world.record.inject("F-14")
+    await asyncio.sleep(seconds)
     file.write_text("+0")
     world.tell("clock is right again", process=name)
     await asyncio.sleep(1.0)
-    for variable in list(one.extra):
-        if "FAKE" in variable or variable == "LD_PRELOAD":
-            del one.extra[variable]
-    world.kill(name, whole=True)
-    await world.back(name)
+
+
+def jumped_s(world: World, name: str, jump_s: int) -> float:
+    """Return how far the newest beat of a process is from the time that it should tell."""
+    beat = world.watch.beats[BEAT_NAMES.get(name, name)]
+    return abs(beat.ts_ns / 1e9 - time.time() - jump_s)

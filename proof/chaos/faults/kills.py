@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from typing import get_args
 
 from proof.chaos.faults import ALONE, action
 from proof.chaos.processes import until
 from proof.chaos.world import BEAT_NAMES, SERVICES, Kill, World
+from shared.domain.control import TradingState
+from shared.runtime.marks import Mark
 
+MARKS: tuple[Mark, ...] = get_args(Mark)
+KILLED_AT: dict[Mark, str] = {mark: f"kill_{mark}" for mark in MARKS}
+"""Mark -> the action that kills there."""
 KILLABLE = tuple(name for name in SERVICES if name != "simulator")
 FROZEN_S = (1.0, 4.5, 7.0)
 WHOLE_SHARE = 0.1
@@ -19,7 +25,8 @@ AGAIN_SHARE = 0.15
 ZYGOTE_SHARE = 0.3
 """Of kills of the strategy host that hit its zygote instead."""
 SETTLED_NS = 3_500_000_000
-MARKS = ("before_claim", "after_claim", "after_post_sent", "after_reply", "before_publish")
+MARK_WITHIN_S = 25.0
+"""How long an order is waited for."""
 
 
 def someone(world: World, chance: random.Random) -> str:
@@ -77,26 +84,43 @@ async def kill_venue(world: World, chance: random.Random) -> None:
         world.record.inject("F-1")
 
 
-@action("F-2", "execution")
-async def kill_at_mark(world: World, chance: random.Random) -> None:
-    """Execution dies at a marked point of the order path."""
-    mark = chance.choice(MARKS)
+async def die_at(world: World, mark: Mark) -> None:
+    """Have execution die at a marked point of the order path; count that only when it was there."""
     file = world.installation.mark
     one = world.processes["execution"]
+    await until(lambda: world.trading is TradingState.ACTIVE, within_s=MARK_WITHIN_S)
     pid = one.service_pid
     if pid is None:
         return
-    world.watch.killed("execution", pid)
     file.write_text(f"{mark}:kill")
-    died = await until(lambda: one.service_pid != pid, within_s=25.0, poll_s=0.02)
+    # Who is at the mark removes the file and dies of it; who else dies meanwhile leaves it there.
+    reached = await until(lambda: not file.exists(), within_s=MARK_WITHIN_S, poll_s=0.01)
     file.unlink(missing_ok=True)
-    if not died:
-        world.watch.not_killed("execution")
+    if not reached:
         return
+    world.watch.killed("execution", pid)
     world.kills.append(Kill("execution", time.monotonic()))
     world.record.inject("F-2")
     world.record.reach(f"killed at {mark}")
     world.tell("died at mark", mark=mark, pid=pid)
+
+
+@action("F-2", "execution")
+async def kill_at_mark(world: World, chance: random.Random) -> None:
+    """Execution dies at any of the marked points of the order path."""
+    await die_at(world, chance.choice(MARKS))
+
+
+def _killing_at(mark: Mark) -> None:
+    async def kill_at(world: World, chance: random.Random) -> None:
+        await die_at(world, mark)
+
+    kill_at.__name__ = KILLED_AT[mark]
+    action("F-2", "execution")(kill_at)
+
+
+for _mark in MARKS:
+    _killing_at(_mark)
 
 
 @action("F-3", "redis", "execution")
@@ -140,9 +164,10 @@ async def crash_loop(world: World, chance: random.Random) -> None:
     section = "JULIE_RECORDER__SCAN_INTERVAL_S" if name == "recorder" else "JULIE_JULIE__BEAT_INTERVAL_S"
     one.extra[section] = "-1"
     starts = one.starts
-    world.kill(name, whole=True)
-    await asyncio.sleep(chance.uniform(3.0, 6.0))
-    one.extra.pop(section, None)
+    with world.hindering(name):
+        world.kill(name, whole=True)
+        await asyncio.sleep(chance.uniform(3.0, 6.0))
+        one.extra.pop(section, None)
     if one.starts > starts + 1:
         world.record.inject("F-29")
     world.tell("settings corrected", process=name)

@@ -13,7 +13,8 @@ from proof.chaos.world import World
 LINKS = (
     ("execution", "redis"), ("execution", "rest"), ("broker_sync", "redis"), ("broker_sync", "rest"),
     ("broker_sync", "user"), ("feed", "redis"), ("feed", "market"), ("feed", "rest"), ("heartbeat", "redis"),
-    ("heartbeat", "rest"), ("strategy", "redis"), ("worker", "redis"), ("recorder", "redis"),
+    ("heartbeat", "rest"), ("guard", "redis"), ("guard", "rest"), ("strategy", "redis"), ("worker", "redis"),
+    ("recorder", "redis"),
 )  # fmt: skip
 PLACE = b"POST /api/Order/place"
 ORDER_WITHIN_S = 20.0

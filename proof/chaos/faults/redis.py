@@ -13,10 +13,12 @@ from proof.chaos.faults import action
 from proof.chaos.processes import until
 from proof.chaos.strace import injecting
 from proof.chaos.world import SERVICES, World
-from shared.domain.control import TradingState
+from shared.domain.execution import TradingStateChanged
 
 COMMANDS = (b"julie_append", b"julie_step", b"XREAD", b"julie_open", b"julie_budget", b"PUBLISH")
 OUT_OF_MEMORY_S = 4.0
+PROBE_S = 0.2
+LEDGER_FAILED = "the ledger failed"
 
 
 def aof_folder(world: World) -> Path:
@@ -124,8 +126,8 @@ async def fill_redis_disk(world: World, chance: random.Random) -> None:
     async with injecting(pid, ["inject=write:error=ENOSPC"], path=newest):
         ended = await until(lambda: len(one.exits) > exits, within_s=5.0)
     world.tell("redis disk full", ended=ended)
-    world.record.inject("F-8")
     if ended:
+        world.record.inject("F-8")
         world.record.reach("Redis ended on a full disk")
 
 
@@ -139,11 +141,17 @@ async def fill_ledger_disk(world: World, chance: random.Random) -> None:
     name = chance.choice(("ENOSPC", "EIO"))
     wal = Path(f"{world.installation.ledger}-wal")
     calls = "fsync,fdatasync" if name == "EIO" else "pwrite64,write"
-    async with injecting(pid, [f"inject={calls}:error={name}"], path=wal):
-        await asyncio.sleep(chance.uniform(3.0, 6.0))
-    world.record.inject("F-8")
-    halted = await until(lambda: world.trading is not TradingState.ACTIVE, within_s=10.0)
-    if halted:
+    begun_ns = time.time_ns()
+
+    def halted() -> bool:
+        said = world.orders_said(TradingStateChanged)
+        return any(one.ts_ns > begun_ns and LEDGER_FAILED in " ".join(one.halts.values()) for one in said)
+
+    with world.hindering("execution"):
+        async with injecting(pid, [f"inject={calls}:error={name}"], path=wal):
+            await asyncio.sleep(chance.uniform(3.0, 6.0))
+    if await until(halted, within_s=20.0):
+        world.record.inject("F-8")
         world.record.reach("halted by a failing ledger")
 
 
@@ -154,15 +162,20 @@ async def no_memory_in_redis(world: World, chance: random.Random) -> None:
         return
     used = info["used_memory"] if isinstance(info, dict) else 0
     world.watch.disturb(OUT_OF_MEMORY_S + 5.0)
+    refused = False
     await world.redis_command("CONFIG", "SET", "maxmemory", str(int(used) + 20_000))
     try:
-        await asyncio.sleep(OUT_OF_MEMORY_S)
+        for _ in range(round(OUT_OF_MEMORY_S / PROBE_S)):
+            await asyncio.sleep(PROBE_S)
+            wrote = await world.redis_command("SET", "chaos:probe", "1")
+            refused = refused or (wrote is None and await world.redis_command("PING") is not None)
     finally:
         for _ in range(50):
             if await world.redis_command("CONFIG", "SET", "maxmemory", "0") is not None:
                 break
             await asyncio.sleep(0.2)
-    world.record.inject("F-9")
+    if refused:
+        world.record.inject("F-9")
 
 
 @action("F-10")

@@ -9,12 +9,15 @@ import sys
 from contextlib import suppress
 
 from proof.chaos.faults import action
-from proof.chaos.processes import descriptors, rss_mb
+from proof.chaos.processes import descriptors, rss_mb, until
 from proof.chaos.world import SERVICES, World
 
 BURN = "while True: pass"
 HOG = "import time; kept = bytearray(%d << 20); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(60)"
 MEMORY_MB = 512
+NO_MEMORY = (b"MemoryError", b"Cannot allocate memory", b"can't start new thread")
+LOWEST_FREE = 3
+"""No descriptor from here on: the standard streams stay."""
 
 
 async def _spawn(code: str) -> asyncio.subprocess.Process:
@@ -45,7 +48,7 @@ async def burn(world: World, chance: random.Random) -> None:
 
 @action("F-16", "limits")
 async def limit_memory(world: World, chance: random.Random) -> None:
-    """A service may not map more than a little beyond what it has; then it must go on or start anew."""
+    """A service may map no more than it has; then it must go on or start anew."""
     name = chance.choice([one for one in SERVICES if one != "simulator"])
     pid = world.processes[name].service_pid
     if pid is None:
@@ -55,12 +58,34 @@ async def limit_memory(world: World, chance: random.Random) -> None:
     if not size:
         return
     world.watch.disturb(15.0)
-    with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_AS, (size + (4 << 20), kept[1]))
+    one, since = world.processes[name], _said_bytes(world, name)
+
+    def seen() -> bool:
+        return one.service_pid != pid or _said(
+            world, name, since, b"MemoryError", b"Cannot allocate", b"new thread"
+        )
+
+    with suppress(ProcessLookupError), world.hindering(name):
+        resource.prlimit(pid, resource.RLIMIT_AS, (size, kept[1]))
         world.tell("memory limit", process=name, rss_mb=round(rss_mb(pid)), limit_mb=size >> 20)
-        world.record.inject("F-16")
-        await asyncio.sleep(chance.uniform(4.0, 8.0))
+        bites = await until(seen, within_s=chance.uniform(8.0, 12.0))
+        if bites:
+            world.record.inject("F-16")
+        world.tell("memory limit ends", process=name, seen=bites)
         resource.prlimit(pid, resource.RLIMIT_AS, kept)
+
+
+def _said_bytes(world: World, name: str) -> int:
+    """Return how much a service has written to its log."""
+    return (world.installation.logs / f"{name}.log").stat().st_size
+
+
+def _said(world: World, name: str, since_bytes: int, *words: bytes) -> bool:
+    """Has it written one of these since?"""
+    with (world.installation.logs / f"{name}.log").open("rb") as file:
+        file.seek(since_bytes)
+        new = file.read()
+    return any(word in new for word in words)
 
 
 def _virtual_bytes(pid: int) -> int:
@@ -80,12 +105,18 @@ async def no_descriptors(world: World, chance: random.Random) -> None:
         return
     with suppress(ProcessLookupError):
         kept = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(3, descriptors(pid)), kept[1]))
+        # Below what is open: what is closed by the cut could be opened again otherwise.
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (LOWEST_FREE, kept[1]))
         world.watch.disturb(15.0)
         world.tell("no descriptors", process=name, open=descriptors(pid))
-        world.record.inject("F-17")
-        for link in world.links(name):
-            link.reset()  # it must connect again, and cannot
-        await asyncio.sleep(chance.uniform(3.0, 6.0))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, kept)
+        with world.hindering(name):
+            cut = sum(link.reset() for link in world.links(name))  # it must connect again, and cannot
+            await asyncio.sleep(chance.uniform(3.0, 6.0))
+        same = world.processes[name].service_pid == pid
+        connected = sum(link.connections for link in world.links(name))
+        world.tell("descriptors again", process=name, cut=cut, same=same, connected=connected)
+        if cut and not (same and connected):
+            world.record.inject("F-17")
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, kept)
     await world.back(name)
