@@ -18,7 +18,7 @@ from proof.chaos.faults import ACTIONS
 from proof.chaos.faults.kills import MARKS
 from proof.chaos.installation import Installation
 from proof.chaos.plans import Chaos, plans
-from proof.chaos.proxy import Door, Link, Requests
+from proof.chaos.proxy import Door, Link, Requests, Toxics
 from proof.chaos.sampler import Length, Memory
 from proof.chaos.watch import Watch
 from proof.chaos.world import World
@@ -132,6 +132,21 @@ def test_fault_of_one_client_leaves_others_alone(tmp_path: Path) -> None:
         assert await ask(tmp_path, b"two") == [b""]
 
     through_door(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("toxics", "passes"),
+    [
+        (Toxics(), True),
+        (Toxics(latency_s=1.0, jitter_s=0.4, slice_bytes=1), True),  # late, and there
+        (Toxics(hold_down=True), False),
+        (Toxics(refuse=True), False),
+        (Toxics(bytes_per_s=5_000), False),
+        (Toxics(lose_reply_to=[b"place"]), False),
+    ],
+)
+def test_link_passes_what_comes_late_and_not_what_is_held_or_lost(toxics: Toxics, passes: bool) -> None:
+    assert toxics.passes is passes
 
 
 def test_requests_are_counted_however_they_are_cut() -> None:

@@ -145,7 +145,7 @@ async def breach(world: World, chance: random.Random) -> None:
     """
     guard, execution = world.processes["guard"], world.processes["execution"]
     await world.in_order()
-    held = await a_position(world)
+    await a_position(world)
     world.watch.disturb(150.0)
     rules = [{"id": ACCOUNT_ID, "profile": "none", "daily_loss": "1"}]
     guard.extra["JULIE_GUARD__ACCOUNTS"] = json.dumps(rules)
@@ -168,6 +168,8 @@ async def breach(world: World, chance: random.Random) -> None:
 
         await until(told_flat, within_s=FLAT_WITHIN_S, poll_s=0.05)
         usable_s = world.sampler.usable_s(begun_s, time.monotonic(), lambda one: one.guards)
+        # What is traded by hand, or lands late, is closed in its turn.
+        await until(lambda: bool(world.trading_by_hand) or not world.books.held(), within_s=5.0)
         left = {} if world.trading_by_hand else world.books.held()
         execution.signal(signal.SIGCONT)
         found = breach_since(world, begun_ns)
