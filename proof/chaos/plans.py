@@ -70,7 +70,12 @@ _SHORT = (
 _MARKED = tuple(kills.KILLED_AT.values())
 _KILLS = {"kill_many": 20.0, "freeze_one": 1.5, "stay_dead": 1.5, "kill_all": 0.3, "kill_venue": 0.7}
 _KILLS |= dict.fromkeys(_MARKED, 0.2)
-_STATES = {f"killed at {mark}": name for mark, name in kills.KILLED_AT.items()}
+_STATES = {f"killed at {mark}": name for mark, name in kills.KILLED_AT.items()} | {
+    "control run: everysec lost acknowledged writes": "lose_with_everysec",
+    "second execution waited for the ledger": "two_executions",
+    "overtaken execution stood down": "overtaken_execution",
+    "resume repeated while it was fresh": "forged_commands",
+}
 
 
 def plans() -> dict[str, Plan]:

@@ -6,7 +6,9 @@ import asyncio
 import random
 import resource
 import sys
+import time
 from contextlib import suppress
+from functools import partial
 
 from proof.chaos.faults import action
 from proof.chaos.processes import descriptors, rss_mb, until
@@ -15,6 +17,7 @@ from proof.chaos.world import SERVICES, World
 BURN = "while True: pass"
 HOG = "import time; kept = bytearray(%d << 20); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(60)"
 MEMORY_MB = 512
+NO_DESCRIPTORS = (b"Too many open files", b"Errno 24")
 NO_MEMORY = (b"MemoryError", b"Cannot allocate memory", b"can't start new thread")
 LOWEST_FREE = 3
 """No descriptor from here on: the standard streams stay."""
@@ -58,20 +61,15 @@ async def limit_memory(world: World, chance: random.Random) -> None:
     if not size:
         return
     world.watch.disturb(15.0)
-    one, since = world.processes[name], _said_bytes(world, name)
-
-    def seen() -> bool:
-        return one.service_pid != pid or _said(
-            world, name, since, b"MemoryError", b"Cannot allocate", b"new thread"
-        )
+    bites = partial(_shows, world, name, pid, time.monotonic(), _said_bytes(world, name), NO_MEMORY)
 
     with suppress(ProcessLookupError), world.hindering(name):
         resource.prlimit(pid, resource.RLIMIT_AS, (size, kept[1]))
         world.tell("memory limit", process=name, rss_mb=round(rss_mb(pid)), limit_mb=size >> 20)
-        bites = await until(seen, within_s=chance.uniform(8.0, 12.0))
-        if bites:
+        seen = await until(bites, within_s=chance.uniform(8.0, 12.0))
+        if seen:
             world.record.inject("F-16")
-        world.tell("memory limit ends", process=name, seen=bites)
+        world.tell("memory limit ends", process=name, seen=seen)
         resource.prlimit(pid, resource.RLIMIT_AS, kept)
 
 
@@ -80,12 +78,16 @@ def _said_bytes(world: World, name: str) -> int:
     return (world.installation.logs / f"{name}.log").stat().st_size
 
 
-def _said(world: World, name: str, since_bytes: int, *words: bytes) -> bool:
-    """Has it written one of these since?"""
+def _shows(
+    world: World, name: str, pid: int, since_s: float, since_bytes: int, words: tuple[bytes, ...]
+) -> bool:
+    """Has a service said one of these since, or ended without being killed?"""
     with (world.installation.logs / f"{name}.log").open("rb") as file:
         file.seek(since_bytes)
         new = file.read()
-    return any(word in new for word in words)
+    killed = any(one.process == name and one.mono_s >= since_s for one in world.kills)
+    ended = world.processes[name].service_pid != pid and not killed
+    return ended or any(word in new for word in words)
 
 
 def _virtual_bytes(pid: int) -> int:
@@ -109,13 +111,14 @@ async def no_descriptors(world: World, chance: random.Random) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (LOWEST_FREE, kept[1]))
         world.watch.disturb(15.0)
         world.tell("no descriptors", process=name, open=descriptors(pid))
+        since_s, since_bytes = time.monotonic(), _said_bytes(world, name)
         with world.hindering(name):
             cut = sum(link.reset() for link in world.links(name))  # it must connect again, and cannot
             await asyncio.sleep(chance.uniform(3.0, 6.0))
-        same = world.processes[name].service_pid == pid
+        seen = _shows(world, name, pid, since_s, since_bytes, NO_DESCRIPTORS)
         connected = sum(link.connections for link in world.links(name))
-        world.tell("descriptors again", process=name, cut=cut, same=same, connected=connected)
-        if cut and not (same and connected):
+        world.tell("descriptors again", process=name, cut=cut, seen=seen, connected=connected)
+        if cut and (seen or not connected):
             world.record.inject("F-17")
         with suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, kept)
