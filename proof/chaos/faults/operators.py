@@ -48,7 +48,7 @@ async def a_position(world: World) -> dict[str, int]:
 async def flatten_in_trouble(world: World, chance: random.Random) -> None:
     """Flatten while something else is broken; the account is flat in time all the same."""
     trouble = chance.choice(("redis killed", "execution killed", "broker slow", "user hub cut", "none"))
-    world.watch.disturb(60.0)
+    world.watch.disturb(40.0)
     links = world.link("execution", "rest"), world.link("broker_sync", "user")
     held = await a_position(world)
     try:
@@ -146,7 +146,7 @@ async def breach(world: World, chance: random.Random) -> None:
     guard, execution = world.processes["guard"], world.processes["execution"]
     await world.in_order()
     await a_position(world)
-    world.watch.disturb(150.0)
+    world.watch.disturb(90.0)
     rules = [{"id": ACCOUNT_ID, "profile": "none", "daily_loss": "1"}]
     guard.extra["JULIE_GUARD__ACCOUNTS"] = json.dumps(rules)
     begun_ns = time.time_ns()
@@ -374,7 +374,7 @@ async def slow_strategy(world: World, chance: random.Random) -> None:
 async def spinning_strategy(world: World, chance: random.Random) -> None:
     """One that never returns is killed at its deadline."""
     pid = worker_pid(world)
-    if await _rogue(world, "spin", 6.0, lambda: worker_pid(world) not in (pid, None)):
+    if await _rogue(world, "spin", 10.0, lambda: worker_pid(world) not in (pid, None)):
         world.record.inject("F-15")
         world.record.reach("spinning strategy ended")
 

@@ -17,6 +17,8 @@ from proof.chaos.world import SERVICES, World
 BURN = "while True: pass"
 HOG = "import time; kept = bytearray(%d << 20); kept[::4096] = b'x' * len(kept[::4096]); time.sleep(60)"
 MEMORY_MB = 512
+HEADROOM_BYTES = 1 << 20
+"""One arena of Python's; a service takes more of them when it begins."""
 NO_DESCRIPTORS = (b"Too many open files", b"Errno 24")
 NO_MEMORY = (b"MemoryError", b"Cannot allocate memory", b"can't start new thread")
 LOWEST_FREE = 3
@@ -51,26 +53,34 @@ async def burn(world: World, chance: random.Random) -> None:
 
 @action("F-16", "limits")
 async def limit_memory(world: World, chance: random.Random) -> None:
-    """A service may map no more than it has; then it must go on or start anew."""
+    """A service starts anew and may map hardly more than its parent has, as often as it tries."""
     name = chance.choice([one for one in SERVICES if one != "simulator"])
-    pid = world.processes[name].service_pid
-    if pid is None:
+    one = world.processes[name]
+    parent, pid = one.pid, one.service_pid
+    size = _virtual_bytes(parent) if parent is not None else 0
+    if parent is None or pid is None or not size:
         return
-    kept = resource.prlimit(pid, resource.RLIMIT_AS)
-    size = _virtual_bytes(pid)
-    if not size:
-        return
-    world.watch.disturb(15.0)
-    bites = partial(_shows, world, name, pid, time.monotonic(), _said_bytes(world, name), NO_MEMORY)
-
+    world.watch.disturb(20.0)
+    since_bytes = _said_bytes(world, name)
     with suppress(ProcessLookupError), world.hindering(name):
-        resource.prlimit(pid, resource.RLIMIT_AS, (size, kept[1]))
-        world.tell("memory limit", process=name, rss_mb=round(rss_mb(pid)), limit_mb=size >> 20)
-        seen = await until(bites, within_s=chance.uniform(8.0, 12.0))
+        kept = resource.prlimit(parent, resource.RLIMIT_AS)
+        resource.prlimit(parent, resource.RLIMIT_AS, (size + HEADROOM_BYTES, kept[1]))
+        try:
+            world.kill(name)
+            since_s = time.monotonic()
+            world.tell("memory limit", process=name, rss_mb=round(rss_mb(parent)), limit_mb=size >> 20)
+            begun = await until(lambda: one.service_pid not in (pid, None), within_s=3.0, poll_s=0.01)
+            first = one.service_pid if begun else None
+            bites = partial(_shows, world, name, first, since_s, since_bytes, NO_MEMORY)
+            seen = await until(bites, within_s=chance.uniform(4.0, 8.0))
+        finally:
+            for limited in (parent, one.service_pid):
+                if limited is not None:
+                    resource.prlimit(limited, resource.RLIMIT_AS, kept)
         if seen:
             world.record.inject("F-16")
         world.tell("memory limit ends", process=name, seen=seen)
-        resource.prlimit(pid, resource.RLIMIT_AS, kept)
+    await world.back(name)
 
 
 def _said_bytes(world: World, name: str) -> int:
@@ -79,14 +89,14 @@ def _said_bytes(world: World, name: str) -> int:
 
 
 def _shows(
-    world: World, name: str, pid: int, since_s: float, since_bytes: int, words: tuple[bytes, ...]
+    world: World, name: str, pid: int | None, since_s: float, since_bytes: int, words: tuple[bytes, ...]
 ) -> bool:
-    """Has a service said one of these since, or ended without being killed?"""
+    """Has a service said one of these since, or ended (if its pid is known) without being killed?"""
     with (world.installation.logs / f"{name}.log").open("rb") as file:
         file.seek(since_bytes)
         new = file.read()
     killed = any(one.process == name and one.mono_s >= since_s for one in world.kills)
-    ended = world.processes[name].service_pid != pid and not killed
+    ended = pid is not None and world.processes[name].service_pid != pid and not killed
     return ended or any(word in new for word in words)
 
 
