@@ -62,6 +62,7 @@ STATES: tuple[str, ...] = (
     "change sent",
     "enlarging change sent",
     "stop or target changed",
+    "exit made as small as what is left",
     "cancel got through after a storm",
     "kill of execution before ledger commit",
     "kill of execution after ledger commit",

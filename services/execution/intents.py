@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from services.execution import changes, claims, conduct, exposure, orders
+from services.execution import changes, claims, conduct, crossing, exposure, orders
 from services.execution.events import IntentRead
 from services.execution.orders import refuse
 from services.execution.records import ENTRY, EXIT, OrderRecord
@@ -54,6 +54,7 @@ def take(turn: Turn, read: IntentRead) -> None:
 
 def _submit(turn: Turn, intent: SubmitOrder, *, role: str) -> None:
     state = turn.state
+    crossing.due(turn)  # what a flatten has left to book freezes its contract: not longer than it must
     contract_id = exposure.contract_of(state, intent.symbol, intent.strategy_id, intent.side)
     figures = exposure.exposure(state, intent, contract_id, turn.at)
     market, limits = state.markets.get(intent.symbol), state.rules.limits

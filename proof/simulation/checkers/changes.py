@@ -58,6 +58,10 @@ class Changes(Checker):
             return
         self.reach("change sent")
         asked = [one for one in self.wishes.get(tag, ()) if _same(one, body)]
+        claim = self.judge.claims.get(tag)
+        if not asked and claim is not None and claim[0].reduce_only and _shrinks(body, order.size):
+            self.reach("exit made as small as what is left")  # by execution: its rest would turn the position
+            return
         self.check("I-3", bool(asked), lambda: f"a change of {tag} is sent that nobody asked for: {body}")
         if asked:
             late_ns = world.clock.now_ns() - max(one.expires_at_ns for one in asked)
@@ -67,7 +71,6 @@ class Changes(Checker):
         if enlarges and post.arrives:
             assert body.size is not None
             self.under_way.append(Enlarging(body.order_id, body.size, post.body))
-        claim = self.judge.claims.get(tag)
         if enlarges and claim is not None and not claim[0].reduce_only:
             self._enlarging(post, body, sent)
         else:
@@ -100,6 +103,11 @@ class Changes(Checker):
     def most_qty(self, order_id: int, qty: int) -> int:
         """Return what the size `qty` of an order may become by what is under way."""
         return max([qty, *(one.qty for one in self.under_way if one.order_id == order_id)])
+
+
+def _shrinks(body: ModifyOrderRequest, size: int) -> bool:
+    prices = (body.limit_price, body.stop_price, body.trail_price)
+    return body.size is not None and body.size <= size and prices == (None, None, None)
 
 
 def _same(wish: ModifyOrder, body: ModifyOrderRequest) -> bool:

@@ -172,6 +172,17 @@ def test_no_change_leaves_that_nobody_asked_for(world: World) -> None:
     assert violated(world) == {"I-3"}
 
 
+@pytest.mark.parametrize(("reduce_only", "broken"), [(True, set()), (False, {"I-3"})])
+def test_an_exit_alone_is_made_smaller_without_being_asked_for(
+    world: World, reduce_only: bool, broken: set[str]
+) -> None:
+    order_id = place(world)
+    claim, *more = world.judge.claims[TAG]
+    world.judge.claims[TAG] = (msgspec.structs.replace(claim, reduce_only=reduce_only), *more)
+    post(world, order_id, qty=1, limit=None)
+    assert violated(world) == broken
+
+
 def test_no_greater_size_leaves_for_a_contract_with_an_order_of_unknown_fate(world: World) -> None:
     order_id = place(world)
     world.disk.orders["sim.s2.x"] = record(world, "sim.s2.x", 1, S.UNKNOWN)
