@@ -410,7 +410,7 @@ def worker_step_in_two_calls() -> Patches:
     ]
 
 
-@bug(caught_in=76)
+@bug(caught_in=176)
 def loss_of_redis_forgotten() -> Patches:
     """Who is told that Redis has lost entries ends, and nobody else sees anything in it."""
     events = Inbox.events
