@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -31,28 +33,34 @@ def guard_of(floor: Floor) -> Guard:
     )
 
 
+@asynccontextmanager
+async def guarding(floor: Floor) -> AsyncIterator[tuple[Guard, asyncio.Task[None]]]:
+    """Run guard until it knows the account, and to the end of the block."""
+    guard = guard_of(floor)
+    running = asyncio.create_task(guard.run())
+    try:
+        await eventually(lambda: guard.state.truth is not None, what="guard knows the account")
+        yield guard, running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 @pytest.mark.proves("I-16")
 def test_guard_begins_anew_where_a_stream_ends_before_its_place() -> None:
     """Redis came back with less, the wall clock an hour back: it would have heard nobody for an hour."""
 
     async def scenario() -> None:
-        async with trading_floor() as floor:
-            guard = guard_of(floor)
-            running = asyncio.create_task(guard.run())
-            try:
-                await eventually(lambda: guard.state.truth is not None, what="guard knows the account")
-                await floor.command(Halt(kind=HaltKind.LIVENESS, reason="t", issuer="t", ts_ns=1))
-                stream = topics.CONTROL_OPERATOR
-                await eventually(lambda: guard._reader.cursor(stream) != "$", what="guard has read it")
-                await floor.bus.delete(stream)
-                await floor.bus._once.execute_command("XADD", stream, "1000-1", "halt", b"null")
-                await asyncio.wait({running}, timeout=20)
-                with pytest.raises(ExceptionGroup) as caught:
-                    running.result()
-                assert caught.group_contains(RolledBack, match=f"{stream} ends before our place")
-            finally:
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
+        async with trading_floor() as floor, guarding(floor) as (guard, running):
+            await floor.command(Halt(kind=HaltKind.LIVENESS, reason="t", issuer="t", ts_ns=1))
+            stream = topics.CONTROL_OPERATOR
+            await eventually(lambda: guard._reader.cursor(stream) != "$", what="guard has read it")
+            await floor.bus.delete(stream)
+            await floor.bus._once.execute_command("XADD", stream, "1000-1", "halt", b"null")
+            await asyncio.wait({running}, timeout=20)
+            with pytest.raises(ExceptionGroup) as caught:
+                running.result()
+            assert caught.group_contains(RolledBack, match=f"{stream} ends before our place")
 
     asyncio.run(scenario())
 
@@ -63,15 +71,9 @@ def test_guard_keeps_no_closing_hours_by_its_own_clock_before_it_has_asked_the_b
     async def scenario() -> None:
         async with trading_floor() as floor:
             floor.julie = floor.julie.model_copy(update={"market_clock": "system"})
-            guard = guard_of(floor)
-            assert guard._now().market_ns is None
-            running = asyncio.create_task(guard.run())
-            try:
-                await eventually(lambda: guard.state.truth is not None, what="guard knows the account")
+            assert guard_of(floor)._now().market_ns is None
+            async with guarding(floor) as (guard, _):
                 assert guard._now().market_ns is not None
-            finally:
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(scenario())
 
@@ -81,32 +83,25 @@ def test_arming_a_strategy_is_no_word_to_guard() -> None:
     """`julie resume --strategy` leaves every halt as it is, guard's latch too."""
 
     async def scenario() -> None:
-        async with trading_floor() as floor:
-            guard = guard_of(floor)
-            running = asyncio.create_task(guard.run())
-            try:
-                await eventually(lambda: guard.state.truth is not None, what="guard knows the account")
+        async with trading_floor() as floor, guarding(floor) as (guard, _):
 
-                def heard() -> int:
-                    record = guard.state.record
-                    return len(record.resumes) if record is not None else 0
+            def heard() -> int:
+                record = guard.state.record
+                return len(record.resumes) if record is not None else 0
 
-                said = Resume(
-                    kind=HaltKind.OPERATOR,
-                    reason="t",
-                    issuer="t",
-                    ts_ns=floor.clock.now_ns(),
-                    strategy_id="breakout",
-                )
-                await floor.command(said)
-                stream = topics.CONTROL_OPERATOR
-                await eventually(lambda: guard._reader.cursor(stream) != "$", what="guard has read it")
-                await asyncio.sleep(0)
-                assert heard() == 0
-                await floor.command(msgspec.structs.replace(said, strategy_id=None))
-                await eventually(lambda: heard() == 1, what="guard has heard a resume")
-            finally:
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
+            said = Resume(
+                kind=HaltKind.OPERATOR,
+                reason="t",
+                issuer="t",
+                ts_ns=floor.clock.now_ns(),
+                strategy_id="breakout",
+            )
+            await floor.command(said)
+            stream = topics.CONTROL_OPERATOR
+            await eventually(lambda: guard._reader.cursor(stream) != "$", what="guard has read it")
+            await asyncio.sleep(0)
+            assert heard() == 0
+            await floor.command(msgspec.structs.replace(said, strategy_id=None))
+            await eventually(lambda: heard() == 1, what="guard has heard a resume")
 
     asyncio.run(scenario())

@@ -67,6 +67,16 @@ class Rig:
         beat = await self.beat(f"strategy:{instance}")
         return beat.detail.get("state", "") if beat else ""
 
+    async def runs_one(self) -> None:
+        """Start host `h1` with one instance, `a`, that runs."""
+        self.instances(a=f"{BURNERS}:Obedient")
+        self.host("h1")
+
+        async def runs() -> bool:
+            return await self.state("a") == "running"
+
+        await eventually(runs, within_s=20)
+
     async def placement(self, names: list[str]) -> Counter[str]:
         """Return host -> running instances; a stale beat of a dead host does not count."""
         count: Counter[str] = Counter()
@@ -211,13 +221,7 @@ def test_instances_spread_over_hosts_and_move_when_one_is_killed() -> None:
 def test_stopped_host_leaves_no_worker_and_frees_its_leases() -> None:
     async def scenario() -> None:
         async with rig() as it:
-            it.instances(a=f"{BURNERS}:Obedient")
-            it.host("h1")
-
-            async def runs() -> bool:
-                return await it.state("a") == "running"
-
-            await eventually(runs, within_s=20)
+            await it.runs_one()
             beat = await it.beat("strategy:a")
             assert beat is not None
             it.hosts["h1"].terminate()
@@ -235,13 +239,7 @@ def test_host_that_has_lost_its_zygote_fails() -> None:
 
     async def scenario() -> None:
         async with rig() as it:
-            it.instances(a=f"{BURNERS}:Obedient")
-            it.host("h1")
-
-            async def runs() -> bool:
-                return await it.state("a") == "running"
-
-            await eventually(runs, within_s=20)
+            await it.runs_one()
             host = it.hosts["h1"]
             (zygote,) = [pid for pid in children(host.pid) if comm(pid) == "zygote"]
             os.kill(zygote, signal.SIGKILL)
