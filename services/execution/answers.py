@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from services.execution import brackets, claims, flatten, holds, orders
+from services.execution import brackets, claims, conduct, flatten, holds, orders
 from services.execution.events import CancelAnswered, CloseAnswered, ModifyAnswered, PlaceAnswered
 from services.execution.records import NOT_SENT, OrderRecord
 from services.execution.state import NS_PER_S, Change
@@ -74,6 +74,7 @@ def _not_sent(turn: Turn, order: OrderRecord, reason: str) -> None:
         or holds.hold(turn.state, order, turn.at) is not None
         or order.cancel_wanted
     ):
+        conduct.unsent(turn, order)
         orders.advance(turn, order, OrderFact.NOT_SENT, reason=f"{NOT_SENT}{reason}")
         return
     # Recorded before it is done: after a crash between the two the order counts as unknown.

@@ -33,6 +33,13 @@ def claimed(turn: Turn, order: OrderRecord) -> None:
     _change(turn, order.strategy_id, denials=0)
 
 
+def unsent(turn: Turn, order: OrderRecord) -> None:
+    """Take back an exit that provably never left: ten of those are no liquidation loop."""
+    exits = turn.state.exits.get(order.contract_id)
+    if order.role == EXIT and exits:
+        exits.pop()
+
+
 def moved(turn: Turn, order: OrderRecord) -> None:
     """Note a new status: several rejections of the broker in a row latch the strategy off."""
     if order.parent is not None:
@@ -93,6 +100,8 @@ def remember(turn: Turn) -> None:
     state, at = turn.state, turn.at
     for age_ns, order in claimed_before(turn):
         exits = order.role == EXIT
+        if exits and order.reason.startswith(NOT_SENT):
+            continue
         since = state.standing.exits_since if exits else _conduct(state, order.strategy_id).armed
         if age_ns <= since.age_ns(state.stamp(at)):
             _count(state, order, at.mono_ns - age_ns)

@@ -29,13 +29,14 @@ def due(turn: Turn) -> None:
     """End the books of flat contracts that a flatten has left; nothing must be on its way any more."""
     state = turn.state
     for contract_id in list(state.standing.crossing):
-        if not _open_books(state, contract_id):
+        orders = [order for order in state.open.values() if order.contract_id == contract_id]
+        unheard = any(order.missing_qty for order in orders) or fills.unexplained(state, contract_id)
+        if not unheard and not _open_books(state, contract_id):
             _done(state, contract_id)
             continue
-        busy = any(order.contract_id == contract_id for order in state.open.values())
-        if busy or state.look is None or state.look.positions.get(contract_id, 0):
+        if orders or unheard or state.look is None or state.look.positions.get(contract_id, 0):
             continue
-        if state.contract_qty(contract_id) or fills.unexplained(state, contract_id):
+        if state.contract_qty(contract_id):
             continue  # a fill is still to be heard, or `account` will halt over the difference
         _cross(turn, contract_id)
         _done(state, contract_id)

@@ -61,7 +61,7 @@ def begin(turn: Turn, reason: str, symbol: str | None) -> None:
     if current is not None and not held and not cancels - state.cancels_running:
         want_search(turn, delay_s=0.0)
         return
-    _round(turn, cancels, held)
+    _round(turn, cancels, held, first=current is None)
 
 
 def closed_by_guard(turn: Turn) -> None:
@@ -128,11 +128,12 @@ def covered(state: State, contract_id: str) -> bool:
     return contract is not None and contract.symbol == flatten.symbol
 
 
-def _round(turn: Turn, working: set[int], held: list[str]) -> None:
+def _round(turn: Turn, working: set[int], held: list[str], *, first: bool = True) -> None:
+    """Cancel and close. Who only asks once more uses up no round: those are for fresh looks."""
     state = turn.state
     standing = state.change_standing()
     assert standing.flatten is not None
-    rounds = standing.flatten.rounds + 1
+    rounds = standing.flatten.rounds + first
     standing.flatten = msgspec.structs.replace(standing.flatten, rounds=rounds)
     for order in list(state.open.values()):
         if covered(state, order.contract_id) and order.broker_order_id is None:
@@ -152,7 +153,8 @@ def _round(turn: Turn, working: set[int], held: list[str]) -> None:
     turn.publish(
         FlattenProgressed(round=rounds, cancels=len(working), closes=len(held), ts_ns=turn.at.now_ns)
     )
-    state.flatten_due_ns = turn.at.mono_ns
+    if first or held:
+        state.flatten_due_ns = turn.at.mono_ns
     idle = not state.cancels_running and not state.closes_running
     want_search(turn, delay_s=LOOK_AFTER_S if idle else ANSWER_WAIT_S)
 

@@ -137,17 +137,17 @@ def _close(turn: Turn, intent: ClosePosition) -> None:
         return
     contract_id, net_qty = held[0]
     side = Side.SELL if net_qty > 0 else Side.BUY
-    resting = _resting_exits(turn, intent, contract_id)
-    if resting:
-        for order in resting:
-            orders.cancel(turn, order, "position is being closed")
-        _refuse(turn, intent, deny("exits_canceled", exits=len(resting), net_qty=net_qty))
-        return
     working = sum(
         order.most_leaves_qty
         for order in state.open_of(intent.strategy_id, intent.symbol)
         if order.side is side and order.contract_id == contract_id and not order.is_protective
     )
+    resting = _resting_exits(turn, intent, contract_id) if working >= abs(net_qty) else []
+    if resting:
+        for order in resting:
+            orders.cancel(turn, order, "position is being closed")
+        _refuse(turn, intent, deny("exits_canceled", exits=len(resting), net_qty=net_qty))
+        return
     if working >= abs(net_qty):
         _refuse(turn, intent, deny("already_closing", net_qty=net_qty, exits_working=working))
         return

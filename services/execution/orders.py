@@ -100,8 +100,8 @@ def store(turn: Turn, before: OrderRecord, after: OrderRecord) -> OrderRecord:
 
 def observe(turn: Turn, order: OrderRecord, fact: OrderFact, **changes: Any) -> OrderRecord:
     """Apply a fact of the broker. What cannot be is an alarm and changes nothing: input is never asserted."""
-    if order.status is OrderStatus.REJECTED and fact is OrderFact.PARTLY_FILLED and order.missing_qty:
-        # The broker had said so when it refused the rest: heard late, and nothing of it works.
+    if order.status is OrderStatus.REJECTED and fact is OrderFact.PARTLY_FILLED and order.broker_cum_qty:
+        # It had filled in part when the broker refused the rest: heard late, and nothing of it works.
         return store(turn, order, msgspec.structs.replace(order, **changes))
     landed_late = order.status in (OrderStatus.ABSENT, OrderStatus.REJECTED)
     try:

@@ -47,7 +47,6 @@ def recovered(turn: Turn) -> None:
             orders.want_search(turn, delay_s=0.0)
         if order.wanted_qty and order.broker_order_id is not None:
             state.sizes_unknown_ns[order.client_order_id] = turn.at.mono_ns
-            orders.want_check(turn, order.broker_order_id, delay_s=0.0)
     _remember_pace(turn)
     for number in sorted(number for number, parts in state.ownerless.items() if parts):
         if number not in state.standing.externals:
@@ -74,6 +73,7 @@ def due(turn: Turn) -> None:
     protection.due(turn)
     crossing.due(turn)
     settling.due(turn)
+    _look_for_sizes(turn)
     for number, check in sorted(state.checks.items()):
         if check.due_ns <= turn.at.mono_ns and number not in state.queries_running:
             pause_s = CHECK_PAUSES_S[min(check.attempt, len(CHECK_PAUSES_S) - 1)]
@@ -212,8 +212,9 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
     order = state.orders[name] if name is not None else None
     if order is None or order.status is not OrderStatus.PENDING_CANCEL:
         state.checks.pop(number, None)
-        if order is not None and order.wanted_qty:
-            _wait_for_size(turn, order)
+        if order is not None and _waited_for_size(turn, order.client_order_id):
+            # Not even a fresh look shows the size that a change of unknown fate asked for: given up.
+            orders.store(turn, order, msgspec.structs.replace(order, wanted_qty=0))
         return
     if number in state.cancels_running or not answer.report.status.may_fill:
         return
@@ -226,15 +227,17 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
         orders.want_check(turn, number, delay_s=CANCELS_PAUSE_S, wanted=orders.OVER)
 
 
-def _wait_for_size(turn: Turn, order: OrderRecord) -> None:
-    """Give up a size that a change of unknown fate asked for, when it is not there after its quarantine."""
-    state, name = turn.state, order.client_order_id
-    since_ns = state.sizes_unknown_ns.get(name)
-    if since_ns is None or order.broker_order_id is None:
-        return
-    left_s = state.rules.quarantine_s - (turn.at.mono_ns - since_ns) / NS_PER_S
-    if left_s > 0:
-        orders.want_check(turn, order.broker_order_id, delay_s=left_s)
-        return
-    del state.sizes_unknown_ns[name]
-    orders.store(turn, order, msgspec.structs.replace(order, wanted_qty=0))
+def _look_for_sizes(turn: Turn) -> None:
+    """Have a look at each order whose size is in doubt, when the quarantine of the change is over."""
+    state = turn.state
+    for name in state.sizes_unknown_ns.keys() - state.orders.keys():
+        del state.sizes_unknown_ns[name]
+    for name in sorted(state.sizes_unknown_ns):
+        number = state.orders[name].broker_order_id
+        if number is not None and number not in state.checks and _waited_for_size(turn, name):
+            orders.want_check(turn, number, delay_s=0.0)
+
+
+def _waited_for_size(turn: Turn, name: str) -> bool:
+    since_ns = turn.state.sizes_unknown_ns.get(name)
+    return since_ns is not None and turn.at.mono_ns - since_ns >= turn.state.rules.quarantine_s * NS_PER_S

@@ -5,9 +5,19 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
-from services.execution.events import CloseAnswered, CloseContract, MarketRead, Place, Search, Searched
+from services.execution.events import (
+    Cancel,
+    CancelAnswered,
+    CloseAnswered,
+    CloseContract,
+    MarketRead,
+    Place,
+    Search,
+    Searched,
+)
 from services.execution.holds import hold
 from services.execution.orders import want_search
 from services.execution.records import EXTERNAL
@@ -250,6 +260,80 @@ def test_a_flatten_closes_again_what_provably_was_not_closed() -> None:
     desk.run(5, failure="503")
     flatten(desk)
     assert len(desk.take(CloseContract)) == 1
+
+
+def test_asking_again_and_again_uses_up_no_round() -> None:
+    """Those are for fresh looks: it gave up with the position open."""
+    desk = ready_desk()
+    number = desk.opened("o1")
+    desk.report(desk.broker.position())
+    for _ in range(30):
+        flatten(desk)
+        for close in desk.take(CloseContract):
+            away = NotSent(reason="no connection")
+            desk.feed(CloseAnswered(contract_id=close.contract_id, outcome=away, at=desk.at()))
+        for cancel in desk.take(Cancel):
+            away = NotSent(reason="no connection")
+            desk.feed(CancelAnswered(broker_order_id=cancel.broker_order_id, outcome=away, at=desk.at()))
+        desk.pass_time(1)
+        desk.tick()
+        desk.answer_searches(failure="503")
+    desk.run(10)
+    assert desk.messages(FlattenFinished)[-1].flat
+    assert desk.broker.net_qty == 0
+    assert not desk.broker.orders[number + 1].status.may_fill
+
+
+def test_books_are_not_called_ended_before_their_last_fills_are_heard() -> None:
+    """Two strategies stood against each other, and their entries' fills were told after the flatten."""
+    desk = ready_desk()
+    desk.opened("o0")
+    desk.report(desk.broker.fill(101, px="4998"))  # its stop: there is a book, and it is flat
+    desk.show(100)
+    desk.pass_time(1)
+    desk.ready()
+    desk.intent(make_submit("o1"))
+    (first,) = desk.place_all()
+    desk.pass_time(1)
+    desk.ready()
+    desk.intent(make_submit("o2", side=Side.SELL, strategy_id="s2"))
+    (second,) = desk.place_all()
+    late = [desk.broker.fill(first), desk.broker.fill(second)]
+    desk.order_reports(first, second)
+    lose_children(desk, first)
+    lose_children(desk, second)
+    known = [one for one in desk.broker.fills if one not in late]
+    flatten(desk)
+    all_fills, desk.broker.fills = desk.broker.fills, known
+    desk.broker.positions = list  # type: ignore[method-assign]
+    desk.run(4)
+    assert desk.state.standing.flatten is None
+    assert desk.state.standing.crossing == [MES]
+    desk.broker.fills = all_fills
+    desk.report(*late)
+    desk.run(5)
+    assert (desk.net_qty("s1"), desk.net_qty("s2")) == (0, 0)
+    assert desk.state.standing.crossing == []
+
+
+@pytest.mark.proves("I-11")
+def test_exits_that_never_left_are_no_runaway() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1")
+    desk.report(desk.broker.position())
+    through = make_market(bid_px=4990.0, ask_px=4990.25, last_px=4990.0)
+    lose_children(desk, number)
+    tried = 0
+    for _ in range(180):
+        desk.pass_time(0.5)
+        desk.feed(MarketRead(market=msgspec.structs.replace(through, ts_asof_ns=desk.now_ns), at=desk.at()))
+        desk.tick()
+        desk.answer_searches()
+        for place in desk.take(Place):
+            desk.answer(place.ticket.client_order_id, NotSent(reason="no connection"))
+            tried += 1
+    assert tried > 10
+    assert HaltKind.RUNAWAY not in desk.state.standing.halts
 
 
 def test_a_flatten_that_is_widened_begins_with_the_rest_at_once() -> None:

@@ -180,12 +180,30 @@ def test_a_refused_change_says_nothing_of_an_earlier_one_that_is_unknown() -> No
 
 
 def test_a_size_of_unknown_fate_is_given_up_when_its_quarantine_is_over() -> None:
-    desk, _, _ = enlarging()
+    """Whatever is reported of it meanwhile; and nothing waits for that look."""
+    desk, number, _ = enlarging()
     answered(desk, Unknown(reason="a timeout"))
-    desk.run(100, step_s=5.0)
+    for _ in range(10):
+        desk.run(10, step_s=5.0)
+        desk.order_reports(number)
     assert desk.order().wanted_qty == 3
-    desk.run(60, step_s=5.0)
+    assert number not in desk.state.checks
+    for _ in range(4):
+        desk.run(10, step_s=5.0)
+        desk.order_reports(number)
     assert desk.order().wanted_qty == 0
+
+
+def test_a_cancel_is_sent_again_after_a_restart_though_the_size_is_in_doubt() -> None:
+    desk, number, _ = enlarging()
+    answered(desk, Unknown(reason="a timeout"))
+    desk.intent(
+        CancelOrder(client_order_id="o1", strategy_id="s1", symbol="MES", cause="c", ts_cause_ns=T0_NS)
+    )
+    desk.start()  # the cancel had not left
+    desk.snapshot()
+    desk.run(10)
+    assert desk.broker.orders[number].status is OrderStatus.CANCELED
 
 
 def test_of_two_changes_that_were_taken_the_second_counts() -> None:
@@ -384,6 +402,24 @@ def test_an_exit_that_rests_does_not_stand_in_the_way_of_closing() -> None:
     assert desk.broker.orders[number].status is OrderStatus.CANCELED
     desk.ready()
     assert desk.refusal(msgspec.structs.replace(wish, client_order_id="c2")) == ""
+
+
+def test_what_no_exit_covers_is_closed_at_once() -> None:
+    desk = ready_desk()
+    desk.opened("o1", qty=3)
+    number = resting_exit(desk)
+    wish = ClosePosition(
+        client_order_id="c1",
+        strategy_id="s1",
+        symbol="MES",
+        cause="c",
+        ts_cause_ns=0,
+        expires_at_ns=desk.now_ns + 10**10,
+    )
+    assert desk.refusal(wish) == ""
+    assert desk.order("c1").order_qty == 2
+    desk.run(2)
+    assert desk.broker.orders[number].status is OrderStatus.NEW
 
 
 def test_an_exit_that_rests_stays_when_there_can_be_no_close() -> None:

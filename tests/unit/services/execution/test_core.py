@@ -142,7 +142,7 @@ def test_an_older_row_about_a_sleeping_child_does_not_wake_it() -> None:
 
 def test_a_fill_heard_after_the_rest_was_refused_is_no_late_landing() -> None:
     desk = ready_desk()
-    desk.intent(make_submit("o1", qty=3))
+    desk.intent(make_submit("o1", qty=4))
     (number,) = desk.place_all()
     desk.report(desk.broker.fill(number, 1))
     desk.show(number)
@@ -153,6 +153,8 @@ def test_a_fill_heard_after_the_rest_was_refused_is_no_late_landing() -> None:
     assert not desk.order().unwanted
     assert "late_landing" not in desk.alarm_names()
     assert (desk.status(), desk.order().leaves_qty) == (OrderStatus.REJECTED, 0), "nothing of it works"
+    desk.report(desk.broker.fill(number, 1))  # more than the refusal had told
+    assert not desk.order().unwanted
 
 
 @pytest.mark.proves("I-16")
