@@ -88,6 +88,8 @@ class Requests(Checker):
         self.world.trace("post", post.path, post.body.decode())
         if post.path == CANCEL:
             self.reach("cancel sent")
+            if self.waited_s is not None and not post.arrives:
+                self.waited_s = 0.0  # it had its way; then the link lost it
         elif post.path == MODIFY:
             self.judge.changes.posted(post)
         elif post.path == PLACE:
