@@ -205,6 +205,7 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
         return  # asked again when the check is due again
     if answer.report is None:
         state.checks.pop(number, None)
+        state.sizes_unknown_ns.pop(state.by_broker_id.get(number, ""), None)  # nor is it asked for again
         turn.alarm("order_vanished", f"the broker says there is no order {number}, which it had accepted")
         return
     brackets.see(turn, answer.report)

@@ -194,6 +194,25 @@ def test_a_size_of_unknown_fate_is_given_up_when_its_quarantine_is_over() -> Non
     assert desk.order().wanted_qty == 0
 
 
+def test_an_order_that_vanished_is_not_asked_for_again_and_again() -> None:
+    desk, number, _ = enlarging()
+    answered(desk, Unknown(reason="a timeout"))
+    desk.run(2)
+    del desk.broker.orders[number]
+    asked = 0
+    for _ in range(300):
+        desk.pass_time(0.5)
+        desk.tick()
+        desk.answer_searches()
+        for query in desk.take(QueryOrder):
+            asked += 1
+            gone = OrderQueried(
+                broker_order_id=query.broker_order_id, report=None, failure=None, at=desk.at()
+            )
+            desk.feed(gone)
+    assert asked == 1
+
+
 def test_a_cancel_is_sent_again_after_a_restart_though_the_size_is_in_doubt() -> None:
     desk, number, _ = enlarging()
     answered(desk, Unknown(reason="a timeout"))
