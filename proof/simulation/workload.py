@@ -128,7 +128,7 @@ class Scripted(Strategy):
         elif order.role == "entry" and how < 0.5:
             self.modify(order, qty=max(1, order.filled_qty + 1, order.order_qty - 1))
         elif order.trail_ticks is not None:
-            self.modify(order, trail=self.ticks(order.trail_ticks + (2 if how < 0.7 else -1)))
+            self.modify(order, trail=self.ticks(max(1, order.trail_ticks + (2 if how < 0.7 else -1))))
         elif order.stop_price is not None:
             self.modify(order, trigger=self._moved(order.stop_price, how))
         elif order.limit_price is not None:

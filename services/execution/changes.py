@@ -76,7 +76,7 @@ def _refused(turn: Turn, intent: ModifyOrder, order: OrderRecord) -> Denied | No
         ts_cause_ns=intent.ts_cause_ns,
         expires_at_ns=0,
     )
-    figures = exposure.exposure(state, wish, order.contract_id, turn.at)
+    figures = exposure.exposure(state, wish, order.contract_id, turn.at, order.order_type)
     market, limits = state.markets.get(order.symbol), state.rules.limits
     too_fast = pace(figures, limits)
     if too_fast is not None:

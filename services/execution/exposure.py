@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from services.execution import conduct
 from services.execution.events import Moment
-from services.execution.records import EXTERNAL, OrderRecord
+from services.execution.records import ENTRY, EXTERNAL, OrderRecord
 from services.execution.state import NS_PER_MS, NS_PER_S, State
 from shared.domain.control import SessionHealth
 from shared.domain.market import MarketState
-from shared.domain.order import Side, SubmitOrder
-from shared.domain.risk import Exposure
+from shared.domain.order import OrderType, Side, SubmitOrder
+from shared.domain.risk import Exposure, worst_qty
 
 NEVER_MS = 1 << 53
 
@@ -31,9 +33,15 @@ def contract_of(state: State, intent_symbol: str, strategy_id: str, side: Side) 
     return market.contract_id if market is not None else ""
 
 
-def exposure(state: State, command: SubmitOrder, contract_id: str, at: Moment) -> Exposure:
-    """Return what is known at `at`; what is sent and unanswered, or unknown, counts as it may still fill."""
-    own_buys, own_sells = _working(state, command.strategy_id, contract_id)
+def exposure(
+    state: State, command: SubmitOrder, contract_id: str, at: Moment, order_type: OrderType
+) -> Exposure:
+    """Return what is known at `at`; what is sent and unanswered, or unknown, counts as it may still fill.
+
+    Args:
+        order_type: Of the order that is to be sent, or to grow.
+    """
+    own = _working(state, command.strategy_id, contract_id)
     longs, shorts = _others(state, command.strategy_id, contract_id)
     did = conduct.figures(at.mono_ns, state, command.strategy_id, command.side.sign)
     market_ns = market_time_ns(state, at)
@@ -43,8 +51,10 @@ def exposure(state: State, command: SubmitOrder, contract_id: str, at: Moment) -
         trading_state=state.trading_state,
         halt_reason=state.halt_reason(),
         net_qty=state.net_qty(command.strategy_id, contract_id),
-        buy_qty=own_buys,
-        sell_qty=own_sells,
+        buy_qty=own.buy_qty,
+        sell_qty=own.sell_qty,
+        buy_rests_qty=own.buy_rests_qty,
+        sell_rests_qty=own.sell_rests_qty,
         others_long_qty=longs,
         others_short_qty=shorts,
         working_orders=sum(1 for order in state.open.values() if not order.is_protective),
@@ -61,6 +71,7 @@ def exposure(state: State, command: SubmitOrder, contract_id: str, at: Moment) -
         market_ns=market_ns,
         open_pnl=open_pnl(state, at),
         latched=state.latched().get(command.strategy_id, ""),
+        rests=order_type is not OrderType.MARKET,
         mixed=_mixed(state, command.strategy_id),
         intents=did.intents,
         entries=did.entries,
@@ -137,12 +148,29 @@ def trim(state: State, at: Moment) -> None:
         state.sent_ns.popleft()
 
 
-def _working(state: State, strategy_id: str, contract_id: str) -> tuple[int, int]:
+class _Working(msgspec.Struct):
+    """What orders of one strategy may still buy and sell; what rests is a part of it, see `Exposure`."""
+
+    buy_qty: int = 0
+    sell_qty: int = 0
+    buy_rests_qty: int = 0
+    sell_rests_qty: int = 0
+
+    def add(self, side: Side, qty: int, *, rests: bool) -> None:
+        if side is Side.BUY:
+            self.buy_qty += qty
+            self.buy_rests_qty += qty if rests else 0
+        else:
+            self.sell_qty += qty
+            self.sell_rests_qty += qty if rests else 0
+
+
+def _working(state: State, strategy_id: str, contract_id: str) -> _Working:
     """Return what orders of one strategy may still buy and sell.
 
     Those that protect close what is held, and cancel each other; only what they have too much would trade.
     """
-    buys = sells = 0
+    working = _Working()
     guards: dict[tuple[str, Side], dict[str, int]] = {}
     for order in state.open.values():
         if order.strategy_id != strategy_id or order.contract_id != contract_id:
@@ -150,17 +178,14 @@ def _working(state: State, strategy_id: str, contract_id: str) -> tuple[int, int
         if order.is_protective and order.parent is not None:
             by_role = guards.setdefault((order.parent, order.side), {})
             by_role[order.role] = by_role.get(order.role, 0) + order.most_leaves_qty
-        elif order.side is Side.BUY:
-            buys += order.most_leaves_qty
         else:
-            sells += order.most_leaves_qty
+            # An exit takes from the position, as a stop does: execution sees that only one of them does.
+            rests = order.role == ENTRY and order.order_type is not OrderType.MARKET
+            working.add(order.side, order.most_leaves_qty, rests=rests)
     for (entry, side), by_role in guards.items():
         surplus = max(by_role.values()) - _to_guard(state, entry, strategy_id, contract_id)
-        if side is Side.BUY:
-            buys += max(0, surplus)
-        else:
-            sells += max(0, surplus)
-    return buys, sells
+        working.add(side, max(0, surplus), rests=True)
+    return working
 
 
 def _to_guard(state: State, entry: str, strategy_id: str, contract_id: str) -> int:
@@ -178,9 +203,9 @@ def _others(state: State, strategy_id: str, contract_id: str) -> tuple[int, int]
     owners |= {order.strategy_id for order in state.open.values() if order.contract_id == contract_id}
     for owner in owners - {strategy_id}:
         net = state.net_qty(owner, contract_id)
-        buys, sells = _working(state, owner, contract_id)
-        longs += max(0, net + buys)
-        shorts += max(0, sells - net)
+        works = _working(state, owner, contract_id)
+        longs += worst_qty(net, works.buy_qty, works.buy_rests_qty)
+        shorts += worst_qty(-net, works.sell_qty, works.sell_rests_qty)
     baseline = state.standing.baselines.get(contract_id, 0)
     return longs + max(0, baseline), shorts + max(0, -baseline)
 

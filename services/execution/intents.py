@@ -56,7 +56,7 @@ def _submit(turn: Turn, intent: SubmitOrder, *, role: str) -> None:
     state = turn.state
     crossing.due(turn)  # what a flatten has left to book freezes its contract: not longer than it must
     contract_id = exposure.contract_of(state, intent.symbol, intent.strategy_id, intent.side)
-    figures = exposure.exposure(state, intent, contract_id, turn.at)
+    figures = exposure.exposure(state, intent, contract_id, turn.at, intent.order_type)
     market, limits = state.markets.get(intent.symbol), state.rules.limits
     verdict = check(intent, figures, market, limits)
     if intent.order_type not in state.rules.order_types:

@@ -72,7 +72,6 @@ class StreamState(msgspec.Struct, kw_only=True):
         trimmed_to: Everything before it was deleted from Redis.
         behind: Redis stands before our cursor: it was emptied or restored.
         aside_to: What stands before our cursor and not in our files is set aside up to here.
-        aside_done: Nothing of that is left.
         holes: Found in what was read last, not yet followed by a written file.
         failure: Why the last attempt failed; None after a success.
     """
@@ -87,7 +86,6 @@ class StreamState(msgspec.Struct, kw_only=True):
     trimmed_to: EntryId = (0, 0)
     behind: bool = False
     aside_to: EntryId | None = None
-    aside_done: bool = False
     backlog: bool = False
     holes: list[Hole] = []
     failure: str | None = None
@@ -198,7 +196,7 @@ def _behind(stream: str, s: StreamState) -> list[Command]:
     behind = s.cursor is not None and s.newest is not None and s.newest < s.cursor
     if behind == s.behind:
         return []
-    s.behind, s.aside_done = behind, False
+    s.behind = behind
     assert s.cursor is not None
     why = f"Redis stands before the archive's end {shown(s.cursor)}: was it emptied or restored?"
     return [Alarm(stream=stream, why=why, lifted=not behind)]
@@ -215,13 +213,13 @@ def _due(stream: str, s: StreamState, monotonic_ns: int, state: State) -> list[C
     return [_reading_aside(stream, s, state) if s.behind else _reading_on(stream, s, state)]
 
 
-def _reading_on(stream: str, s: StreamState, state: State) -> ReadOn:
-    return ReadOn(stream=stream, after=s.cursor, count_max=state.limits.rows_max, joins=not s.aside_done)
+def _reading_on(stream: str, s: StreamState, state: State, *, joins: bool = True) -> ReadOn:
+    return ReadOn(stream=stream, after=s.cursor, count_max=state.limits.rows_max, joins=joins)
 
 
 def _reading_aside(stream: str, s: StreamState, state: State) -> ReadOn:
     return ReadOn(
-        stream=stream, after=s.aside_to, until=s.cursor, count_max=state.limits.rows_max, joins=False
+        stream=stream, after=s.aside_to, until=s.cursor, count_max=state.limits.rows_max, joins=True
     )
 
 
@@ -264,6 +262,8 @@ def _read(event: EntriesRead, state: State) -> list[Command]:
     s = state.streams[event.stream]
     s.read_at_ns = _next_read_ns(event.monotonic_ns, state)
     if not event.joined:
+        if event.aside:
+            s.aside_to = None  # emptied once more: what stands there now is not what was set aside
         return [_reading_aside(event.stream, s, state)]
     if event.aside:
         return _read_aside(event, s, state)
@@ -290,9 +290,9 @@ def _read_aside(event: EntriesRead, s: StreamState, state: State) -> list[Comman
         return [Write(stream=event.stream, holes=[], holes_more=0, parts=parts, aside=True)]
     if s.behind:
         return _succeeded(event.stream, s)
-    # The stream has passed our cursor: nothing can be added before it any more.
-    s.aside_done = True
-    return [_reading_on(event.stream, s, state)]
+    # The stream has passed our cursor: nothing can be added before it any more. Only the read that follows at
+    # once may count on it; by the next one Redis may have been emptied again.
+    return [_reading_on(event.stream, s, state, joins=False)]
 
 
 def _next_read_ns(monotonic_ns: int, state: State) -> int:
@@ -336,7 +336,7 @@ def _written(event: Written, state: State) -> list[Command]:
         return [*_succeeded(event.stream, s), *([Alarm(stream=event.stream, why=why)] if news else [])]
     assert s.cursor is None or event.file.first > s.cursor, "an entry was archived twice"
     s.files.append(event.file)
-    s.cursor, s.aside_to, s.aside_done = event.file.last, None, False
+    s.cursor, s.aside_to = event.file.last, None
     found = [hole for hole in s.holes if hole.before <= event.file.last]
     s.holes = s.holes[len(found) :]
     state.entries_missing += sum(hole.missing for hole in found)

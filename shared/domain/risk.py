@@ -78,6 +78,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
         contract_id: What the symbol means now; empty when nobody has said.
         net_qty: The strategy's own position in the contract, signed.
         buy_qty: What the strategy's own orders may still buy; its protective orders are not counted.
+        buy_rests_qty: Of these, entries that wait at the broker for their price.
         exit_qty: What its orders against its position may still take from it.
         others_long_qty: Worst case of all others in the contract, their working orders filled.
         frozen: An order of unknown fate exists in the contract.
@@ -86,6 +87,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
         market_ns: The venue's time; None while nobody has told it.
         open_pnl: Of all strategies' positions at the market; None when one has none.
         latched: Why the strategy may take no new exposure until a person arms it again.
+        rests: The order that is asked for would wait at the broker for its price.
         mixed: A process of another build or other settings that the order depends on.
         intents: Of the strategy in the window, this one included.
         entries: Of the strategy in the window, before this one.
@@ -99,6 +101,8 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     net_qty: int = 0
     buy_qty: int = 0
     sell_qty: int = 0
+    buy_rests_qty: int = 0
+    sell_rests_qty: int = 0
     others_long_qty: int = 0
     others_short_qty: int = 0
     working_orders: int = 0
@@ -115,6 +119,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     market_ns: int | None = None
     open_pnl: Decimal | None = ZERO
     latched: str = ""
+    rests: bool = False
     mixed: str = ""
     intents: int = 0
     entries: int = 0
@@ -294,11 +299,11 @@ def _sizes(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied |
     if qty > limits.order_qty_max:
         return deny("order_qty_max", order_qty=qty, most=limits.order_qty_max)
     if command.side is Side.BUY:
-        own = max(0, exposure.net_qty + exposure.buy_qty + qty)
-        worst = exposure.others_long_qty + own
+        others, working, resting = exposure.others_long_qty, exposure.buy_qty, exposure.buy_rests_qty
     else:
-        own = max(0, exposure.sell_qty + qty - exposure.net_qty)
-        worst = exposure.others_short_qty + own
+        others, working, resting = exposure.others_short_qty, exposure.sell_qty, exposure.sell_rests_qty
+    held = exposure.net_qty * command.side.sign
+    worst = others + worst_qty(held, working + qty, resting + (qty if exposure.rests else 0))
     if worst > limits.position_max:
         return deny(
             "position_max",
@@ -308,10 +313,25 @@ def _sizes(command: SubmitOrder, exposure: Exposure, limits: Limits) -> Denied |
             working_buys=exposure.buy_qty,
             working_sells=exposure.sell_qty,
             order_qty=qty,
+            rests=exposure.rests,
         )
     if exposure.working_orders >= limits.working_orders_max:
         return deny("working_orders_max", working=exposure.working_orders, most=limits.working_orders_max)
     return None
+
+
+def worst_qty(held_qty: int, working_qty: int, rests_qty: int) -> int:
+    """Return contracts that one side may come to hold when all that works on it fills.
+
+    A position on the other side makes room for what closes it now, not for an entry that waits for its price:
+    by then its own stop may have ended it, and both have filled.
+
+    Args:
+        held_qty: The position, positive on this side and negative on the other one.
+        working_qty: Everything that works on this side.
+        rests_qty: Of it, entries that wait at the broker for their price.
+    """
+    return rests_qty + max(0, held_qty + working_qty - rests_qty)
 
 
 def _bracket(command: SubmitOrder, limits: Limits) -> Denied | None:
@@ -331,8 +351,9 @@ def _bracket(command: SubmitOrder, limits: Limits) -> Denied | None:
 
 
 _WEIGHED = (
-    "net_qty", "buy_qty", "sell_qty", "others_long_qty", "others_short_qty", "working_orders", "day_pnl",
-    "open_pnl", "messages_last_min", "reference_age_ms", "heartbeat_silent_ms",
+    "net_qty", "buy_qty", "sell_qty", "buy_rests_qty", "sell_rests_qty", "others_long_qty",
+    "others_short_qty", "working_orders", "day_pnl", "open_pnl", "messages_last_min", "reference_age_ms",
+    "heartbeat_silent_ms",
 )  # fmt: skip
 
 

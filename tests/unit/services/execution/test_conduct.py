@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from services.execution.events import MarketRead, Place
@@ -10,7 +12,7 @@ from services.execution.state import NS_PER_S
 from shared.broker.port import Accepted, NotSent, Rejected, Unknown
 from shared.domain.control import Halt, HaltKind, Resume, TradingState
 from shared.domain.execution import TradingStateChanged
-from shared.domain.order import OrderStatus, Side
+from shared.domain.order import OrderStatus, OrderType, Side
 from tests.support.execution import MES, Desk, make_market, make_rules, make_submit, only
 
 WIDE = {
@@ -272,12 +274,23 @@ def test_orders_of_unknown_fate_are_counted_as_if_they_filled() -> None:
     desk.answer("exit", Unknown(reason="timeout"))
     for strategy_id, buys, sells, longs in (("s1", 3, 1, 0), ("s2", 0, 0, 5)):
         asked = make_submit("next", strategy_id=strategy_id)
-        counted = exposure(desk.state, asked, MES, desk.at())
+        counted = exposure(desk.state, asked, MES, desk.at(), OrderType.MARKET)
         assert (counted.buy_qty, counted.sell_qty, counted.others_long_qty) == (buys, sells, longs)
         assert counted.frozen
     # One of two is on its way out, as far as anybody knows: a second exit of two would turn the position.
     assert refused(desk, "e2", side=Side.SELL, qty=2, bracket=None) == "contract_frozen"
     assert refused(desk, "e3", side=Side.SELL, qty=1, bracket=None) == ""
+
+
+@pytest.mark.proves("I-10")
+def test_a_position_makes_no_room_for_what_rests_against_it() -> None:
+    desk = desk_with(position_max=4)
+    desk.opened("held", qty=2)
+    px = Decimal("5003.00")
+    rest: dict[str, object] = {"side": Side.SELL, "order_type": OrderType.LIMIT, "limit_price": px}
+    assert refused(desk, "away", qty=3, **rest) == ""  # more than is held: an entry
+    assert refused(desk, "too much", qty=3, **rest) == "position_max"  # its stop fills, then both do
+    assert refused(desk, "turn", side=Side.SELL, qty=3) == ""  # fills at once, or the stop has
 
 
 def test_what_never_left_is_no_rejection_of_the_broker() -> None:

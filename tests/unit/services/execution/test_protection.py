@@ -566,7 +566,9 @@ def test_a_stop_of_more_than_is_held_counts_for_what_it_would_trade() -> None:
     desk.ready()
     desk.opened("turn", side=Side.BUY, qty=3)
     assert desk.net_qty() == 1
-    before = exposure(desk.state, make_submit("sale", side=Side.SELL, qty=1), MES, desk.at())
+    before = exposure(
+        desk.state, make_submit("sale", side=Side.SELL, qty=1), MES, desk.at(), OrderType.MARKET
+    )
     assert before.sell_qty == 2  # its stop is of 3, and 1 is held
     assert desk.refusal(make_submit("sale", side=Side.SELL, qty=3)) == ""
     assert desk.refusal(make_submit("more", side=Side.SELL, qty=1)) == "position_max"

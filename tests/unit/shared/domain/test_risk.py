@@ -126,6 +126,13 @@ def test_orders(submit: dict[str, Any], expected: str) -> None:
         ({"net_qty": 2, "buy_qty": 2}, "position_max"),  # what works may fill
         ({"net_qty": -3}, "reduces"),
         ({"net_qty": -1, "buy_qty": 1}, "ok"),  # covered already: this one opens
+        ({"net_qty": -4, "buy_qty": 4}, "ok"),
+        ({"net_qty": -4, "buy_qty": 4, "buy_rests_qty": 3, "rests": True}, "ok"),
+        # The stop of what is held may fill before what rests: then no position makes room for it.
+        ({"net_qty": -4, "buy_qty": 4, "buy_rests_qty": 4, "rests": True}, "position_max"),
+        ({"net_qty": -4, "buy_qty": 5, "buy_rests_qty": 5}, "position_max"),
+        ({"net_qty": 1, "buy_qty": 2, "buy_rests_qty": 2, "rests": True}, "ok"),
+        ({"net_qty": 2, "buy_qty": 2, "buy_rests_qty": 2, "rests": True}, "position_max"),
         ({"others_long_qty": 3}, "ok"),
         ({"others_long_qty": 4}, "position_max"),
         ({"others_short_qty": 9}, "ok"),  # what others hold against us makes no room, and takes none
@@ -256,6 +263,8 @@ quantities = st.integers(0, 12)
     sell_qty=quantities,
     longs=quantities,
     shorts=quantities,
+    at_once=quantities,
+    rests=st.booleans(),
     reduce_only=st.booleans(),
 )
 @pytest.mark.proves("I-10")
@@ -267,11 +276,20 @@ def test_never_beyond_the_limit(
     sell_qty: int,
     longs: int,
     shorts: int,
+    at_once: int,
+    rests: bool,
     reduce_only: bool,
 ) -> None:
     command: SubmitOrder = make_submit(side=side, qty=qty, reduce_only=reduce_only)
     exposure = make_exposure(
-        net_qty=net_qty, buy_qty=buy_qty, sell_qty=sell_qty, others_long_qty=longs, others_short_qty=shorts
+        net_qty=net_qty,
+        buy_qty=buy_qty,
+        sell_qty=sell_qty,
+        buy_rests_qty=max(0, buy_qty - at_once),
+        sell_rests_qty=max(0, sell_qty - at_once),
+        others_long_qty=longs,
+        others_short_qty=shorts,
+        rests=rests,
     )
     verdict = check(command, exposure, make_market(), LIMITS)
     if not isinstance(verdict, Approved):
@@ -283,7 +301,8 @@ def test_never_beyond_the_limit(
         assert net_qty * side.sign < 0 and exits <= abs(net_qty)
         return
     assert not reduce_only and qty <= LIMITS.order_qty_max
-    if side is Side.BUY:
-        assert longs + max(0, net_qty + buy_qty + qty) <= LIMITS.position_max
-    else:
-        assert shorts + max(0, sell_qty + qty - net_qty) <= LIMITS.position_max
+    held, working, others = (net_qty, buy_qty, longs) if side is Side.BUY else (-net_qty, sell_qty, shorts)
+    assert others + max(0, held + working + qty) <= LIMITS.position_max
+    # And if the stop of what is held against it has ended that first.
+    waiting = max(0, working - at_once) + (qty if rests else 0)
+    assert others + max(0, held) + waiting <= LIMITS.position_max
