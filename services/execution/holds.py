@@ -42,7 +42,7 @@ def hold_change(state: State, change: Modify, at: Moment) -> str | None:
     order = state.orders[change.client_order_id]
     prices = (change.limit_price, change.stop_price, change.trail_price)
     smaller = change.order_qty is not None and change.order_qty <= order.order_qty and prices == (None,) * 3
-    if order.parent is not None or smaller:
+    if order.parent is not None or (smaller and order.reduce_only):
         return HALTED if HaltKind.STARTING in state.own_halts else None
     if change.order_qty is not None and change.order_qty > order.order_qty:
         if not order.reduce_only:
