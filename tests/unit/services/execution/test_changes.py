@@ -316,7 +316,7 @@ def test_a_change_that_waited_is_asked_about_once_more() -> None:
     fewer = msgspec.structs.replace(cheaper, order_qty=1, limit_price=None)
     assert hold_change(desk.state, fewer, desk.at()) is None
     desk.control(Halt(kind=HaltKind.OPERATOR, reason="t", issuer="t", ts_ns=desk.now_ns))
-    assert hold_change(desk.state, fewer, desk.at()) == HALTED, "a strategy asked for it: it is no exit of ours"
+    assert hold_change(desk.state, fewer, desk.at()) == HALTED, "asked for by a strategy"
 
 
 def test_a_stop_follows_its_position_whatever_holds_trading() -> None:
