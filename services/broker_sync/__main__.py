@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-
 from services.broker_sync.config import BrokerSyncSection
 from services.broker_sync.shell import Shell
 from shared.runtime.broker import account_port
@@ -14,15 +11,9 @@ from shared.runtime.session import SessionWatch
 
 async def run(ctx: Context[BrokerSyncSection]) -> None:
     watch = SessionWatch(ctx.bus, ctx.clock)
-    following = asyncio.create_task(watch.run(), name="session")
-    try:
-        async with account_port(ctx, watch, blind=lambda: shell.is_blind) as port:
-            shell = Shell(ctx, port, watch)
-            await shell.run()
-    finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+    async with watch.followed(), account_port(ctx, watch, blind=lambda: shell.is_blind) as port:
+        shell = Shell(ctx, port, watch)
+        await shell.run()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-
 from services.execution.config import ExecutionConfig
 from services.execution.ledger import Commit, Ledger, LedgerFailed, Run, SqliteLedger, ledger_path
 from services.execution.records import Standing
@@ -75,9 +72,8 @@ async def run(ctx: Context[ExecutionConfig]) -> None:
     hear_halt_signal(switch.pull)
     ledger = await open_ledger(ctx)
     watch = SessionWatch(ctx.bus, ctx.clock)
-    following = asyncio.create_task(watch.run(), name="session")
     try:
-        async with order_ports(ctx, watch) as (orders, account):
+        async with watch.followed(), order_ports(ctx, watch) as (orders, account):
             shell = Shell(ctx, orders=orders, account=account, session=watch, ledger=ledger, switch=switch)
             await shell.run()
     except* LedgerFailed as group:
@@ -91,9 +87,6 @@ async def run(ctx: Context[ExecutionConfig]) -> None:
         await record_failure(ctx, f"Redis has lost entries: {_first(group)}")
         raise
     finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
         ledger.close()
 
 

@@ -410,11 +410,7 @@ def _detail(market: Market) -> str:
 async def run(context: Context[FeedConfig]) -> None:
     """Build the ports and serve."""
     watch = SessionWatch(context.bus, context.clock)
-    session = asyncio.create_task(watch.run(), name="session")
-    try:
+    async with watch.followed():
         await watch.wait_token()
         async with market_port(context, watch) as port:
             await Shell(context, port).run()
-    finally:
-        session.cancel()
-        await asyncio.gather(session, return_exceptions=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-
 from services.guard.config import GuardConfig
 from services.guard.shell import Shell
 from services.guard.store import RecordFile
@@ -17,14 +14,8 @@ async def run(ctx: Context[GuardConfig]) -> None:
     ctx.config.account(ctx.julie.account_id)  # settings that name no rules are refused before anything else
     file = RecordFile(ctx.julie.data_dir / f"guard-{ctx.julie.account_id}.json")
     watch = SessionWatch(ctx.bus, ctx.clock)
-    following = asyncio.create_task(watch.run(), name="session")
-    try:
-        async with guard_ports(ctx, watch) as (orders, account, market):
-            await Shell(ctx, orders=orders, account=account, market=market, watch=watch, file=file).run()
-    finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+    async with watch.followed(), guard_ports(ctx, watch) as (orders, account, market):
+        await Shell(ctx, orders=orders, account=account, market=market, watch=watch, file=file).run()
 
 
 if __name__ == "__main__":

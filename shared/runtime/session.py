@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from shared.bus.port import Bus, BusAway, BusRefused
 from shared.domain.control import SessionHealth, SessionState
@@ -51,7 +53,7 @@ class SessionWatch:
                 token = await self._bus.get(topics.SESSION_TOKEN)
                 self._token = Secret(token.decode()) if token else None
             self.state = state
-        except (BusAway, BusRefused, MessageRefused):
+        except (BusAway, BusRefused, MessageRefused, UnicodeDecodeError):
             return
 
     async def wait_token(self) -> None:
@@ -62,6 +64,25 @@ class SessionWatch:
         while self._token is None:
             await self.refresh()
             await self._clock.sleep(POLL_S / 5)
+
+    @asynccontextmanager
+    async def followed(self) -> AsyncIterator[None]:
+        """Follow the session as long as the body runs; a failure of that ends the body, and is raised."""
+        owner = asyncio.current_task()
+        assert owner is not None
+        task = asyncio.create_task(self.run(), name="session")
+
+        def end(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and done.exception() is not None:
+                owner.cancel()
+
+        task.add_done_callback(end)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def run(self) -> None:
         """Follow the session until cancelled."""
