@@ -216,16 +216,26 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
         if order is not None and _waited_for_size(turn, order.client_order_id):
             # Not even a fresh look shows the size that a change of unknown fate asked for: given up.
             orders.store(turn, order, msgspec.structs.replace(order, wanted_qty=0))
+        if order is not None and _canceled_in_vain(turn, order, number):
+            turn.alarm("cancel_without_effect", f"{name}: its cancels were refused ({order.reason}); they go on")
         return
     if number in state.cancels_running or not answer.report.status.may_fill:
         return
-    if state.cancels_sent.get(number, 0) < state.rules.cancels_max:
-        orders.send_cancel(turn, number)
-    else:
+    if _canceled_in_vain(turn, order, number):
         text = f"{name}: still working after {state.rules.cancels_max} cancels; they go on"
         turn.alarm("cancel_without_effect", text)
-        state.cancels_sent.pop(number, None)
-        orders.want_check(turn, number, delay_s=CANCELS_PAUSE_S, wanted=orders.OVER)
+    else:
+        orders.send_cancel(turn, number)
+
+
+def _canceled_in_vain(turn: Turn, order: OrderRecord, number: int) -> bool:
+    """Have there been as many cancels as may go unnoticed? The next one waits for a while then."""
+    state = turn.state
+    if not order.status.may_fill or state.cancels_sent.get(number, 0) < state.rules.cancels_max:
+        return False
+    state.cancels_sent.pop(number, None)
+    orders.want_check(turn, number, delay_s=CANCELS_PAUSE_S, wanted=orders.OVER)
+    return True
 
 
 def _look_for_sizes(turn: Turn) -> None:

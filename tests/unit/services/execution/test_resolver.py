@@ -257,6 +257,28 @@ def test_cancels_go_on_until_one_has_its_effect() -> None:
     assert desk.status() is OrderStatus.CANCELED
 
 
+def test_cancels_that_the_broker_refuses_are_told_and_go_on_more_slowly() -> None:
+    """What had nothing left to protect was canceled once a second for ever, and nobody heard of it."""
+    desk = ready_desk()
+    desk.opened("o1")
+    refused = Rejected(code=5, reason="not now")
+    asked = 0
+    obey, desk.obey_cancels = desk.obey_cancels, list  # type: ignore[method-assign]
+    desk.intent(make_submit("x", side=Side.SELL, bracket=None))
+    desk.fill_markets(desk.place_all())
+    assert desk.net_qty() == 0
+    for _ in range(80):
+        for cancel in desk.take(Cancel):
+            asked += 1
+            desk.feed(CancelAnswered(broker_order_id=cancel.broker_order_id, outcome=refused, at=desk.at()))
+        desk.run(0.5)
+    assert "cancel_without_effect" in desk.alarm_names()
+    assert desk.status("o1:sl") is OrderStatus.NEW
+    assert asked <= 24  # of two legs in 40 s
+    desk.obey_cancels = obey  # type: ignore[method-assign]
+    desk.run(15)
+    assert desk.status("o1:sl") is OrderStatus.CANCELED
+
 def test_cancel_that_never_left_counts_for_nothing() -> None:
     desk = ready_desk()
     number = desk.opened("o1")
