@@ -217,7 +217,8 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
             # Not even a fresh look shows the size that a change of unknown fate asked for: given up.
             orders.store(turn, order, msgspec.structs.replace(order, wanted_qty=0))
         if order is not None and _canceled_in_vain(turn, order, number):
-            turn.alarm("cancel_without_effect", f"{name}: its cancels were refused ({order.reason}); they go on")
+            text = f"{name}: its cancels were refused ({order.reason}); they go on"
+            turn.alarm("cancel_without_effect", text)
         return
     if number in state.cancels_running or not answer.report.status.may_fill:
         return
