@@ -279,6 +279,7 @@ def test_cancels_that_the_broker_refuses_are_told_and_go_on_more_slowly() -> Non
     desk.run(15)
     assert desk.status("o1:sl") is OrderStatus.CANCELED
 
+
 def test_cancel_that_never_left_counts_for_nothing() -> None:
     desk = ready_desk()
     number = desk.opened("o1")
