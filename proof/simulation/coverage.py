@@ -64,6 +64,7 @@ STATES: tuple[str, ...] = (
     "stop or target changed",
     "exit made as small as what is left",
     "cancel got through after a storm",
+    "alarm order_vanished",
     "kill of execution before ledger commit",
     "kill of execution after ledger commit",
     "kill of execution before ledger commit of a claim",

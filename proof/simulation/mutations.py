@@ -36,6 +36,7 @@ from services.execution.ledger import Commit
 from services.execution.outbox import Outbox
 from services.execution.records import OrderRecord
 from services.execution.state import NS_PER_S, State
+from services.execution.turn import Turn
 from shared.broker.errors import BrokerQueryFailed
 from shared.broker.port import NotSent, Outcome, Rejected, Unknown
 from shared.broker.projectx.client import ProjectXAccount, ProjectXOrders
@@ -246,6 +247,18 @@ def not_among_open_orders_taken_for_canceled() -> Patches:
                 orders.observe(turn, order, OrderFact.CANCELED)
 
     return [patch.object(account, "_query_missing", gone)]
+
+
+@bug(caught_in=209)
+def one_look_taken_for_gone() -> Patches:
+    """An order that a look at it does not show is given up at once; the look has not caught up."""
+    vanished = orders.vanished
+
+    def given_up(turn: Turn, order: OrderRecord, reason: str) -> OrderRecord:
+        after = vanished(turn, order, reason)
+        return orders.advance(turn, after, OrderFact.PROVEN_ABSENT, reason=reason)
+
+    return [patch.object(orders, "vanished", given_up)]
 
 
 @bug(caught_in=109)

@@ -85,6 +85,7 @@ class Plan:
     Attributes:
         blind: When the broker answers no question, while it still takes orders.
         changes: The strategies change what works: sizes, prices, trails, stops that follow a plan.
+        forgets: Chance that a look at a single order says that there is none.
     """
 
     seed: int
@@ -116,6 +117,7 @@ class Plan:
     pace: float = 0.35
     style: str = "mixed"
     changes: bool = False
+    forgets: float = 0.0
 
 
 ORDER_POINTS = (
@@ -379,6 +381,12 @@ def _storm_over_orders(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _forgets(plan: Plan, rng: random.Random) -> bool:
+    """A look at one order that has not caught up: it says that there is none, and the searches know it."""
+    plan.forgets = rng.choice((0.1, 0.5))
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -406,5 +414,6 @@ _NEWEST = {
     "changes": (0.35, _changes),
     "set back": (0.12, _set_back),
     "storm over orders": (0.06, _storm_over_orders),
+    "forgets": (0.08, _forgets),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

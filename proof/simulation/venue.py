@@ -19,7 +19,7 @@ import msgspec
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.swarm import Plan
 from services.simulator import core, rows
-from services.simulator.answers import Malformed
+from services.simulator.answers import Malformed, failed
 from services.simulator.config import SimulatorConfig
 from services.simulator.contracts import active_contract
 from services.simulator.endpoints import Endpoints
@@ -39,7 +39,7 @@ from services.simulator.state import (
     State,
 )
 from services.simulator.venue import Venue
-from shared.broker.projectx.enums import OrderSide, OrderStatus, OrderType
+from shared.broker.projectx.enums import OrderByIdErrorCode, OrderSide, OrderStatus, OrderType
 
 ACCOUNT_ID = 1001
 SYMBOL = "MES"
@@ -47,6 +47,7 @@ WINDOW_S = 10.0
 REQUESTS_MAX = 50
 """The broker's budget, scaled: a window of 10 s instead of 60 s."""
 TAG_WINDOW_S = 4.0
+LOOK = "/api/Order/searchById"
 SEARCHES = frozenset(
     {"/api/Order/search", "/api/Trade/search", "/api/Order/v2/query", "/api/Order/searchOpen"}
 )
@@ -133,9 +134,11 @@ class SimVenue:
         self.tokens: set[str] = set()
         self.storm = False
         self.lag_s = plan.search_lag_s
+        self.forgets = plan.forgets
         self.externals: set[int] = set()
         self._past: dict[int, _Past] = {}
         self._rng = random.Random(f"venue {plan.seed}")
+        self._forgetting = random.Random(f"forgets {plan.seed}")
         self._requests: deque[int] = deque()
         self._issued = 0
         self._decoders = {
@@ -166,6 +169,8 @@ class SimVenue:
             return 401, b""
         if path == "/api/Auth/validate":
             return 200, _encode({"success": True, "errorCode": 0, "newToken": None})
+        if self.forgets and path == LOOK and self._forgetting.random() < self.forgets:
+            return 200, _encode(failed(OrderByIdErrorCode.ORDER_NOT_FOUND, "Order not found.", order=None))
         answers = self._present
         if self.lag_s and path in SEARCHES:
             answers = self._answers(self._lagged())

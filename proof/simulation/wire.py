@@ -112,7 +112,7 @@ class Network:
         hub.duplicated = hub.dropped = 0.0
         hub.reordered = False
         hub.delay_s = 0.01
-        self.venue.lag_s = 0.0
+        self.venue.lag_s = self.venue.forgets = 0.0
         self.venue.storm = False
 
     def drop_links(self) -> None:

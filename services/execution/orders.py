@@ -155,7 +155,16 @@ def report(turn: Turn, order: OrderRecord, seen: OrderReport) -> OrderRecord:
 
 def unknown(turn: Turn, order: OrderRecord, reason: str) -> OrderRecord:
     """The broker may or may not have it: from here on only evidence decides."""
-    after = advance(turn, order, OrderFact.UNANSWERED, reason=reason)
+    return _doubt(turn, advance(turn, order, OrderFact.UNANSWERED, reason=reason))
+
+
+def vanished(turn: Turn, order: OrderRecord, reason: str) -> OrderRecord:
+    """The broker had it and says there is none. A look may lag: searches decide, as for an unanswered one."""
+    to_cancel = order.cancel_wanted or order.status is OrderStatus.PENDING_CANCEL
+    return _doubt(turn, advance(turn, order, OrderFact.VANISHED, reason=reason, cancel_wanted=to_cancel))
+
+
+def _doubt(turn: Turn, after: OrderRecord) -> OrderRecord:
     if after.status is OrderStatus.UNKNOWN:
         turn.state.doubts.setdefault(after.client_order_id, Doubt(since_ns=turn.at.mono_ns))
         turn.state.search_attempt = 0

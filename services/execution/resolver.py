@@ -39,7 +39,8 @@ def recovered(turn: Turn) -> None:
     """After a start: what was claimed and never answered may be anywhere."""
     state = turn.state
     for order in list(state.open.values()):
-        if order.status in (OrderStatus.PENDING_NEW, OrderStatus.UNKNOWN) and order.broker_order_id is None:
+        unanswered = order.status is OrderStatus.PENDING_NEW and order.broker_order_id is None
+        if unanswered or order.status is OrderStatus.UNKNOWN:
             orders.unknown(turn, order, "restarted before an answer was recorded")
         elif order.status is OrderStatus.PENDING_CANCEL and order.broker_order_id is not None:
             orders.want_check(turn, order.broker_order_id, delay_s=0.0, wanted=orders.OVER)
@@ -187,7 +188,9 @@ def _not_found(turn: Turn, order: OrderRecord, look: Searched, at_broker: dict[s
         orders.want_check(turn, nameless[0], delay_s=0.0)
         return  # a fill of an order that nobody has shown: it may be this one
     reason = f"not at the broker after {doubt.good_searches} searches in {waited_s:.0f} s"
-    orders.advance(turn, order, OrderFact.PROVEN_ABSENT, reason=reason)
+    # One that has filled in part was there: what was left of it has ended.
+    fact = OrderFact.CANCELED if order.cum_qty else OrderFact.PROVEN_ABSENT
+    orders.advance(turn, order, fact, reason=reason)
     if not state.is_doubtful(order.contract_id):
         brackets.judge_unmatched(turn)
 
@@ -206,7 +209,7 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
     if answer.report is None:
         state.checks.pop(number, None)
         state.sizes_unknown_ns.pop(state.by_broker_id.get(number, ""), None)  # nor is it asked for again
-        turn.alarm("order_vanished", f"the broker says there is no order {number}, which it had accepted")
+        _vanished(turn, number)
         return
     brackets.see(turn, answer.report)
     name = state.by_broker_id.get(number)
@@ -227,6 +230,17 @@ def queried(turn: Turn, answer: OrderQueried) -> None:
         turn.alarm("cancel_without_effect", text)
     else:
         orders.send_cancel(turn, number)
+
+
+def _vanished(turn: Turn, number: int) -> None:
+    text = f"the broker says there is no order {number}, which it had accepted"
+    name = turn.state.by_broker_id.get(number)
+    order = turn.state.orders[name] if name is not None else None
+    if order is None:
+        turn.alarm("order_vanished", text)
+    elif order.status.may_fill and order.status is not OrderStatus.UNKNOWN:
+        turn.alarm("order_vanished", f"{name}: {text}")
+        orders.vanished(turn, order, text)
 
 
 def _canceled_in_vain(turn: Turn, order: OrderRecord, number: int) -> bool:

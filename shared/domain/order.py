@@ -218,6 +218,7 @@ class OrderFact(StrEnum):
     ACTIVATED = "activated"
     SUSPENDED = "suspended"
     ENLARGED = "enlarged"
+    VANISHED = "vanished"
 
 
 _S, _F = OrderStatus, OrderFact
@@ -247,6 +248,12 @@ TRANSITIONS: dict[tuple[OrderStatus, OrderFact], OrderStatus] = {
     (_S.UNKNOWN, _F.FULLY_FILLED): _S.FILLED,
     (_S.UNKNOWN, _F.CANCELED): _S.CANCELED,
     (_S.UNKNOWN, _F.EXPIRED): _S.EXPIRED,
+    # -- the broker says there is none, and had it: one look may lag, so it is in doubt as an unanswered one
+    (_S.NEW, _F.VANISHED): _S.UNKNOWN,
+    (_S.PARTIALLY_FILLED, _F.VANISHED): _S.UNKNOWN,
+    (_S.SUSPENDED, _F.VANISHED): _S.UNKNOWN,
+    (_S.PENDING_CANCEL, _F.VANISHED): _S.UNKNOWN,
+    (_S.UNKNOWN, _F.VANISHED): _S.UNKNOWN,
     # -- a bracket child that waits for its entry
     (_S.SUSPENDED, _F.ACTIVATED): _S.NEW,
     (_S.SUSPENDED, _F.FOUND): _S.NEW,
@@ -318,13 +325,13 @@ _HEARD_LATE = frozenset({_F.ACCEPTED, _F.FOUND, _F.ACTIVATED, _F.SUSPENDED, _F.C
 REPEATED: dict[OrderStatus, frozenset[OrderFact]] = {
     # Our fills make it whole, whatever else is said of it.
     _S.FILLED: _HEARD_LATE
-    | {_F.FULLY_FILLED, _F.PARTLY_FILLED, _F.CANCELED, _F.EXPIRED, _F.REJECTED, _F.UNANSWERED},
-    _S.CANCELED: _HEARD_LATE | {_F.CANCELED, _F.EXPIRED, _F.REJECTED, _F.UNANSWERED},
-    _S.EXPIRED: _HEARD_LATE | {_F.EXPIRED, _F.CANCELED, _F.REJECTED, _F.UNANSWERED},
+    | {_F.FULLY_FILLED, _F.PARTLY_FILLED, _F.CANCELED, _F.EXPIRED, _F.REJECTED, _F.UNANSWERED, _F.VANISHED},
+    _S.CANCELED: _HEARD_LATE | {_F.CANCELED, _F.EXPIRED, _F.REJECTED, _F.UNANSWERED, _F.VANISHED},
+    _S.EXPIRED: _HEARD_LATE | {_F.EXPIRED, _F.CANCELED, _F.REJECTED, _F.UNANSWERED, _F.VANISHED},
     # That it is found again is no repetition: see the table.
     _S.REJECTED: (_HEARD_LATE - {_F.FOUND})
-    | {_F.REJECTED, _F.CANCELED, _F.EXPIRED, _F.NOT_SENT, _F.UNANSWERED},
-    _S.ABSENT: frozenset({_F.PROVEN_ABSENT, _F.UNANSWERED, _F.CANCEL_REFUSED}),
+    | {_F.REJECTED, _F.CANCELED, _F.EXPIRED, _F.NOT_SENT, _F.UNANSWERED, _F.VANISHED},
+    _S.ABSENT: frozenset({_F.PROVEN_ABSENT, _F.UNANSWERED, _F.VANISHED, _F.CANCEL_REFUSED}),
     _S.DENIED: frozenset[OrderFact](),  # it never left, so nothing can be said of it
 }
 """What an end hears again, or late, and stays what it is."""

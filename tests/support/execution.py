@@ -481,6 +481,10 @@ class Desk:
         for cancel in self.take(Cancel):
             number = cancel.broker_order_id
             numbers.append(number)
+            if number not in self.broker.orders:
+                gone = Rejected(code=2, reason="Order not found.")
+                self.feed(CancelAnswered(broker_order_id=number, outcome=gone, at=self.at()))
+                continue
             if self.broker.orders[number].status.may_fill:
                 self.broker.set(number, status=OrderStatus.CANCELED)
                 for child in (number + 1, number + 2):

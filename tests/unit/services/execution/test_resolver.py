@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from decimal import Decimal
 from typing import Any, cast
 
 import msgspec
@@ -17,7 +18,7 @@ from shared.broker.projectx.client import ProjectXOrders
 from shared.broker.projectx.gateway import Gateway
 from shared.broker.projectx.transport import Http, HttpReply, NoAnswerError, NotSentError
 from shared.domain.execution import OrderDenied, OrderUpdated
-from shared.domain.order import CancelOrder, OrderStatus, Side
+from shared.domain.order import CancelOrder, OrderStatus, OrderType, Side
 from tests.support.clocks import ManualClock
 from tests.support.execution import MES, T0_NS, Desk, make_rules, make_submit, only
 
@@ -278,6 +279,83 @@ def test_cancels_that_the_broker_refuses_are_told_and_go_on_more_slowly() -> Non
     desk.obey_cancels = obey  # type: ignore[method-assign]
     desk.run(15)
     assert desk.status("o1:sl") is OrderStatus.CANCELED
+
+
+def vanished(desk: Desk, number: int) -> None:
+    """Have a look at a working order answered with: there is none."""
+    desk.state.checks[number] = Check(due_ns=desk.at().mono_ns, wanted=Wanted())
+    desk.feed(OrderQueried(broker_order_id=number, report=None, failure=None, at=desk.at()))
+
+
+def resting(desk: Desk, *, qty: int = 1) -> int:
+    desk.intent(make_submit("o1", qty=qty, order_type=OrderType.LIMIT, limit_price=Decimal(4990)))
+    (place,) = desk.take(Place)
+    number = desk.broker.place(place.ticket)
+    desk.answer("o1", Accepted(broker_order_id=number))
+    desk.show(number)
+    assert desk.status() is OrderStatus.NEW
+    return number
+
+
+@pytest.mark.proves("I-5", "I-7")
+def test_an_order_that_one_look_does_not_show_is_in_doubt_until_a_search_shows_it() -> None:
+    desk = ready_desk()
+    number = resting(desk)
+    vanished(desk, number)
+    assert desk.status() is OrderStatus.UNKNOWN
+    assert "order_vanished" in desk.alarm_names()
+    assert desk.state.is_frozen(MES)
+    desk.run(3)
+    assert desk.status() is OrderStatus.NEW
+    assert not desk.state.is_frozen(MES)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.proves("I-2", "I-5")
+def test_an_order_that_is_gone_freezes_its_contract_for_a_quarantine(restarted: bool) -> None:
+    """An account that was reset left it working in our books, and its contract frozen by a flatten."""
+    desk = ready_desk()
+    number = resting(desk)
+    for gone in (number, number + 1, number + 2):
+        desk.broker.orders.pop(gone, None)
+    vanished(desk, number)
+    if restarted:
+        desk.restart()
+        desk.ready()
+        assert desk.status() is OrderStatus.UNKNOWN
+    desk.run(desk.state.rules.quarantine_s - 10)
+    assert desk.status() is OrderStatus.UNKNOWN
+    desk.run(40)
+    assert desk.status() is OrderStatus.ABSENT
+    desk.run(desk.state.rules.quarantine_s + 60)  # then its bracket, whose cancels find nothing
+    assert not desk.state.open
+    assert not desk.state.is_frozen(MES)
+
+
+def test_what_is_left_of_an_order_that_had_filled_in_part_is_canceled_when_it_is_gone() -> None:
+    desk = ready_desk()
+    number = resting(desk, qty=2)
+    desk.report(desk.broker.fill(number, qty=1))
+    desk.show(number)
+    del desk.broker.orders[number]
+    vanished(desk, number)
+    assert desk.status() is OrderStatus.UNKNOWN
+    desk.run(desk.state.rules.quarantine_s + 40)
+    assert (desk.status(), desk.order().cum_qty) == (OrderStatus.CANCELED, 1)
+
+
+def test_a_cancel_outlives_a_look_that_did_not_show_its_order() -> None:
+    desk = ready_desk()
+    number = resting(desk)
+    desk.intent(
+        CancelOrder(client_order_id="o1", strategy_id="s1", symbol="MES", cause="c", ts_cause_ns=T0_NS)
+    )
+    desk.take(Cancel)
+    desk.feed(CancelAnswered(broker_order_id=number, outcome=TIMEOUT, at=desk.at()))
+    vanished(desk, number)
+    assert desk.status() is OrderStatus.UNKNOWN
+    desk.run(10)
+    assert desk.status() is OrderStatus.CANCELED
 
 
 def test_cancel_that_never_left_counts_for_nothing() -> None:
