@@ -36,6 +36,7 @@ def scale_constants() -> None:
     runtime_session.POLL_S = 2.0
     resolver.SEARCH_PAUSES_S = (0.5, 1.0, 1.5, 2.0, 2.0, 2.0)
     resolver.CHECK_PAUSES_S = (0.5, 1.0, 2.0, 2.0, 2.0)
+    resolver.CANCELS_PAUSE_S = 5.0
     execution_fence.CHECK_S = 0.5
     broker_limiter.GENERAL_WINDOW_S = runtime_limiter.GENERAL_WINDOW_S = WINDOW_S  # type: ignore[misc]
     gateway.WINDOW_S["general"] = WINDOW_S

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from proof.simulation.checkers.checker import Checker, Sent
 from proof.simulation.checkers.commits import GIVEN_UP
-from proof.simulation.loop import NS_PER_S
 from proof.simulation.swarm import POSITION_MAX
 from services.execution.books import Book
 from services.simulator.orders import Order
@@ -38,6 +38,7 @@ class Exposure(Checker):
         held_ns: Since when the account holds a position.
         naked_ns: Since when a position has no stop of its size.
         naked_s: How much of that time execution could have used.
+        acted_s: How much of all time execution could have used.
         deaf: May a push be lost in this world?
     """
 
@@ -46,6 +47,8 @@ class Exposure(Checker):
         self.held_ns: int | None = None
         self.naked_ns: int | None = None
         self.naked_s = 0.0
+        self.acted_s = 0.0
+        self._races: deque[tuple[float, int]] = deque()
         self._told: set[str] = set()
         self._heard = 0
         plan = judge.world.plan
@@ -59,6 +62,9 @@ class Exposure(Checker):
             fill = command.fill
             if fill.order_id in self.world.venue.externals:
                 self.judge.external_net += fill.size if fill.side == 0 else -fill.size
+            claim = self.judge.claims.get(self.world.venue.tag_of.get(fill.order_id, ""))
+            if claim is None or claim[0].reduce_only:
+                self._races.append((self.acted_s, fill.size))
             self.held_ns = None if not self.world.venue.net_qty else self.held_ns or fill.created_ns
             self.within_limit(f"fill {fill.id} is booked")
         elif isinstance(command, PositionUpdated) and not command.position.net_qty:
@@ -115,23 +121,19 @@ class Exposure(Checker):
         return sent.arrives and sent.tag not in self.world.venue.landed and not given_up
 
     def _raced(self) -> int:
-        """Return what stops, targets and exits have filled in the last seconds."""
-        venue = self.world.venue
-        since_ns = self.world.clock.true_ns() - round(PROTECTED_WITHIN_S * NS_PER_S)
-        raced = 0
-        for fill in reversed(venue.state.fills):
-            if fill.created_ns < since_ns:
-                break
-            claim = self.judge.claims.get(venue.tag_of.get(fill.order_id, ""))
-            if claim is None or claim[0].reduce_only:
-                raced += fill.size
-        return raced
+        """Return what stops, targets and exits have filled, until execution could have taken it back."""
+        races = self._races
+        while races and races[0][0] < self.acted_s - PROTECTED_WITHIN_S:
+            races.popleft()
+        return sum(qty for _, qty in races)
 
     def tick(self) -> None:
         """Look at what must not last."""
         world = self.world
         now_ns = world.clock.true_ns()
         net = self.own_net()
+        if world.can_act():
+            self.acted_s += LOOK_S
         self._hear_alarms()
         if world.venue.externals:
             return  # what was traded by hand has no stop, and may have ended a position that had one
