@@ -41,7 +41,7 @@ class Judge:
         blocked_until_ns: Execution may not hear an operator before then.
         alarms: When, which process, what, and its words.
         external_net: What was traded by hand, contracts.
-        exits: When each market order was claimed that ends or reduces a position.
+        exits: Every market order that was claimed to end or reduce a position.
     """
 
     def __init__(self, world: World) -> None:
@@ -58,7 +58,7 @@ class Judge:
         self.blocked_until_ns = 0
         self.alarms: list[tuple[int, str, str, str]] = []
         self.external_net = 0
-        self.exits: list[int] = []
+        self.exits: list[str] = []
         self.commits = Commits(self)
         self.changes = Changes(self)
         self.requests = Requests(self)

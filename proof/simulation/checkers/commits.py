@@ -7,7 +7,7 @@ from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
 from proof.simulation.scaled import EXITS_PER_MIN_MAX, REFERENCE_AGE_S
 from services.execution.ledger import Commit
-from services.execution.records import OrderRecord
+from services.execution.records import NOT_SENT, OrderRecord
 from shared.domain.control import HaltKind
 from shared.domain.execution import FlattenFinished, OrderClaimed, OrderUpdated, TradingStateChanged
 from shared.domain.ids import dependent_order_id
@@ -100,7 +100,7 @@ class Commits(Checker):
         self.judge.claims.setdefault(name, (claim, now_ns))
         if claim.reduce_only:
             if claim.order_type is OrderType.MARKET:  # a stop protects: it ends nothing yet
-                self._exited(now_ns)
+                self._exited(name)
             return
         frozen = [
             one.client_order_id
@@ -129,10 +129,11 @@ class Commits(Checker):
             self.judge.dependent.add(name)
         return found
 
-    def _exited(self, now_ns: int) -> None:
-        """Count exits: too many in a minute must have latched."""
-        self.judge.exits.append(now_ns)
-        count = len(self.judge.exits)
+    def _exited(self, name: str) -> None:
+        """Count exits: too many in a minute must have latched. One that provably never left is none."""
+        self.judge.exits.append(name)
+        orders = self.world.disk.orders
+        count = sum(1 for one in self.judge.exits if one not in orders or not _never_left(orders[one]))
         self.check("I-11", count <= EXITS_PER_MIN_MAX, lambda: f"{count} exits in less than a minute")
 
     def _moved(
@@ -210,3 +211,7 @@ def _found_before(unknown: str, claimed: str, batch: Commit) -> bool:
             elif message.client_order_id == claimed:
                 return False
     return False
+
+
+def _never_left(order: OrderRecord) -> bool:
+    return order.status is OrderStatus.REJECTED and order.reason.startswith(NOT_SENT)
