@@ -37,7 +37,7 @@ class RecordFile:
             RecordUnreadable: If it is damaged or of another account.
         """
         try:
-            value = self.path.read_bytes()
+            value = self._read()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -57,15 +57,22 @@ class RecordFile:
         return record if record.since == since else None
 
     def write(self, record: Record) -> None:
-        """Replace the file so that a crash at any point leaves the old one or the new one.
+        """Replace the file.
 
         Raises:
             OSError: If the disk does not take it.
         """
+        self._replace(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+
+    def _read(self) -> bytes:
+        return self.path.read_bytes()
+
+    def _replace(self, value: bytes) -> None:
+        """Put `value` in its place so that a crash at any point leaves the old content or the new one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".new")
         with beside.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+            file.write(value)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self.path)
