@@ -39,7 +39,7 @@ from services.guard.gather import AccountMissing, flat_look, look, price
 from services.guard.hours import brokers_time, day_at
 from services.guard.record import Record
 from services.guard.state import NS_PER_S, State
-from services.guard.store import RecordFile, RecordUnreadable
+from services.guard.store import RecordFile, RecordTaken, RecordUnreadable
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, MarketPort, OrderPort
 from shared.bus.places import gone_back
@@ -380,6 +380,9 @@ class Shell:
             assert record is not None
             try:
                 await asyncio.to_thread(self._file.write, record)
+            except RecordTaken as taken:
+                self._refuse(Fenced(str(taken)))
+                return
             except OSError as error:
                 if self.state.record_failure is None:
                     self._alarm("record_unwritten", str(error))

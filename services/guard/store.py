@@ -24,11 +24,24 @@ class RecordUnreadable(Exception):
         )
 
 
+class RecordTaken(Exception):
+    """Another guard has written the record since: what it latched must not be lost to an older one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"another guard writes {self.path}"
+
+
 class RecordFile:
-    """One account's record on disk."""
+    """One account's record on disk. One that was stopped, and replaced, may wake: it writes nothing then."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._seen = False
+        self._content: bytes | None = None  # as we have read or written it last; None: there was no file
 
     def load(self, *, account_id: int, since: str) -> Record | None:
         """Return the record; None when there is none, or it is of before a reset that the settings name.
@@ -37,11 +50,12 @@ class RecordFile:
             RecordUnreadable: If it is damaged or of another account.
         """
         try:
-            value = self._read()
-        except FileNotFoundError:
-            return None
+            value = self._content = self._stored()
         except OSError as error:
             raise RecordUnreadable(self.path, str(error)) from None
+        self._seen = True
+        if value is None:
+            return None
         try:
             record = msgspec.json.decode(value, type=Record)
         except msgspec.MsgspecError as error:
@@ -61,8 +75,19 @@ class RecordFile:
 
         Raises:
             OSError: If the disk does not take it.
+            RecordTaken: If it is no longer the one that we know.
         """
-        self._replace(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+        if self._seen and self._stored() != self._content:
+            raise RecordTaken(self.path)
+        value = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+        self._replace(value)
+        self._seen, self._content = True, value
+
+    def _stored(self) -> bytes | None:
+        try:
+            return self._read()
+        except FileNotFoundError:
+            return None
 
     def _read(self) -> bytes:
         return self.path.read_bytes()
