@@ -75,7 +75,17 @@ def looked(state: State, event: Looked) -> list[Command]:
         state.truth.positions.update({name: before.positions[name] for name in recent})
     if event.working is not None:
         state.working = {o.broker_order_id: o for o in event.working if o.status.may_fill}
-    return _roll(state, event.at.market_ns)
+    return _roll(state, _begun_ns(event, event.at.market_ns))
+
+
+def _begun_ns(event: Looked, market_ns: int) -> int:
+    """Return the market's time before the first question: what came later may be missing in the look.
+
+    A day that ended while a question waited for its answer is closed by the next look.
+    """
+    if event.started.market_ns is not None:
+        return event.started.market_ns
+    return market_ns - (event.at.mono_ns - event.started.mono_ns)
 
 
 def reported(state: State, event: Reported) -> None:

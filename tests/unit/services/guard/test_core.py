@@ -764,6 +764,29 @@ def test_a_fill_that_is_pushed_while_a_look_runs_is_no_part_of_the_day_before() 
     assert record.eod_balance == D(50_000) - D("3.70")
 
 
+def test_a_look_that_began_before_the_end_of_the_day_does_not_end_it() -> None:
+    """Its answers waited, for the budget or on a slow line: a fill of the old day may be missing in them."""
+    desk = GuardDesk(at="2026-03-04 16:59:00", hours=NO_HOURS).started()
+    desk.pushes = False
+    desk.trade(10)
+    desk.run(20)
+    desk.jump_market("2026-03-04 16:59:50")
+    desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
+    answers = desk.look()
+    desk.pass_time(5)
+    desk.px += 16
+    desk.trade(-10)
+    desk.pass_time(7)
+    desk.feed(msgspec.structs.replace(answers, at=desk.at()))
+    desk.asked.clear()
+    assert desk.state.record is not None
+    assert desk.state.record.day == "2026-03-04"
+    desk.run(20)
+    record = desk.state.record
+    assert (record.day, record.eod_balance) == ("2026-03-05", D(50_000) + 800 - D("7.40"))
+    assert record.high_balance == record.eod_balance
+
+
 def test_a_reset_of_the_account_counts_from_its_date() -> None:
     desk = GuardDesk(at="2026-03-02 11:00", since="2026-03-04")
     desk.pushes = False
