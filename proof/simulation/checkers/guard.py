@@ -18,6 +18,7 @@ from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
 from proof.simulation.wire import CANCEL, Post
 from services.guard.record import Record, Rule
+from services.simulator.state import Command
 from shared.domain.control import Flatten, Halt, HaltKind, Resume
 from shared.wire import topics
 from shared.wire.codec import decode
@@ -83,9 +84,9 @@ class Guard(Checker):
 
     # -- what is told -------------------------------------------------------------
 
-    def happened(self) -> None:
+    def happened(self, command: Command) -> None:
         if self.on:
-            self.books.note()
+            self.books.happened(command)
 
     def resumed(self, order: Resume) -> None:
         """A person has said so, and Redis has it."""
@@ -134,6 +135,7 @@ class Guard(Checker):
                 self._breach(at_ns, words)
             elif event == "record_unreadable":
                 self.reach("guard: record lost")
+                self._latched(at_ns)  # with its first look at the account
             elif event == "closing_by_itself":
                 self.reach(f"guard closes by itself: {_kind_of(words)}")
             elif event == "re_arm_refused":
@@ -152,15 +154,18 @@ class Guard(Checker):
     def _breach(self, at_ns: int, words: str) -> None:
         rule = words.partition(":")[0]
         self.reach(f"guard: breach of {rule}")
-        if self.latched_ns is None:
-            self.latched_ns = at_ns
-            self._said_by = self.world.machine.processes["guard"].now
+        self._latched(at_ns)
         from_ns = at_ns - round(PICTURE_S * NS_PER_S)
         self.check(
             "I-26",
             self.books.may_be_broken(rule, from_ns),
             lambda: f"a breach that never was: {words}; the books: {self.books.now}",
         )
+
+    def _latched(self, at_ns: int) -> None:
+        if self.latched_ns is None:
+            self.latched_ns = at_ns
+            self._said_by = self.world.machine.processes["guard"].now
 
     # -- the record ---------------------------------------------------------------
 

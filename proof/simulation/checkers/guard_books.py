@@ -14,6 +14,7 @@ from proof.simulation.guarding import FLAT_LEAD_S, START_BALANCE
 from proof.simulation.loop import EPOCH_NS, NS_PER_S
 from proof.simulation.venue import ACCOUNT_ID
 from services.simulator.orders import Fill
+from services.simulator.state import Command, PositionUpdated
 
 if TYPE_CHECKING:
     from proof.simulation.world import World
@@ -67,6 +68,15 @@ class GuardBooks:
         self._turns_ns = EPOCH_NS + plan.reopen_s * NS_PER_S if plan.reopen_s else None
         self.eod_balance = self.high_balance = START_BALANCE
         self._turned = False
+
+    def happened(self, command: Command) -> None:
+        """Take down what was true between two things that happened at once, and how things stand now."""
+        self.note()
+        if isinstance(command, PositionUpdated):
+            position, now = command.position, self.entries[-1]
+            if (position.net_qty, position.avg_ticks) != (now.net, now.avg):
+                self.entries.append(now._replace(net=position.net_qty, avg=position.avg_ticks))
+                self.entries.append(now)
 
     def note(self) -> None:
         """Take down how things stand."""
