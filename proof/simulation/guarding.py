@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import services.guard.core as guard_core
 import services.guard.shell as guard_shell
+import services.guard.truth as guard_truth
 import shared.runtime.broker as runtime_broker
 from proof.simulation.loop import EPOCH_NS, NS_PER_S
 from proof.simulation.machine import AFTER, BEFORE, Incarnation
+from proof.simulation.swarm import SEARCH_LAG_S_MAX
 from services.guard.config import GuardConfig
 from services.guard.store import RecordFile
 
@@ -28,6 +30,8 @@ LOOK_S, NEAR_S, LOOK_WITHIN_S = 3.0, 1.5, 4.0
 TRUTH_AGE_S, PRICE_AGE_S = 6.0, 3.0
 BLIND_S, WEDGE_S, SILENT_S, SHRINK_S, CALM_S = 5.0, 3.0, 2.5, 5.0, 1.0
 FLAT_LEAD_S = 5.0
+GUARD_SHARE = 30
+"""Requests in a window of the broker that guard may send while Redis is away."""
 BEAT_S, BEAT_GUARDED_S = 5.0, 1.0
 """Guard stops waiting for an execution whose beats are missing, so they come on guard's scale with it."""
 
@@ -40,7 +44,8 @@ def scale_constants() -> None:
     guard_shell.SHOW_S = 5.0
     guard_shell.CHECK_S = 1.0
     guard_core.PRICE_ASK_S = 2.0
-    runtime_broker.GUARD_SHARE = 30
+    guard_truth.SEARCH_LAG_S = SEARCH_LAG_S_MAX
+    runtime_broker.GUARD_SHARE = GUARD_SHARE
 
 
 def beat_s(plan: Plan) -> float:
