@@ -26,7 +26,7 @@ def draw(plan: Plan, rng: random.Random) -> None:
     plan.guard.on = True
     _rules(plan, rng)
     for draw_one in (_kills, _freezes, _wedged, _redis, _blind, _disk, _re_arms, _played_again):
-        if rng.random() < 0.25:
+        if rng.random() < 0.3:
             draw_one(plan, rng)
     plan.commands.sort(key=lambda command: command[0])
 
@@ -35,9 +35,9 @@ def _rules(plan: Plan, rng: random.Random) -> None:
     guard = plan.guard
     which = rng.random()
     if which < 0.6 or which > 0.9:
-        guard.daily_loss = rng.choice((6, 12, 25, 45))
+        guard.daily_loss = rng.choice((5, 9, 16, 30))
     if which > 0.5:
-        guard.max_loss = rng.choice((8, 15, 30, 50))
+        guard.max_loss = rng.choice((6, 12, 20, 35))
         guard.floor_stops = rng.random() < 0.5
     if rng.random() < 0.25:
         guard.contracts = rng.choice(((("0", "0.2"),), (("0", "0.3"),), (("0", "0.1"), ("5", "0.4"))))
@@ -53,6 +53,8 @@ def _rules(plan: Plan, rng: random.Random) -> None:
 
 def _kills(plan: Plan, rng: random.Random) -> None:
     point, when = rng.choice(POINTS)
+    if point.startswith("http"):
+        _wedged(plan, rng)  # guard sends nothing itself while execution obeys
     at_s = rng.uniform(1, 5)
     while at_s < plan.faults_s:
         plan.kills.append(Kill(at_s, "guard", point, when))

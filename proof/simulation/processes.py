@@ -131,6 +131,8 @@ class SimLog:
         world = self._world
         world.judge.alarms.append((world.clock.true_ns(), self._process, event, str(fields.get("why", ""))))
         world.judge.reach(f"alarm {event}")
+        if self._process == "guard" and self._incarnation is not None:
+            world.judge.guard.heard(self._incarnation, event, str(fields.get("why", "")))
         self._say("error", event, fields)
 
     exception = error

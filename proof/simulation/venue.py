@@ -291,10 +291,6 @@ class SimVenue:
         held = self.state.positions.get((ACCOUNT_ID, self.contract.id))
         return held.net_qty if held is not None else 0
 
-    def bid(self) -> int | None:
-        book = self.state.books.get(self.contract.id)
-        return book.bid if book is not None else None
-
     def working(self) -> list[Order]:
         return [
             one

@@ -13,7 +13,7 @@ import msgspec
 from proof.simulation.bus.streams import Stream
 from proof.simulation.checkers.checker import Checker
 from proof.simulation.checkers.guard_books import GuardBooks
-from proof.simulation.guarding import BLIND_S, LOOK_S, PRICE_AGE_S, TRUTH_AGE_S
+from proof.simulation.guarding import LOOK_S, PRICE_AGE_S, TRUTH_AGE_S
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
 from proof.simulation.wire import CANCEL, Post
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 CLOSE = "/api/Position/closeContract"
 READY_S = 4.0
 """From a start until two looks at the account have agreed."""
-NOTICED_S = LOOK_S + 4.0
-"""One look that fails or does not fit, and the next."""
-UNJUDGED_S = BLIND_S + TRUTH_AGE_S
-"""Where questions or prices may be away guard may be blind first; then it closes what it cannot judge."""
-FLAT_WITHIN_S = 10.0
-HINDERED_S = 20.0
-"""More where cancels and closes are lost on their way: they are sent again after pauses that double."""
+NOTICED_S = LOOK_S + 3.0
+"""One look that does not fit, and the next."""
+FLAT_WITHIN_S = 8.0
+HINDERED_S = 6.0
+"""More of both where requests, answers or prices are lost: it asks and sends again, after pauses."""
+BLIND_FOR_S = 20.0
+"""So long after a position went blind its closing may take, with all that is lost of it."""
 WRITTEN_S = 1.0
 """Two writes of a slow disk, one after the other."""
+CALLED_FLAT_S = 4.0
+"""Two looks that showed nothing, their answers, and a slow write."""
 PICTURE_S = TRUTH_AGE_S + PRICE_AGE_S
 """So old may be what guard judges by."""
 LATE_S = 2.0
@@ -47,6 +49,7 @@ BLINDING = frozenset(
      "closed", "set back", "storm over orders", "lag", "kills", "kills again", "claims"}
 )  # fmt: skip
 """Kinds of fault that take prices or answers from guard, or others' places in the request budget."""
+HINDERING = frozenset({"wire", "late", "connects"})
 KNOWN = (
     "Redis is away", "execution is silent", "no sign", "execution gave up", "nothing was",
     "a resume that was heard before", "a resume of", "the broker has not shown", "still broken",
@@ -76,9 +79,9 @@ class Guard(Checker):
         self.last_resume: Resume | None = None
         self._spoken = False
         self._seq = 0
-        self._heard = 0
         self._said_by: Incarnation | None = None
         self._blind_ns: int | None = None
+        self._unwritten_s = 0.0
         self._broken_s = 0.0
         self._unflat_s = 0.0
 
@@ -95,7 +98,6 @@ class Guard(Checker):
 
     def wrote(self) -> None:
         """Read what guard has just said to execution."""
-        self._hear()
         stream = self.world.stream(topics.CONTROL_GUARD.encode())
         if not isinstance(stream, Stream):
             return
@@ -113,9 +115,11 @@ class Guard(Checker):
                 case Resume():
                     self._spoken, self.halted_ns = True, None
                     self.reach("guard: resume")
-                case Flatten(reason=reason):
+                case Flatten(reason=reason, ts_ns=ts_ns):
                     self.reach("guard: flatten")
-                    self._justified(f"guard says flatten: {reason}")
+                    if not self.world.plan.jumps:  # it may have waited for Redis
+                        said_ns = now_ns - self.world.clock.now_ns() + ts_ns
+                        self._justified(f"guard says flatten: {reason}", said_ns)
                 case other:
                     self.check("I-26", False, lambda m=other: f"guard says {m}")  # type: ignore[misc]
 
@@ -126,35 +130,35 @@ class Guard(Checker):
         if last < self._seq:
             self._seq, self.halted_ns, self._spoken = last, None, False
 
-    def _hear(self) -> None:
-        heard, self._heard = self._heard, len(self.judge.alarms)
-        for at_ns, process, event, words in self.judge.alarms[heard:]:
-            if process != "guard":
-                continue
-            if event == "breach":
-                self._breach(at_ns, words)
-            elif event == "record_unreadable":
+    def heard(self, incarnation: Incarnation, event: str, words: str) -> None:
+        """Take an alarm of guard's, as it sounds."""
+        now_ns = self.world.clock.true_ns()
+        match event:
+            case "breach":
+                self._breach(now_ns, words, incarnation)
+            case "record_unreadable":
                 self.reach("guard: record lost")
-                self._latched(at_ns)  # with its first look at the account
-            elif event == "closing_by_itself":
+                self._latched(now_ns, incarnation)  # with its first look at the account
+            case "closing_by_itself":
                 self.reach(f"guard closes by itself: {_kind_of(words)}")
-            elif event == "re_arm_refused":
+            case "re_arm_refused":
                 self.reach(f"guard refuses a resume: {_kind_of(words.partition(': ')[2])}")
-            elif event == "flatten" and words.startswith("blind"):
-                self._blind_ns = at_ns
+            case "flatten" if words.startswith("blind"):
+                self._blind_ns = now_ns
                 self.reach("guard: blind with a position")
-                may_be = self._may_be_blind()
-                self.check("I-26", may_be, lambda w=words: f"no fault, and guard is {w}")  # type: ignore[misc]
+                self.check("I-26", self._may_be_blind(), lambda: f"no fault, and guard is {words}")
+            case _:
+                pass
 
     def _may_be_blind(self) -> bool:
         plan = self.world.plan
         own = (plan.stops, plan.kills, plan.outages, plan.blind, plan.silences, plan.guard.record_fails)
         return bool(BLINDING & set(plan.kinds)) or any(own)
 
-    def _breach(self, at_ns: int, words: str) -> None:
+    def _breach(self, at_ns: int, words: str, incarnation: Incarnation) -> None:
         rule = words.partition(":")[0]
         self.reach(f"guard: breach of {rule}")
-        self._latched(at_ns)
+        self._latched(at_ns, incarnation)
         from_ns = at_ns - round(PICTURE_S * NS_PER_S)
         self.check(
             "I-26",
@@ -162,16 +166,14 @@ class Guard(Checker):
             lambda: f"a breach that never was: {words}; the books: {self.books.now}",
         )
 
-    def _latched(self, at_ns: int) -> None:
+    def _latched(self, at_ns: int, incarnation: Incarnation) -> None:
         if self.latched_ns is None:
-            self.latched_ns = at_ns
-            self._said_by = self.world.machine.processes["guard"].now
+            self.latched_ns, self._said_by = at_ns, incarnation
 
     # -- the record ---------------------------------------------------------------
 
     def recorded(self, old: bytes | None, new: bytes, incarnation: Incarnation) -> None:
         """Look at a record before it is on the disk."""
-        self._hear()
         was, now = None if old is None else _record.decode(old), _record.decode(new)
         before = was.high_balance if was is not None else now.start_balance
         self.check("I-26", now.high_balance >= before, lambda: f"highest balance {before}, then {now}")
@@ -187,6 +189,8 @@ class Guard(Checker):
             if now.latch.rule is Rule.RECORD:
                 lost = self.world.guard_disk.lost
                 self.check("I-26", lost, lambda: f"the record was there, and guard says {now.latch}")
+            if now.latch.ts_flat_ns and (was is None or was.latch is None or not was.latch.ts_flat_ns):
+                self._called_flat(now)
         elif was is not None and was.latch is not None:
             self._lifted(was, now)
         elif self._said_by is incarnation and self.latched_ns is not None:
@@ -194,6 +198,11 @@ class Guard(Checker):
             since_s = (self.world.clock.true_ns() - self.latched_ns) / NS_PER_S
             late = since_s > WRITTEN_S
             self.check("I-26", not late, lambda: f"a breach of {since_s:.1f} s ago is not in {now}")
+
+    def _called_flat(self, now: Record) -> None:
+        self.reach("guard: flat after a breach")
+        flat = self.books.was_flat(self.world.clock.true_ns() - round(CALLED_FLAT_S * NS_PER_S))
+        self.check("I-26", flat, lambda: f"called flat: {now}; the books: {self.books.now}")
 
     def _lifted(self, was: Record | None, now: Record) -> None:
         """A latch is gone: a person must have said so, and the broker shown the account flat."""
@@ -204,10 +213,10 @@ class Guard(Checker):
             return
         said_ns = min(self.resumes[name] for name in said)
         self.reach("guard: re-armed")
-        flat = self.books.was_flat(said_ns - 2 * NS_PER_S)
+        flat = self.books.was_flat(said_ns - round((LOOK_S + 1.0) * NS_PER_S))
         self.check("I-29", flat, lambda: f"re-armed while not flat: {self.books.now}")
-        still = self.books.broken()
-        self.check("I-29", not still, lambda: f"re-armed while broken: {still}, {self.books.now}")
+        kept = self.books.were_kept(said_ns - round(PICTURE_S * NS_PER_S))
+        self.check("I-29", kept, lambda: f"re-armed while broken: {self.books.broken()}, {self.books.now}")
         self.latched_ns = None
 
     # -- what it sends ------------------------------------------------------------
@@ -216,16 +225,14 @@ class Guard(Checker):
         """Look at what leaves guard for the broker."""
         if post.incarnation.name != "guard":
             return
-        self._hear()
         self.reach(f"guard sent {post.path.rpartition('/')[2]}")
         ends = post.path in (CANCEL, CLOSE)
         self.check("I-26", ends, lambda: f"guard sends {post.path}, which may open a position")
-        self._justified(f"guard sends {post.path}")
+        self._justified(f"guard sends {post.path}", post.at_ns)
 
-    def _justified(self, what: str) -> None:
-        now_ns = self.world.clock.true_ns()
-        blind = self._blind_ns is not None and now_ns - self._blind_ns < HINDERED_S * NS_PER_S
-        asked = self.latched_ns is not None or blind or self.books.closing(now_ns, LATE_S)
+    def _justified(self, what: str, at_ns: int) -> None:
+        blind = self._blind_ns is not None and at_ns - self._blind_ns < BLIND_FOR_S * NS_PER_S
+        asked = self.latched_ns is not None or blind or self.books.closing(at_ns, LATE_S)
         self.check("I-26", asked, lambda: f"{what}, and nothing asks for it: {self.books.now}")
 
     # -- in time ------------------------------------------------------------------
@@ -235,11 +242,20 @@ class Guard(Checker):
         if not self.on:
             return
         self.books.note()
-        self._hear()
         self._forgotten()
         acts = self._can_act()
+        self._written(every_s if acts else 0.0)
         self._noticed(every_s if acts else 0.0)
         self._made_flat(every_s if acts else 0.0)
+
+    def _written(self, acted_s: float) -> None:
+        """A breach is on the disk soon: until then a kill would lose it."""
+        if self._said_by is None or self.world.guard_disk.failing:
+            self._unwritten_s = 0.0
+            return
+        self._unwritten_s += acted_s
+        bound_s = WRITTEN_S + READY_S + LOOK_S  # a record that could not be read is judged by the first look
+        self.check("I-26", self._unwritten_s <= bound_s, lambda: f"not written for {self._unwritten_s:.1f} s")
 
     def _noticed(self, acted_s: float) -> None:
         broken = self.books.broken()
@@ -247,7 +263,7 @@ class Guard(Checker):
             self._broken_s = 0.0
             return
         self._broken_s += acted_s
-        bound_s = NOTICED_S + (UNJUDGED_S if self._hindered() else 0.0)
+        bound_s = NOTICED_S + (HINDERED_S if self._hindered() else 0.0)
         self.check(
             "I-26",
             self._broken_s <= bound_s,
@@ -283,7 +299,7 @@ class Guard(Checker):
         return not (net.cut or net.blind or venue.storm or not venue.state.session_open)
 
     def _hindered(self) -> bool:
-        return True
+        return bool(HINDERING & set(self.world.plan.kinds)) or self._may_be_blind()
 
     def demands(self, margin_s: float = 0.0) -> bool:
         """Return whether the account has to be flat."""

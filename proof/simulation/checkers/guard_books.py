@@ -25,7 +25,7 @@ KEPT_S = 20.0
 CLOCK_S = 1.1
 """The broker's clock counts whole seconds."""
 
-DAILY_LOSS, MAX_LOSS, CONTRACTS = "daily loss", "maximum loss", "contracts"
+RULES = DAILY_LOSS, MAX_LOSS, CONTRACTS = "daily loss", "maximum loss", "contracts"
 
 
 class Entry(NamedTuple):
@@ -101,9 +101,8 @@ class GuardBooks:
         )
         if not self.entries or self.entries[-1][1:] != entry[1:]:
             self.entries.append(entry)
-        bid = world.venue.bid()
-        if bid is not None and (not self.marks or self.marks[-1][1] != bid):
-            self.marks.append((now_ns, bid))
+        if not self.marks or self.marks[-1][1] != world.surroundings.bid:
+            self.marks.append((now_ns, world.surroundings.bid))
         oldest_ns = now_ns - round(KEPT_S * NS_PER_S)
         while len(self.entries) > 1 and self.entries[1].at_ns < oldest_ns:
             self.entries.popleft()
@@ -130,21 +129,23 @@ class GuardBooks:
 
     def broken(self) -> list[str]:
         """Return which rules are broken now."""
-        rules = (MAX_LOSS, DAILY_LOSS, CONTRACTS)
-        return [rule for rule in rules if self._breaks(rule, self.now, self._bid())]
+        return [rule for rule in RULES if self._breaks(rule, self.now, self.marks[-1][1])]
 
     def may_be_broken(self, rule: str, from_ns: int) -> bool:
         """Return whether books and prices of any moments since then together break a rule."""
-        entries = [one for at, one in enumerate(self.entries) if self._until(at) >= from_ns]
-        last = len(self.marks) - 1
-        marks: list[int | None] = [
-            bid for at, (_, bid) in enumerate(self.marks) if at == last or self.marks[at + 1][0] >= from_ns
-        ]
+        entries, bids = self._since(from_ns)
         floor, allowed = max(one.floor for one in entries), min(one.allowed for one in entries)
         return any(
             self._breaks(rule, entry._replace(floor=floor, allowed=allowed), bid)
             for entry in entries
-            for bid in (marks or [None])
+            for bid in bids
+        )
+
+    def were_kept(self, from_ns: int) -> bool:
+        """Return whether books and prices of any moments since then together break no rule."""
+        entries, bids = self._since(from_ns)
+        return any(
+            not any(self._breaks(rule, entry, bid) for rule in RULES) for entry in entries for bid in bids
         )
 
     def was_flat(self, from_ns: int) -> bool:
@@ -159,19 +160,21 @@ class GuardBooks:
         begins_s = self._plan.flat_by_s - FLAT_LEAD_S
         return begins_s + CLOCK_S - margin_s <= after_s < self._plan.reopen_s + margin_s
 
+    def _since(self, from_ns: int) -> tuple[list[Entry], list[int]]:
+        last = len(self.marks) - 1
+        bids = [
+            bid for at, (_, bid) in enumerate(self.marks) if at == last or self.marks[at + 1][0] >= from_ns
+        ]
+        return [one for at, one in enumerate(self.entries) if self._until(at) >= from_ns], bids
+
     def _until(self, at: int) -> int:
         return self.entries[at + 1].at_ns if at + 1 < len(self.entries) else 1 << 63
 
-    def _bid(self) -> int | None:
-        return self.marks[-1][1] if self.marks else None
-
-    def _breaks(self, rule: str, entry: Entry, bid: int | None) -> bool:
+    def _breaks(self, rule: str, entry: Entry, bid: int) -> bool:
         plan = self._plan
         if rule == CONTRACTS:
             return bool(plan.contracts) and abs(entry.net) * MICRO > entry.allowed
-        if entry.net and bid is None:
-            return False
-        mark = 0 if bid is None else bid if entry.net > 0 else bid + 1
+        mark = bid if entry.net > 0 else bid + 1
         open_pnl = (mark - entry.avg) * entry.net * TICK_USD if entry.net else Decimal(0)
         if rule == DAILY_LOSS:
             return bool(plan.daily_loss) and entry.realized + open_pnl <= -plan.daily_loss

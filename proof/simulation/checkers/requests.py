@@ -12,6 +12,7 @@ import msgspec
 
 from proof.simulation.checkers.checker import Checker, Sent
 from proof.simulation.checkers.commits import GIVEN_UP, STALE_MARGIN_S
+from proof.simulation.guarding import GUARD_SHARE
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
 from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
@@ -59,7 +60,13 @@ class Requests(Checker):
         if self.judge.data_lost or self.world.plan.jumps:
             # Redis has forgotten the window; who lives tells it again, when he asks next. Who died does not.
             most += most // 4
+        if self.world.plan.guard.on and self._redis_may_be_away():
+            most += GUARD_SHARE  # by its own count, so that it can close: the broker refuses what is too much
         self.check("I-25", count <= most, lambda: f"{count} requests in {WINDOW_S:g} s, now {path}")
+
+    def _redis_may_be_away(self) -> bool:
+        plan = self.world.plan
+        return bool(plan.outages or plan.reboots or plan.bus_lost)
 
     def storm(self, on: bool) -> None:
         self.waited_s = None if on else 0.0
