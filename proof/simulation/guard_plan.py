@@ -102,7 +102,13 @@ def _re_arms(plan: Plan, rng: random.Random) -> None:
 
 
 def _played_again(plan: Plan, rng: random.Random) -> None:
-    """A resume of a person comes again when Redis has come back with less."""
+    """A resume of a person comes again when Redis has come back with less.
+
+    Only too many contracts are no breach any more when all is closed: nothing else holds the latch then.
+    """
+    if rng.random() < 0.7:
+        plan.guard.daily_loss = plan.guard.max_loss = 0
+        plan.guard.contracts = (("0", "0.1"),)
     at_s = rng.uniform(4, 9)
     plan.commands.append((at_s, "resume"))
     plan.outages.append(Outage(at_s + rng.uniform(0.5, 2), rng.uniform(0.3, 1.5), "rolled_back"))

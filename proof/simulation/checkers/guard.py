@@ -79,7 +79,7 @@ class Guard(Checker):
         self.last_resume: Resume | None = None
         self._spoken = False
         self._seq = 0
-        self._said_by: Incarnation | None = None
+        self._unwritten: list[Incarnation] = []  # lives that have said a breach which is not on the disk
         self._blind_ns: int | None = None
         self._unwritten_s = 0.0
         self._broken_s = 0.0
@@ -167,8 +167,8 @@ class Guard(Checker):
         )
 
     def _latched(self, at_ns: int, incarnation: Incarnation) -> None:
-        if self.latched_ns is None:
-            self.latched_ns, self._said_by = at_ns, incarnation
+        self._unwritten.append(incarnation)
+        self.latched_ns = at_ns if self.latched_ns is None else self.latched_ns
 
     # -- the record ---------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Guard(Checker):
         self.check("I-26", now.high_balance >= before, lambda: f"highest balance {before}, then {now}")
         self.check("I-26", was is None or now.day >= was.day, lambda: f"back from {was} to {now}")
         if now.latch is not None:
-            self._said_by = None
+            self._unwritten.clear()
         if was is not None and now.day != was.day:
             self.reach("guard: the day turned")
             exact = now.eod_balance == self.books.eod_balance
@@ -193,7 +193,7 @@ class Guard(Checker):
                 self._called_flat(now)
         elif was is not None and was.latch is not None:
             self._lifted(was, now)
-        elif self._said_by is incarnation and self.latched_ns is not None:
+        elif incarnation in self._unwritten and self.latched_ns is not None:
             # What was decided before the breach may be written a moment after it; nothing later.
             since_s = (self.world.clock.true_ns() - self.latched_ns) / NS_PER_S
             late = since_s > WRITTEN_S
@@ -211,6 +211,8 @@ class Guard(Checker):
         self.check("I-29", bool(said), lambda: f"the latch of {was} is gone and nobody said so: {now}")
         if not said:
             return
+        shown = now.last is not None and now.last.ts_flat_ns > 0
+        self.check("I-29", shown, lambda: f"re-armed before the broker has shown it flat: {now}")
         said_ns = min(self.resumes[name] for name in said)
         self.reach("guard: re-armed")
         flat = self.books.was_flat(said_ns - round((LOOK_S + 1.0) * NS_PER_S))
@@ -250,7 +252,7 @@ class Guard(Checker):
 
     def _written(self, acted_s: float) -> None:
         """A breach is on the disk soon: until then a kill would lose it."""
-        if self._said_by is None or self.world.guard_disk.failing:
+        if not self._unwritten or self.world.guard_disk.failing:
             self._unwritten_s = 0.0
             return
         self._unwritten_s += acted_s
@@ -284,9 +286,10 @@ class Guard(Checker):
 
     def _forgotten(self) -> None:
         """A breach that was not on the disk yet dies with the process; what is lost then is judged anew."""
-        if self._said_by is not None and self._said_by.dead:
+        if self._unwritten and all(one.dead for one in self._unwritten):
             self.reach("guard: a breach died with the process before it was written")
-            self._said_by = self.latched_ns = None
+            self._unwritten.clear()
+            self.latched_ns = None
 
     def _can_act(self) -> bool:
         world = self.world
