@@ -103,3 +103,14 @@ def stops_left_behind_by_guard() -> Patches:
         return decide(msgspec.structs.replace(look, working=look.working and []), *rest)
 
     return [patch.object(flat, "decide", closes)]
+
+
+@bug(caught_in=0)
+def day_of_guard_ended_by_a_look_from_before() -> Patches:
+    """The look's answers came after the day had turned, and that counts."""
+    return [patch.object(truth, "_begun_ns", lambda event, market_ns: market_ns)]
+
+
+@bug(caught_in=0)
+def day_of_guard_ended_while_a_search_lags() -> Patches:
+    return [patch.object(truth, "_ends_days", lambda state, print_now, mono_ns: True)]
