@@ -8,21 +8,24 @@ from unittest.mock import patch
 import msgspec
 
 from proof.simulation.mutations import Patches, bug
+from services.execution import trading
+from services.execution.events import ControlRead
 from services.guard import core, enforce, shell, store, truth
 from services.guard.events import Command, Keep
 from services.guard.record import Record
 from services.guard.rules import Figures
 from services.guard.state import State
 from shared.domain import flat
+from shared.domain.control import Halt
 
 
-@bug(caught_in=0)
+@bug(caught_in=66)
 def latch_of_guard_lifted_while_not_flat() -> Patches:
     """A person's resume is enough: what the broker holds is not asked."""
     return [patch.object(core, "_refusal", lambda state, at: None)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=28)
 def breach_judged_without_fees() -> Patches:
     def gross(fills: Any) -> Any:
         return sum(((fill.realized_pnl or truth.ZERO) for fill in fills), truth.ZERO)
@@ -30,7 +33,7 @@ def breach_judged_without_fees() -> Patches:
     return [patch.object(truth, "net_of", gross)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=57)
 def breach_judged_without_the_open_loss() -> Patches:
     figures = truth.figures
 
@@ -41,7 +44,7 @@ def breach_judged_without_the_open_loss() -> Patches:
     return [patch.object(truth, "figures", realized)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=1)
 def breach_not_written_down() -> Patches:
     """It holds in memory only."""
     obey = shell.Shell._obey
@@ -54,7 +57,7 @@ def breach_not_written_down() -> Patches:
     return [patch.object(shell.Shell, "_obey", forgetful)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=130)
 def record_of_guard_forgotten_at_a_restart() -> Patches:
     load = store.RecordFile.load
 
@@ -65,7 +68,7 @@ def record_of_guard_forgotten_at_a_restart() -> Patches:
     return [patch.object(store.RecordFile, "load", nothing)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=210)
 def record_of_a_newer_guard_overwritten() -> Patches:
     """One that was stopped and replaced writes down what it knew."""
     write = store.RecordFile.write
@@ -77,7 +80,7 @@ def record_of_a_newer_guard_overwritten() -> Patches:
     return [patch.object(store.RecordFile, "write", unseeing)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=214)
 def resume_played_again_obeyed_by_guard() -> Patches:
     re_arm = core._re_arm
 
@@ -89,12 +92,12 @@ def resume_played_again_obeyed_by_guard() -> Patches:
     return [patch.object(core, "_re_arm", again)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=149)
 def guard_waits_for_an_execution_that_is_wedged() -> Patches:
     return [patch.object(enforce, "_why_alone", lambda state, enforcing, at: "")]
 
 
-@bug(caught_in=0)
+@bug(caught_in=227)
 def stops_left_behind_by_guard() -> Patches:
     """The position is closed, and what works is nobody's business."""
     decide = flat.decide
@@ -103,6 +106,17 @@ def stops_left_behind_by_guard() -> Patches:
         return decide(msgspec.structs.replace(look, working=look.working and []), *rest)
 
     return [patch.object(flat, "decide", closes)]
+
+
+@bug(caught_in=0)
+def halt_of_guard_ignored_by_execution() -> Patches:
+    control = trading.control
+
+    def deaf(turn: Any, read: ControlRead) -> None:
+        if not (read.by_guard and isinstance(read.control, Halt)):
+            control(turn, read)
+
+    return [patch.object(trading, "control", deaf)]
 
 
 @bug(caught_in=0)

@@ -54,11 +54,19 @@ def _rules(plan: Plan, rng: random.Random) -> None:
 def _kills(plan: Plan, rng: random.Random) -> None:
     point, when = rng.choice(POINTS)
     if point.startswith("http"):
-        _wedged(plan, rng)  # guard sends nothing itself while execution obeys
+        _by_itself(plan, rng)
     at_s = rng.uniform(1, 5)
     while at_s < plan.faults_s:
         plan.kills.append(Kill(at_s, "guard", point, when))
         at_s += BOMB_EVERY_S
+
+
+def _by_itself(plan: Plan, rng: random.Random) -> None:
+    """Guard sends nothing itself while execution obeys: a rule is broken by hand while that is frozen."""
+    plan.guard.contracts = (("0", "0.1"),)
+    at_s = rng.uniform(4, 9)
+    plan.stops.append(Stop(at_s, "execution", rng.uniform(6, 9)))
+    plan.externals = sorted([*plan.externals, *(at_s + rng.uniform(0.2, 3) for _ in range(3))])
 
 
 def _freezes(plan: Plan, rng: random.Random) -> None:
