@@ -20,7 +20,7 @@ from services.guard.config import GuardConfig
 from services.guard.store import RecordFile
 
 if TYPE_CHECKING:
-    from proof.simulation.swarm import Guarded, Plan
+    from proof.simulation.swarm import Guarded
 
 ACCOUNT_ID = 1001
 START_BALANCE = Decimal(50_000)
@@ -32,7 +32,7 @@ BLIND_S, WEDGE_S, SILENT_S, SHRINK_S, CALM_S = 5.0, 3.0, 2.5, 5.0, 1.0
 FLAT_LEAD_S = 5.0
 GUARD_SHARE = 30
 """Requests in a window of the broker that guard may send while Redis is away."""
-BEAT_S, BEAT_GUARDED_S = 5.0, 1.0
+BEAT_S = 1.0
 """Guard stops waiting for an execution whose beats are missing, so they come on guard's scale with it."""
 
 
@@ -46,10 +46,6 @@ def scale_constants() -> None:
     guard_core.PRICE_ASK_S = 2.0
     guard_truth.SEARCH_LAG_S = SEARCH_LAG_S_MAX
     runtime_broker.GUARD_SHARE = GUARD_SHARE
-
-
-def beat_s(plan: Plan) -> float:
-    return BEAT_GUARDED_S if plan.guard.on else BEAT_S
 
 
 def config(plan: Guarded) -> GuardConfig:

@@ -163,6 +163,7 @@ class Shell:
             self._alarm("record_unreadable", str(error))
         record = self.state.record
         if record is not None:
+            self._write(record)
             self._ctx.log.info(
                 "recalled", day=record.day, high_balance=str(record.high_balance),
                 latch=record.latch.reason if record.latch is not None else "",
@@ -288,8 +289,7 @@ class Shell:
             case Send(remedy=remedy):
                 self._start(self._send(remedy), "remedy")
             case Keep(record=record):
-                self._unkept = record
-                self._unkept_event.set()
+                self._write(record)
             case Note(name=name, text=text, alarm=True):
                 self._alarm(name, text)
             case Note(name=name, text=text):
@@ -368,6 +368,10 @@ class Shell:
         self._decide(RemedyAnswered(remedy=remedy, outcome=str(outcome), at=self._now()))
 
     # -- what lasts and what people see ---------------------------------------------------
+
+    def _write(self, record: Record) -> None:
+        self._unkept = record
+        self._unkept_event.set()
 
     async def _keep(self) -> None:
         """Write the newest record. In a thread: a slow disk must not delay closing; what was not yet written

@@ -176,5 +176,5 @@ class State:
 
     def recall(self, record: Record | None) -> None:
         """Take over what an earlier life has recorded."""
-        self.record = record
+        self.record = None if record is None else msgspec.structs.replace(record, lives=record.lives + 1)
         self.fingerprint = self.trusted = record.fingerprint if record is not None else None

@@ -10,6 +10,7 @@ import pytest
 
 from services.guard.record import Breach, Record, Rule
 from services.guard.store import RecordFile, RecordTaken, RecordUnreadable
+from tests.support.guard_desk import GuardDesk
 
 RECORD = Record(
     account_id=1001,
@@ -96,3 +97,18 @@ def test_the_first_of_two_that_found_no_record_keeps_it(tmp_path: Path) -> None:
     one.write(RECORD)
     with pytest.raises(RecordTaken):
         other.write(RECORD)
+
+
+def test_each_life_has_a_record_of_its_own_from_the_start(tmp_path: Path) -> None:
+    """Written first thing: else an older one that wakes could still re-arm what the newer one enforces."""
+    older = RecordFile(tmp_path / "guard.json")
+    older.write(RECORD)
+    state = GuardDesk().state
+    state.recall(RecordFile(older.path).load(account_id=1001, since=""))
+    assert state.record is not None
+    assert (state.record.lives, state.record.latch) == (1, RECORD.latch)
+    newer = RecordFile(older.path)
+    newer.load(account_id=1001, since="")
+    newer.write(state.record)
+    with pytest.raises(RecordTaken):
+        older.write(msgspec.structs.replace(RECORD, latch=None))
