@@ -112,6 +112,8 @@ class Guard(Checker):
                     self._spoken, self.reason = True, reason
                     self.halted_ns = now_ns if self.halted_ns is None else self.halted_ns
                     self.reach("guard: halt")
+                    if reason.startswith("blind"):  # closing for another reason until now
+                        self._blind(reason)
                 case Resume():
                     self._spoken, self.halted_ns = True, None
                     self.reach("guard: resume")
@@ -144,11 +146,14 @@ class Guard(Checker):
             case "re_arm_refused":
                 self.reach(f"guard refuses a resume: {_kind_of(words.partition(': ')[2])}")
             case "flatten" if words.startswith("blind"):
-                self._blind_ns = now_ns
-                self.reach("guard: blind with a position")
-                self.check("I-26", self._may_be_blind(), lambda: f"no fault, and guard is {words}")
+                self._blind(words)
             case _:
                 pass
+
+    def _blind(self, words: str) -> None:
+        self._blind_ns = self.world.clock.true_ns()
+        self.reach("guard: blind with a position")
+        self.check("I-26", self._may_be_blind(), lambda: f"no fault, and guard is {words}")
 
     def _may_be_blind(self) -> bool:
         plan = self.world.plan
@@ -289,7 +294,9 @@ class Guard(Checker):
         if self._unwritten and all(one.dead for one in self._unwritten):
             self.reach("guard: a breach died with the process before it was written")
             self._unwritten.clear()
-            self.latched_ns = None
+            value = self.world.guard_disk.value
+            if value is None or _record.decode(value).latch is None:
+                self.latched_ns = None
 
     def _can_act(self) -> bool:
         world = self.world
