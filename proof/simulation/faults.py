@@ -158,6 +158,12 @@ def schedule(world: World) -> None:
     _span(world, plan.partitions, "broker cut off", lambda on: _cut(world, on))
     _span(world, plan.blind, "broker answers no question", lambda on: setattr(world.network, "blind", on))
     _span(world, plan.disk, "ledger's disk fails", lambda on: setattr(world.disk, "failing", on))
+    _span(
+        world,
+        plan.guard.record_fails,
+        "guard's disk fails",
+        lambda on: setattr(world.guard_disk, "failing", on),
+    )
     _span(world, plan.silences, "feed silent", lambda on: setattr(world.surroundings, "silent", on))
     _span(world, plan.hub.falls, "user hub down", lambda on: _hub(world, on))
 
@@ -258,7 +264,11 @@ def _command(world: World, word: str) -> None:
     now_ns = world.clock.now_ns()
     judge = world.judge
     message: Halt | Resume | Flatten
-    if word == "resume":
+    if word == "resume-again":
+        if judge.guard.last_resume is None:
+            return
+        message = judge.guard.last_resume
+    elif word == "resume":
         message = Resume(kind=HaltKind.OPERATOR, reason="go on", issuer="sim", ts_ns=now_ns)
     elif word == "flatten":
         message = Flatten(reason="enough", issuer="sim", ts_ns=now_ns)
@@ -269,7 +279,8 @@ def _command(world: World, word: str) -> None:
         return
     world.trace("operator", word)
     judge.reach(f"operator: {word}")
-    if word == "resume":
+    if isinstance(message, Resume):
+        judge.guard.resumed(message)
         judge.halted_ns = judge.stopped_ns = None
         return
     if judge.stopped_ns is None and word != "halt-reducing":
@@ -285,7 +296,7 @@ def heal(world: World) -> None:
     world.trace("healed")
     world.network.heal()
     world.redis.heal()
-    world.disk.failing = False
+    world.disk.failing = world.guard_disk.failing = False
     world.venue.open_session(True)
     world.surroundings.silent = False
     for process in world.machine.processes.values():

@@ -14,6 +14,7 @@ from proof.simulation.checkers.changes import Changes
 from proof.simulation.checkers.checker import Sent, Wish
 from proof.simulation.checkers.commits import Commits
 from proof.simulation.checkers.exposure import Exposure
+from proof.simulation.checkers.guard import Guard
 from proof.simulation.checkers.requests import Requests
 from proof.simulation.checkers.rest import Rest
 from proof.simulation.checkers.streams import Streams
@@ -59,6 +60,7 @@ class Judge:
         self.alarms: list[tuple[int, str, str, str]] = []
         self.external_net = 0
         self.exits: list[str] = []
+        self.guard = Guard(self)
         self.commits = Commits(self)
         self.changes = Changes(self)
         self.requests = Requests(self)
@@ -84,6 +86,7 @@ class Judge:
         What execution had not been told to be there it appends again, and nothing of it is missing. What
         it had been told, and lost with its memory before it could look, it knows from its ledger only.
         """
+        self.guard.redis_back()
         execution = self.world.machine.processes["execution"].now
         if head < self._known_seq(execution):
             self.lost_ns = self.world.clock.true_ns()

@@ -79,6 +79,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._timers = 0
         self.steps = 0
         self.failure: BaseException | None = None
+        self.thread_s: Callable[[], float] = lambda: 0.0
         self.set_task_factory(_make_task)
 
     def time(self) -> float:
@@ -149,6 +150,25 @@ class SimLoop(asyncio.BaseEventLoop):
                 continue
             self.steps += 1
             handle._run()
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Do what a thread would do at one moment, `thread_s()` from now, unless its process is dead then."""
+        future: asyncio.Future[T] = self.create_future()
+
+        def work() -> None:
+            try:
+                result = func(*args)
+            except Exception as error:
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        self.call_later(self.thread_s(), work)
+        return future
 
     def again(self, handles: list[asyncio.Handle]) -> None:
         """Make handles ready that were put aside while their process was stopped."""

@@ -491,3 +491,6 @@ def unread_entries_trimmed() -> Patches:
             "redis.call('XTRIM', p[1], 'MAXLEN', '1') end",
         )
     )
+
+
+from proof.simulation import guard_mutations as guard_mutations  # noqa: E402  (they are listed beside these)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import services.broker_sync.__main__ as broker_sync_main
 import services.execution.__main__ as execution_main
+import services.guard.__main__ as guard_main
 import shared.broker.projectx.adapter as adapter
-from proof.simulation import scaled
+from proof.simulation import guarding, scaled
 from proof.simulation.bridge import await_, run_blocking
 from proof.simulation.disk import SimLedger
 from proof.simulation.loop import EPOCH_NS, NS_PER_S, OWNER, SimClock, quiet
@@ -60,6 +61,11 @@ def _account_link(_port: ProjectXAccount, account_ids: object) -> SimAccountLink
     return SimAccountLink(incarnation, world.network)
 
 
+def _record_file(path: Path) -> guarding.SimRecordFile:
+    world, incarnation = running()
+    return guarding.SimRecordFile(path, world.guard_disk, incarnation)
+
+
 class Switch:
     """Stands where the kill switch's file stands."""
 
@@ -77,6 +83,7 @@ def install() -> None:
     for where, name, ours in (
         (execution_main, "SqliteLedger", _ledger),
         (execution_main, "KillSwitch", Switch),
+        (guard_main, "RecordFile", _record_file),
         (adapter, "Http", _http),
         (ProjectXAccount, "account_link", _account_link),
     ):
@@ -124,6 +131,8 @@ class SimLog:
         world = self._world
         world.judge.alarms.append((world.clock.true_ns(), self._process, event, str(fields.get("why", ""))))
         world.judge.reach(f"alarm {event}")
+        if self._process == "guard" and self._incarnation is not None:
+            world.judge.guard.heard(self._incarnation, event, str(fields.get("why", "")))
         self._say("error", event, fields)
 
     exception = error
@@ -135,14 +144,15 @@ def context(world: World, incarnation: Incarnation, config: Any) -> Context[Any]
     bus = world.bus(incarnation, clock)
     name = incarnation.name
     beat = BeatBoard(
-        process=name, clock=clock, bus=bus, interval_s=scaled.julie().beat_interval_s,
+        process=name, clock=clock, bus=bus,
+        interval_s=guarding.BEAT_S if world.plan.guard.on else scaled.julie().beat_interval_s,
         pid=1000 * len(name) + incarnation.number, host="sim", build=BUILD,
     )  # fmt: skip
     return Context(
         process=name,
         config=config,
         julie=scaled.julie(),
-        broker=scaled.broker(),
+        broker=scaled.broker(world.venue.requests_max),
         settings_hash="sim",
         clock=clock,
         rng=random.Random(world.rng.random()),
@@ -160,6 +170,11 @@ def execution(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
 def broker_sync(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
     world = incarnation.process.machine.world
     return _with_beats(context(world, incarnation, scaled.broker_sync()), broker_sync_main.run)
+
+
+def guard(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    world = incarnation.process.machine.world
+    return _with_beats(context(world, incarnation, guarding.config(world.plan.guard)), guard_main.run)
 
 
 # -- workers ----------------------------------------------------------------------

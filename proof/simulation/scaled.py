@@ -15,8 +15,9 @@ import shared.broker.limiter as broker_limiter
 import shared.broker.projectx.gateway as gateway
 import shared.runtime.limiter as runtime_limiter
 import shared.runtime.session as runtime_session
+from proof.simulation import guarding
 from proof.simulation.swarm import ORDER_QTY_MAX, POSITION_MAX, QUARANTINE_S
-from proof.simulation.venue import ACCOUNT_ID, REQUESTS_MAX, SYMBOL, WINDOW_S
+from proof.simulation.venue import ACCOUNT_ID, SYMBOL, WINDOW_S
 from services.broker_sync.config import BrokerSyncSection
 from services.execution.config import ExecutionConfig, RiskSection
 from shared.runtime.config import BrokerSection, JulieSection
@@ -41,6 +42,7 @@ def scale_constants() -> None:
     broker_limiter.GENERAL_WINDOW_S = runtime_limiter.GENERAL_WINDOW_S = WINDOW_S  # type: ignore[misc]
     gateway.WINDOW_S["general"] = WINDOW_S
     runtime_limiter.SPARE_KEPT_S = WINDOW_S / 3
+    guarding.scale_constants()
 
 
 @cache
@@ -50,8 +52,8 @@ def julie() -> JulieSection:
 
 
 @cache
-def broker() -> BrokerSection:
-    places = {"requests_max_per_60s": REQUESTS_MAX - 4, "requests_reserved": 10, "requests_for_blind": 5}
+def broker(requests_max: int) -> BrokerSection:
+    places = {"requests_max_per_60s": requests_max - 4, "requests_reserved": 10, "requests_for_blind": 5}
     return BrokerSection.model_validate(places)
 
 

@@ -83,6 +83,11 @@ class Surroundings:
         self.heard_ns = 0
         self.token = venue.issue()
 
+    @property
+    def bid(self) -> int:
+        """What the feed shows, also while the venue takes no orders."""
+        return self._bid
+
     def operator(self, message: msgspec.Struct) -> bool:
         return self._operator.append(message)
 

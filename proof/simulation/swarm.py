@@ -79,6 +79,32 @@ class Outage:
 
 
 @dataclass(slots=True)
+class Guarded:
+    """Whether the real guard runs, and by which rules: USD that half a minute may lose. 0: no such rule.
+
+    Attributes:
+        contracts: Steps of profit and contracts, ten of ours are one.
+        floor_stops: The floor of the maximum loss rises no further than the starting balance.
+        flat_by_s: The account must be flat so long after the start of the world.
+        reopen_s: Then the trading day turns.
+        blind_flattens: What cannot be judged is closed.
+        record_s: Longest time in which the disk writes its record.
+        record_fails: When the disk does not take it.
+    """
+
+    on: bool = False
+    daily_loss: int = 0
+    max_loss: int = 0
+    contracts: tuple[tuple[str, str], ...] = ()
+    floor_stops: bool = True
+    flat_by_s: int = 0
+    reopen_s: int = 0
+    blind_flattens: bool = True
+    record_s: float = 0.0
+    record_fails: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Plan:
     """Everything that is drawn before a world begins.
 
@@ -118,6 +144,7 @@ class Plan:
     style: str = "mixed"
     changes: bool = False
     forgets: float = 0.0
+    guard: Guarded = field(default_factory=Guarded)
 
 
 ORDER_POINTS = (
@@ -387,6 +414,13 @@ def _forgets(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _guard(plan: Plan, rng: random.Random) -> bool:
+    from proof.simulation import guard_plan
+
+    guard_plan.draw(plan, rng)
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -415,5 +449,6 @@ _NEWEST = {
     "set back": (0.12, _set_back),
     "storm over orders": (0.06, _storm_over_orders),
     "forgets": (0.08, _forgets),
+    "guard": (0.2, _guard),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

@@ -20,6 +20,7 @@ from proof.simulation.loop import NS_PER_S
 from proof.simulation.swarm import Plan
 from services.simulator import core, rows
 from services.simulator.answers import Malformed, failed
+from services.simulator.bars import MINUTE_NS, Bar
 from services.simulator.config import SimulatorConfig
 from services.simulator.contracts import active_contract
 from services.simulator.endpoints import Endpoints
@@ -46,6 +47,8 @@ SYMBOL = "MES"
 WINDOW_S = 10.0
 REQUESTS_MAX = 50
 """The broker's budget, scaled: a window of 10 s instead of 60 s."""
+REQUESTS_OF_GUARD = 30
+"""More where guard looks as well: what it asks at once is not scaled with the window."""
 TAG_WINDOW_S = 4.0
 LOOK = "/api/Order/searchById"
 SEARCHES = frozenset(
@@ -109,7 +112,11 @@ class _View:
         self.submit = venue.submit
 
     def minute_bars(self, contract_id: str, start_ns: int) -> Sequence[Any]:
-        return []
+        last = self.state.books[contract_id].bid if contract_id in self.state.books else None
+        if last is None:
+            return []
+        minute_ns = self.now_ns() // MINUTE_NS * MINUTE_NS
+        return [Bar(open_ns=minute_ns, open=last, high=last, low=last, close=last, volume=1)]
 
     def second_bars(self, contract_id: str) -> Sequence[Any]:
         return []
@@ -121,6 +128,7 @@ class SimVenue:
     def __init__(self, plan: Plan, now_ns: Callable[[], int]) -> None:
         self.now_ns = now_ns
         self.plan = plan
+        self.requests_max = REQUESTS_MAX + (REQUESTS_OF_GUARD if plan.guard.on else 0)
         rules = Rules(fees={SYMBOL: Decimal("0.37")})
         self.state = State(rules=rules, next_order_id=1000)
         self.state.accounts[ACCOUNT_ID] = Account(id=ACCOUNT_ID, name="SIM", balance=Decimal(50_000))
@@ -191,7 +199,7 @@ class SimVenue:
         now_ns, requests = self.now_ns(), self._requests
         while requests and requests[0] <= now_ns - round(WINDOW_S * NS_PER_S):
             requests.popleft()
-        if len(requests) >= REQUESTS_MAX:
+        if len(requests) >= self.requests_max:
             return True
         requests.append(now_ns)
         return False

@@ -20,6 +20,7 @@ from proof.simulation import faults, processes, swarm
 from proof.simulation.bridge import unwind
 from proof.simulation.checkers.exposure import LOOK_S
 from proof.simulation.disk import Disk
+from proof.simulation.guarding import RecordDisk
 from proof.simulation.judge import Judge
 from proof.simulation.loop import NS_PER_S, SimClock, SimLoop, run
 from proof.simulation.machine import Crash, Incarnation, Machine
@@ -37,6 +38,7 @@ from shared.wire.codec import decode
 
 SETTLE_S = 30.0
 FLAT_S = 30.0
+RESUME_EVERY_S, RESUMES_MAX = 3.0, 4
 EVENTS_KEPT = 50
 RECOVERED_S = 1.5
 INTENT_KINDS = frozenset({b"submit_order", b"modify_order", b"close_position"})
@@ -72,6 +74,9 @@ class World:
         self.venue.came = self.judge.requests.landed
         self.disk = Disk()
         self.disk.watch = self.judge.commits.committed
+        self.guard_disk = RecordDisk()
+        self.guard_disk.watch = self.judge.guard.recorded
+        self.loop.thread_s = lambda: self.guard_disk.rng.random() * plan.guard.record_s
         self.redis = faults.Redis(self)
         self.surroundings = Surroundings(
             self.redis.do, self.clock, self.venue, random.Random(self.rng.random())
@@ -161,6 +166,8 @@ class World:
         machine.add("execution", processes.execution)
         for number in range(1, plan.workers + 1):
             machine.add(f"s{number}", processes.worker)
+        if plan.guard.on:
+            machine.add("guard", processes.guard)
         for process in machine.processes.values():
             machine.later(self.rng.random() * 0.3, process.start)
         faults.schedule(self)
@@ -177,6 +184,7 @@ class World:
         while True:
             self.judge.exposure.tick()
             self.judge.requests.tick(LOOK_S)
+            self.judge.guard.tick(LOOK_S)
             await asyncio.sleep(LOOK_S)
 
     async def _settled(self, within_s: float) -> str:
@@ -197,7 +205,7 @@ class World:
         judge, surroundings, now_ns = self.judge, self.surroundings, self.clock.now_ns()
         halts = self.disk.standing_now().halts
         judge.rest.halts_at_rest(halts)
-        surroundings.operator(Resume(kind=HaltKind.OPERATOR, reason="end", issuer="sim", ts_ns=now_ns))
+        self._resume()
         surroundings.operator(Flatten(reason="end", issuer="sim", ts_ns=now_ns))
         begun_s = self.loop.now_s
         first = self.disk.steps[-1].seq if self.disk.steps else 0
@@ -210,6 +218,17 @@ class World:
                     assert isinstance(message, FlattenFinished)
                     finished = message
         judge.rest.ended_flat(finished, self.loop.now_s - begun_s)
+        for _ in range(RESUMES_MAX):
+            if not judge.guard.holds_for_nothing():
+                break
+            await asyncio.sleep(RESUME_EVERY_S)
+            self._resume()
+        judge.guard.ended()
+
+    def _resume(self) -> None:
+        order = Resume(kind=HaltKind.OPERATOR, reason="end", issuer="sim", ts_ns=self.clock.now_ns())
+        self.surroundings.operator(order)
+        self.judge.guard.resumed(order)
 
     def _failed(self, incarnation: Incarnation, error: BaseException) -> None:
         faults.judge_end(self, incarnation, error)

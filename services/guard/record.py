@@ -62,6 +62,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         fingerprint: Of the looks at the account so far: after a restart one that agrees with it is enough.
         resumes: Names of the newest that were heard, oldest first. A time would not do: one that was said
             while the clock was ahead would be newer than all that follow.
+        lives: How often guard has begun with this record. Each writes it down first: an older one that was
+            stopped, and wakes, finds a record that is not its own.
     """
 
     account_id: int
@@ -74,3 +76,4 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     last: Breach | None = None
     fingerprint: Fingerprint | None = None
     resumes: tuple[str, ...] = ()
+    lives: int = 0

@@ -39,7 +39,7 @@ from services.guard.gather import AccountMissing, flat_look, look, price
 from services.guard.hours import brokers_time, day_at
 from services.guard.record import Record
 from services.guard.state import NS_PER_S, State
-from services.guard.store import RecordFile, RecordUnreadable
+from services.guard.store import RecordFile, RecordTaken, RecordUnreadable
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, MarketPort, OrderPort
 from shared.bus.places import gone_back
@@ -163,6 +163,7 @@ class Shell:
             self._alarm("record_unreadable", str(error))
         record = self.state.record
         if record is not None:
+            self._write(record)
             self._ctx.log.info(
                 "recalled", day=record.day, high_balance=str(record.high_balance),
                 latch=record.latch.reason if record.latch is not None else "",
@@ -288,8 +289,7 @@ class Shell:
             case Send(remedy=remedy):
                 self._start(self._send(remedy), "remedy")
             case Keep(record=record):
-                self._unkept = record
-                self._unkept_event.set()
+                self._write(record)
             case Note(name=name, text=text, alarm=True):
                 self._alarm(name, text)
             case Note(name=name, text=text):
@@ -369,6 +369,10 @@ class Shell:
 
     # -- what lasts and what people see ---------------------------------------------------
 
+    def _write(self, record: Record) -> None:
+        self._unkept = record
+        self._unkept_event.set()
+
     async def _keep(self) -> None:
         """Write the newest record. In a thread: a slow disk must not delay closing; what was not yet written
         at a kill is judged anew, and a loss that was realized by then breaks the rule again.
@@ -380,6 +384,9 @@ class Shell:
             assert record is not None
             try:
                 await asyncio.to_thread(self._file.write, record)
+            except RecordTaken as taken:
+                self._refuse(Fenced(str(taken)))
+                return
             except OSError as error:
                 if self.state.record_failure is None:
                     self._alarm("record_unwritten", str(error))

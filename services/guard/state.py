@@ -133,6 +133,8 @@ class State:
     record_lost: Why an earlier record cannot be used; empty when it can, or when there was none.
     record_failure: Why the present one cannot be written; None when it can.
     fingerprint: Of the look that `truth` is of; `fingerprint_seen` of the newest.
+    moved_ns: Since when looks say `fingerprint`, by our monotonic clock.
+    trusted: One that no fill is missing in: looks that agree with it may end a day.
     look_failure: Why the newest look told nothing; empty when it did.
     refusal: Why a person's re-arm was refused last.
     said: The newest demand that was said on the stream; None: nothing yet.
@@ -152,6 +154,8 @@ class State:
     truth: Truth | None = None
     fingerprint: Fingerprint | None = None
     fingerprint_seen: Fingerprint | None = None
+    moved_ns: int | None = None
+    trusted: Fingerprint | None = None
     looking: bool = False
     look_asked_ns: int | None = None
     look_failure: str = "it has not been read yet"
@@ -172,5 +176,5 @@ class State:
 
     def recall(self, record: Record | None) -> None:
         """Take over what an earlier life has recorded."""
-        self.record = record
-        self.fingerprint = record.fingerprint if record is not None else None
+        self.record = None if record is None else msgspec.structs.replace(record, lives=record.lives + 1)
+        self.fingerprint = self.trusted = record.fingerprint if record is not None else None

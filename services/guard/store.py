@@ -24,11 +24,24 @@ class RecordUnreadable(Exception):
         )
 
 
+class RecordTaken(Exception):
+    """Another guard has written the record since: what it latched must not be lost to an older one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"another guard writes {self.path}"
+
+
 class RecordFile:
-    """One account's record on disk."""
+    """One account's record on disk. One that was stopped, and replaced, may wake: it writes nothing then."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._seen = False
+        self._content: bytes | None = None  # as we have read or written it last; None: there was no file
 
     def load(self, *, account_id: int, since: str) -> Record | None:
         """Return the record; None when there is none, or it is of before a reset that the settings name.
@@ -37,11 +50,12 @@ class RecordFile:
             RecordUnreadable: If it is damaged or of another account.
         """
         try:
-            value = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
+            value = self._content = self._stored()
         except OSError as error:
             raise RecordUnreadable(self.path, str(error)) from None
+        self._seen = True
+        if value is None:
+            return None
         try:
             record = msgspec.json.decode(value, type=Record)
         except msgspec.MsgspecError as error:
@@ -57,15 +71,33 @@ class RecordFile:
         return record if record.since == since else None
 
     def write(self, record: Record) -> None:
-        """Replace the file so that a crash at any point leaves the old one or the new one.
+        """Replace the file.
 
         Raises:
             OSError: If the disk does not take it.
+            RecordTaken: If it is no longer the one that we know.
         """
+        if self._seen and self._stored() != self._content:
+            raise RecordTaken(self.path)
+        value = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+        self._replace(value)
+        self._seen, self._content = True, value
+
+    def _stored(self) -> bytes | None:
+        try:
+            return self._read()
+        except FileNotFoundError:
+            return None
+
+    def _read(self) -> bytes:
+        return self.path.read_bytes()
+
+    def _replace(self, value: bytes) -> None:
+        """Put `value` in its place so that a crash at any point leaves the old content or the new one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".new")
         with beside.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+            file.write(value)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self.path)

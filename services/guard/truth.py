@@ -33,6 +33,8 @@ from shared.domain.report import (
 )
 
 ZERO = Decimal(0)
+SEARCH_LAG_S = 30.0
+"""So late the broker's search may show a fill that its balance and positions have already."""
 AHEAD_NS_MAX = NS_PER_S
 """A price that the feed vouched for this much later than our wall clock is still one of now."""
 
@@ -52,6 +54,8 @@ def looked(state: State, event: Looked) -> list[Command]:
         state.fingerprint_seen = print_now
         state.look_failure = "two looks at the account did not agree yet"
         return []
+    if state.moved_ns is None or print_now != state.fingerprint:
+        state.moved_ns = event.started.mono_ns
     state.fingerprint = state.fingerprint_seen = print_now
     state.look_failure = ""
     before = state.truth
@@ -75,7 +79,33 @@ def looked(state: State, event: Looked) -> list[Command]:
         state.truth.positions.update({name: before.positions[name] for name in recent})
     if event.working is not None:
         state.working = {o.broker_order_id: o for o in event.working if o.status.may_fill}
-    return _roll(state, event.at.market_ns)
+    if not _ends_days(state, print_now, event.started.mono_ns):
+        return []
+    return _roll(state, _begun_ns(event, event.at.market_ns))
+
+
+def _ends_days(state: State, print_now: Fingerprint, mono_ns: int) -> bool:
+    """May this look say how a day ended? What moved is believed when no search can lag so far behind.
+
+    A fill of the new day that the search lacks would go into the balance at the end of the old one, and
+    with it into the high-water mark, for good.
+    """
+    assert state.moved_ns is not None
+    stayed = mono_ns - state.moved_ns >= _ns(SEARCH_LAG_S)
+    if state.trusted is None or print_now == state.trusted or stayed:
+        state.trusted = print_now
+        return True
+    return False
+
+
+def _begun_ns(event: Looked, market_ns: int) -> int:
+    """Return the market's time before the first question: what came later may be missing in the look.
+
+    A day that ended while a question waited for its answer is closed by the next look.
+    """
+    if event.started.market_ns is not None:
+        return event.started.market_ns
+    return market_ns - (event.at.mono_ns - event.started.mono_ns)
 
 
 def reported(state: State, event: Reported) -> None:
@@ -250,15 +280,20 @@ def net_of(fills: Iterable[FillReport]) -> Decimal:
 
 
 def _fingerprint(event: Looked, fills: Iterable[FillReport]) -> Fingerprint:
-    fills = list(fills)
-    carried = {p.contract_id: p.net_qty for p in event.positions if p.net_qty}
+    held = {p.contract_id: p.net_qty for p in event.positions}
+    return _before(held, event.account.balance, list(fills), event.fills_from_ns)
+
+
+def _before(
+    held: dict[str, int], balance: Decimal, fills: list[FillReport], fills_from_ns: int | None
+) -> Fingerprint:
+    carried = dict(held)
     for fill in fills:
-        qty = carried.get(fill.contract_id, 0) - fill.side.sign * fill.last_qty
-        carried[fill.contract_id] = qty
+        carried[fill.contract_id] = carried.get(fill.contract_id, 0) - fill.side.sign * fill.last_qty
     return Fingerprint(
-        fills_from_ns=event.fills_from_ns,
+        fills_from_ns=fills_from_ns,
         carried={name: qty for name, qty in sorted(carried.items()) if qty},
-        balance_before=event.account.balance - net_of(fills),
+        balance_before=balance - net_of(fills),
     )
 
 
@@ -283,7 +318,10 @@ def _roll(state: State, market_ns: int) -> list[Command]:
         text = f"{day.trading_date}: balance {balance:.2f}, highest {record.high_balance:.2f}"
         commands.append(Note(name="end_of_day", text=text))
         day = following
-    record = msgspec.structs.replace(record, fingerprint=state.fingerprint)
+    # As the next look will have it, which asks for the fills of this day only.
+    seen = [f for n, f in truth.fills.items() if n not in truth.later and f.ts_event_ns >= day.start_ns]
+    state.trusted = _before(truth.base_qty, truth.balance, seen, day.start_ns)
+    record = msgspec.structs.replace(record, fingerprint=state.trusted)
     if record != state.record:
         state.record = record
         commands.append(Keep(record=record))

@@ -82,6 +82,7 @@ class Changes(Checker):
         self.reach("enlarging change sent")
         what = f"a change of {sent.tag} to {body.size}"
         self.judge.requests.obeys(what, post.at_ns, self.judge.halted_ns)
+        self.judge.requests.obeys(what, post.at_ns, self.judge.guard.halted_ns, "of guard")
         self.judge.requests.fresh(what)
         self.judge.requests.unfrozen(what, sent.tag, post.incarnation)
         self.judge.exposure.within_limit(f"{what} is sent", buys_only=sent.buys)

@@ -58,6 +58,7 @@ class Exposure(Checker):
     def happened(self, command: Command) -> None:
         """Look at what became true at the broker."""
         self.world.trace("venue", command)
+        self.judge.guard.happened(command)
         if isinstance(command, FillBooked):
             fill = command.fill
             if fill.order_id in self.world.venue.externals:

@@ -12,11 +12,12 @@ import msgspec
 
 from proof.simulation.checkers.checker import Checker, Sent
 from proof.simulation.checkers.commits import GIVEN_UP, STALE_MARGIN_S
+from proof.simulation.guarding import GUARD_SHARE
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
 from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
 from proof.simulation.swarm import QUARANTINE_S
-from proof.simulation.venue import REQUESTS_MAX, WINDOW_S
+from proof.simulation.venue import WINDOW_S
 from proof.simulation.wire import CANCEL, MODIFY, ORDER_SEARCH, PLACE, Post
 from shared.broker.projectx.payloads import PlaceOrderRequest
 from shared.domain.order import ClosePosition, OrderStatus, SubmitOrder
@@ -55,11 +56,17 @@ class Requests(Checker):
         while asked_ns[0] <= now_ns - round(WINDOW_S * NS_PER_S):
             asked_ns.popleft()
         count = len(asked_ns)
-        most = REQUESTS_MAX
+        most = self.world.venue.requests_max
         if self.judge.data_lost or self.world.plan.jumps:
             # Redis has forgotten the window; who lives tells it again, when he asks next. Who died does not.
-            most += REQUESTS_MAX // 4
+            most += most // 4
+        if self.world.plan.guard.on and self._redis_may_be_away():
+            most += GUARD_SHARE  # by its own count, so that it can close: the broker refuses what is too much
         self.check("I-25", count <= most, lambda: f"{count} requests in {WINDOW_S:g} s, now {path}")
+
+    def _redis_may_be_away(self) -> bool:
+        plan = self.world.plan
+        return bool(plan.outages or plan.reboots or plan.bus_lost)
 
     def storm(self, on: bool) -> None:
         self.waited_s = None if on else 0.0
@@ -86,6 +93,7 @@ class Requests(Checker):
     def posted(self, post: Post) -> None:
         """Look at a mutation that leaves for the broker."""
         self.world.trace("post", post.path, post.body.decode())
+        self.judge.guard.posted(post)
         if post.path == CANCEL:
             self.reach("cancel sent")
             if self.waited_s is not None and not post.arrives:
@@ -124,6 +132,7 @@ class Requests(Checker):
         )
         if not claim[0].reduce_only:
             self.obeys(tag, post.at_ns, self.judge.halted_ns)
+            self.obeys(tag, post.at_ns, self.judge.guard.halted_ns, "of guard")
             self.fresh(tag)
             self.unfrozen(tag, tag, post.incarnation)
             # Asked where it leaves, not where it is claimed: between the two the bus must confirm, and a
@@ -134,7 +143,7 @@ class Requests(Checker):
             self.check("I-6", bracketed, lambda: f"{tag} is sent without its stop")
         self.judge.exposure.within_limit(f"{tag} is sent", buys_only=sent.buys)
 
-    def obeys(self, what: str, at_ns: int, halted_ns: int | None) -> None:
+    def obeys(self, what: str, at_ns: int, halted_ns: int | None, whose: str = "of a person") -> None:
         """Hold what leaves against the halt that stands since then; without one there is nothing to see."""
         if halted_ns is None:
             return
@@ -142,7 +151,7 @@ class Requests(Checker):
         bound_s = HALT_WITHIN_S
         if self.judge.blocked_until_ns > halted_ns:
             bound_s += INTENT_TTL_S  # it could not hear: what it had claimed before goes out until it expires
-        self.check("I-26", since_s <= bound_s, lambda: f"{what} is sent {since_s:.2f} s after a halt")
+        self.check("I-26", since_s <= bound_s, lambda: f"{what} is sent {since_s:.2f} s after a halt {whose}")
 
     def fresh(self, what: str) -> None:
         """Execution asks once more as the last thing, and so does this: minutes may lie behind the claim."""

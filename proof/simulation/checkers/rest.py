@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proof.simulation.checkers.checker import Checker, Wish
+from proof.simulation.checkers.guard_books import CLOCK_S
 from proof.simulation.scaled import EXITS_PER_MIN_MAX
 from proof.simulation.venue import ACCOUNT_ID
 from services.execution.account import VENUE_MARGIN_NS
@@ -42,7 +43,7 @@ class Rest(Checker):
             return "the broker has fills that the ledger has not"
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.judge.sent.items()):
             return "orders are under way"
-        return ""
+        return self.judge.guard.unsettled()
 
     def _below(self, wish: Wish) -> bool:
         """Was its id read before already? Redis was emptied and the clock set back, then.
@@ -145,6 +146,8 @@ class Rest(Checker):
         exits = [one for one in self.world.disk.orders.values() if one.role == EXIT and one.attempts]
         if len(exits) >= EXITS_PER_MIN_MAX:
             expected.add(HaltKind.RUNAWAY)
+        if self.judge.guard.demands(margin_s=CLOCK_S):
+            expected.add(HaltKind.GUARD)
         wrong = {kind: why for kind, why in halts.items() if kind not in expected}
         self.check("I-2", not wrong, lambda: f"halted at rest for no reason that was given: {wrong}")
         for kind in halts:

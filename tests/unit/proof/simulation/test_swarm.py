@@ -27,6 +27,12 @@ def test_some_ordinary_seeds_lose_entries_and_an_hour_at_once() -> None:
     assert sum("set back" in plan.kinds for plan in plans) >= 25
 
 
+def test_every_fifth_of_the_ordinary_seeds_has_a_guard() -> None:
+    plans = [swarm.draw(seed) for seed in range(mutations.SEEDS_MAX)]
+    assert sum(plan.guard.on for plan in plans) >= 80
+    assert all(plan.guard.on == ("guard" in plan.kinds) for plan in plans)
+
+
 def test_the_newest_kinds_shift_nothing_that_was_drawn_before() -> None:
     plan, first = swarm.draw(196), swarm._first_drawn(196)
     assert "set back" in plan.kinds

@@ -5,10 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.guard.record import Breach, Record, Rule
-from services.guard.store import RecordFile, RecordUnreadable
+from services.guard.store import RecordFile, RecordTaken, RecordUnreadable
+from tests.support.guard_desk import GuardDesk
 
 RECORD = Record(
     account_id=1001,
@@ -69,3 +71,44 @@ def test_a_half_written_new_one_changes_nothing(tmp_path: Path) -> None:
     file.write(RECORD)
     file.path.with_suffix(".new").write_bytes(b'{"account_id": 10')
     assert file.load(account_id=1001, since="") == RECORD
+
+
+def test_a_guard_that_was_replaced_while_it_was_stopped_writes_nothing_over_the_newer_record(
+    tmp_path: Path,
+) -> None:
+    """Its own record is of before the breach: with it the latch would be forgotten."""
+    calm = msgspec.structs.replace(RECORD, latch=None)
+    older = RecordFile(tmp_path / "guard.json")
+    assert older.load(account_id=1001, since="") is None
+    older.write(calm)
+    newer = RecordFile(older.path)
+    newer.load(account_id=1001, since="")
+    newer.write(RECORD)
+    with pytest.raises(RecordTaken, match="another guard"):
+        older.write(msgspec.structs.replace(calm, day="2026-03-05"))
+    assert newer.load(account_id=1001, since="") == RECORD
+    newer.write(calm)
+
+
+def test_the_first_of_two_that_found_no_record_keeps_it(tmp_path: Path) -> None:
+    one, other = RecordFile(tmp_path / "guard.json"), RecordFile(tmp_path / "guard.json")
+    for file in (one, other):
+        assert file.load(account_id=1001, since="") is None
+    one.write(RECORD)
+    with pytest.raises(RecordTaken):
+        other.write(RECORD)
+
+
+def test_each_life_has_a_record_of_its_own_from_the_start(tmp_path: Path) -> None:
+    """Written first thing: else an older one that wakes could still re-arm what the newer one enforces."""
+    older = RecordFile(tmp_path / "guard.json")
+    older.write(RECORD)
+    state = GuardDesk().state
+    state.recall(RecordFile(older.path).load(account_id=1001, since=""))
+    assert state.record is not None
+    assert (state.record.lives, state.record.latch) == (1, RECORD.latch)
+    newer = RecordFile(older.path)
+    newer.load(account_id=1001, since="")
+    newer.write(state.record)
+    with pytest.raises(RecordTaken):
+        older.write(msgspec.structs.replace(RECORD, latch=None))
