@@ -159,6 +159,12 @@ def schedule(world: World) -> None:
     _span(world, plan.blind, "broker answers no question", lambda on: setattr(world.network, "blind", on))
     _span(world, plan.disk, "ledger's disk fails", lambda on: setattr(world.disk, "failing", on))
     _span(world, plan.silences, "feed silent", lambda on: setattr(world.surroundings, "silent", on))
+    if (door := world.venue.door) is not None:
+        door.reach = world.judge.reach
+        for at_s in plan.session.revoked:
+            later(at_s, lambda: _revoke(world))
+        _span(world, plan.session.denied, "logins denied", lambda on: setattr(door, "denying", on))
+        _span(world, plan.session.feed_stops, "feed stopped", lambda on: _stop_feed(world, on))
     _span(world, plan.hub.falls, "user hub down", lambda on: _hub(world, on))
 
 
@@ -232,6 +238,17 @@ def _reboot(world: World, for_s: float) -> None:
     world.redis.begin(Outage(world.loop.now_s, for_s, "killed"))
 
 
+def _revoke(world: World) -> None:
+    assert world.venue.door is not None
+    world.trace("every token is revoked")
+    world.judge.reach("tokens revoked")
+    world.venue.door.revoke()
+
+
+def _stop_feed(world: World, on: bool) -> None:
+    world.surroundings.feed_stopped = world.surroundings.silent = on
+
+
 def _external(world: World) -> None:
     if world.venue.external(world.rng) is not None:
         world.judge.reach("order by hand")
@@ -287,7 +304,9 @@ def heal(world: World) -> None:
     world.redis.heal()
     world.disk.failing = False
     world.venue.open_session(True)
-    world.surroundings.silent = False
+    world.surroundings.silent = world.surroundings.feed_stopped = False
+    if world.venue.door is not None:
+        world.venue.door.heal()
     for process in world.machine.processes.values():
         for incarnation in process.incarnations[:-1]:
             if not incarnation.dead:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import services.broker_sync.__main__ as broker_sync_main
 import services.execution.__main__ as execution_main
+import services.heartbeat.__main__ as heartbeat_main
 import shared.broker.projectx.adapter as adapter
 from proof.simulation import scaled
 from proof.simulation.bridge import await_, run_blocking
@@ -134,14 +135,15 @@ def context(world: World, incarnation: Incarnation, config: Any) -> Context[Any]
     clock = ProcessClock(world.clock, incarnation)
     bus = world.bus(incarnation, clock)
     name = incarnation.name
-    beat = BeatBoard(
-        process=name, clock=clock, bus=bus, interval_s=scaled.julie().beat_interval_s,
+    julie = scaled.julie(scaled.LIVELY_BEATS_S) if world.plan.session.on else scaled.julie()
+    beat = incarnation.beat = BeatBoard(
+        process=name, clock=clock, bus=bus, interval_s=julie.beat_interval_s,
         pid=1000 * len(name) + incarnation.number, host="sim", build=BUILD,
     )  # fmt: skip
     return Context(
         process=name,
         config=config,
-        julie=scaled.julie(),
+        julie=julie,
         broker=scaled.broker(),
         settings_hash="sim",
         clock=clock,
@@ -160,6 +162,11 @@ def execution(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
 def broker_sync(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
     world = incarnation.process.machine.world
     return _with_beats(context(world, incarnation, scaled.broker_sync()), broker_sync_main.run)
+
+
+def heartbeat(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    world = incarnation.process.machine.world
+    return _with_beats(context(world, incarnation, scaled.heartbeat()), heartbeat_main.run)
 
 
 # -- workers ----------------------------------------------------------------------

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from proof.simulation import session_plan
+from proof.simulation.session_plan import SessionPlan
+
 QUARANTINE_S = 8.0
 SCALE = QUARANTINE_S / 120.0
 LANDING_S_MAX = 200 * SCALE
@@ -116,6 +119,7 @@ class Plan:
     pace: float = 0.35
     style: str = "mixed"
     changes: bool = False
+    session: SessionPlan = field(default_factory=SessionPlan)
 
 
 ORDER_POINTS = (
@@ -379,6 +383,19 @@ def _storm_over_orders(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _session(plan: Plan, rng: random.Random) -> bool:
+    """The real heartbeat keeps the session and judges who is alive."""
+    drawn = session_plan.draw(rng)
+    plan.session = drawn.session
+    plan.faults_s = session_plan.FAULTS_S
+    plan.kills += [Kill(*one) for one in drawn.kills]
+    plan.stops += [Stop(*one) for one in drawn.stops]
+    plan.outages += [Outage(*one) for one in drawn.outages]
+    if not plan.reboots:  # see `_reboots`
+        plan.jumps += drawn.jumps
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -406,5 +423,6 @@ _NEWEST = {
     "changes": (0.35, _changes),
     "set back": (0.12, _set_back),
     "storm over orders": (0.06, _storm_over_orders),
+    "session": (0.2, _session),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

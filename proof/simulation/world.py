@@ -157,6 +157,8 @@ class World:
     async def _play(self) -> None:
         machine, plan = self.machine, self.plan
         machine.spawn(self.surroundings.run(), None)
+        if plan.session.on:
+            machine.add("heartbeat", processes.heartbeat)
         machine.add("broker_sync", processes.broker_sync)
         machine.add("execution", processes.execution)
         for number in range(1, plan.workers + 1):
