@@ -43,12 +43,18 @@ class Issued:
 
 
 class Door:
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        denying: Logins are refused for good.
+        needle: What every token begins with, empty before the first.
+    """
 
     def __init__(self, plan: SessionPlan, rng: random.Random, now_ns: Callable[[], int]) -> None:
         self.plan = plan
         self.issued: dict[str, Issued] = {}
         self.denying = False
+        self.needle = ""
         self.reach: Callable[[str], None] = lambda state: None
         self._rng = rng
         self._now_ns = now_ns
@@ -139,6 +145,7 @@ class Door:
             exp_ns=dies_ns, iat_ns=now_ns,
         )  # fmt: skip
         value = tokens.issue(_KEY, claims)
+        self.needle = self.needle or value[: value.index(".") + 1]
         self.issued[value] = Issued(value, now_ns, dies_ns)
         return value
 

@@ -91,6 +91,7 @@ class Redis:
             setattr(server, TROUBLES[outage.kind], True)
         else:
             world.scan_intents()
+            world.judge.session.leaks()
             server.crash()
         world.machine.later(outage.for_s, lambda: self.end(outage))
 
@@ -322,6 +323,7 @@ def heal(world: World) -> None:
 def judge_end(world: World, incarnation: Incarnation, error: BaseException) -> None:
     """A program may end because it is fenced, or its disk or Redis fails; all else is a bug of ours."""
     for one in _leaves(error):
+        world.judge.session.said(f"the error that ended {incarnation.name}", repr(one))
         world.judge.reach(f"{incarnation.process.name.rstrip('0123456789')} ended: {type(one).__name__}")
         if isinstance(one, Fenced):
             world.judge.reach("fenced write")

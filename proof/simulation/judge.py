@@ -14,8 +14,10 @@ from proof.simulation.checkers.changes import Changes
 from proof.simulation.checkers.checker import Sent, Wish
 from proof.simulation.checkers.commits import Commits
 from proof.simulation.checkers.exposure import Exposure
+from proof.simulation.checkers.liveness import Liveness
 from proof.simulation.checkers.requests import Requests
 from proof.simulation.checkers.rest import Rest
+from proof.simulation.checkers.session import Session
 from proof.simulation.checkers.streams import Streams
 from proof.simulation.machine import Incarnation
 from shared.domain.execution import OrderClaimed
@@ -65,6 +67,8 @@ class Judge:
         self.exposure = Exposure(self)
         self.streams = Streams(self)
         self.rest = Rest(self)
+        self.liveness = Liveness(self)
+        self.session = Session(self)
 
     def check(self, invariant: str, holds: bool, say: Callable[[], str]) -> None:
         """Count one check; note what `say` says when it does not hold."""

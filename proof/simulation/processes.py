@@ -109,6 +109,7 @@ class SimLog:
     def _say(self, level: str, event: str, fields: dict[str, object]) -> None:
         if event == "sync" and self._incarnation is not None:
             self._incarnation.in_sync = fields["health"] is SyncHealth.IN_SYNC
+        self._world.judge.session.said(f"what {self._process} logs: {event}", fields)
         if self._world.tracing:
             shown = {name: value for name, value in fields.items() if name not in ("pid", "build")}
             self._world.trace(level, self._process, event, shown)

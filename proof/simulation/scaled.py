@@ -31,13 +31,14 @@ HALT_WITHIN_S = 1.0
 EXITS_PER_MIN_MAX = 10
 SETTLE_AFTER_S = 2.0
 """Shorter than all that may still come, so that news of what has left memory is no rare thing here."""
+SESSION_POLL_S = 2.0
 
 
 def scale_constants() -> None:
     """Set the module constants that are no settings; once for each process of the simulator."""
     broker_sync_shell.TICK_S = 0.5
     broker_sync_shell.QUOTE_POLL_S = 5.0
-    runtime_session.POLL_S = 2.0
+    runtime_session.POLL_S = SESSION_POLL_S
     resolver.SEARCH_PAUSES_S = (0.5, 1.0, 1.5, 2.0, 2.0, 2.0)
     resolver.CHECK_PAUSES_S = (0.5, 1.0, 2.0, 2.0, 2.0)
     execution_fence.CHECK_S = 0.5

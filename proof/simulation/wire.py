@@ -88,6 +88,11 @@ class Network:
         self.links: list[SimAccountLink] = []
         self.last_landing_s = 0.0
         self._unordered = random.Random(rng.random())
+        self.tried: Callable[[str, Incarnation], None] = lambda path, incarnation: None
+        self.over: Callable[[str, Incarnation], None] = lambda path, incarnation: None
+        self.heard: Callable[[str, Incarnation, str | None, int, bytes], None] = (
+            lambda path, incarnation, token, status, body: None
+        )
         venue.hears = self.push
 
     # -- pushes -----------------------------------------------------------------
@@ -143,6 +148,7 @@ class SimHttp:
         net, incarnation = self._network, self._incarnation
         name = f"http {path}"
         incarnation.point(name, BEFORE)
+        net.tried(path, incarnation)
         rng, wire = net.rng, net.wire
         up_s, down_s = rng.random() * wire.latency_s, rng.random() * wire.latency_s
         if net.cut or (wire.not_sent and rng.random() < wire.not_sent):
@@ -172,6 +178,9 @@ class SimHttp:
             incarnation.alive()
             net.machine.trace(incarnation.name, name, "no answer")
             raise NoAnswerError("TimeoutError") from None
+        finally:
+            net.over(path, incarnation)
+        net.heard(path, incarnation, token, status, answer)
         net.machine.trace(incarnation.name, name, status)
         incarnation.point(name, AFTER)
         if self._behind_ns is None:

@@ -29,6 +29,8 @@ class Streams(Checker):
                     "I-17", refused, lambda: f"the older {incarnation.name} may still {name}: {answer}"
                 )
                 self.reach("fenced write")
+            if incarnation.name == "heartbeat":
+                self.judge.liveness.wrote()
             if name == "julie_step":
                 self.world.scan_intents()
 
