@@ -89,6 +89,7 @@ class Judge:
         it had been told, and lost with its memory before it could look, it knows from its ledger only.
         """
         execution = self.world.machine.processes["execution"].now
+        self.liveness.redis_back()
         if head < self._known_seq(execution):
             self.lost_ns = self.world.clock.true_ns()
             self.reach("entries of execution lost")

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import msgspec
 
 import proof.simulation.faults as simulated_faults
+import proof.simulation.session_mutations as session_mutations
 import services.execution.__main__ as execution_main
 import shared.bus.blocking as blocking
 import shared.bus.functions as functions
@@ -478,3 +479,9 @@ def unread_entries_trimmed() -> Patches:
             "redis.call('XTRIM', p[1], 'MAXLEN', '1') end",
         )
     )
+
+
+# -- the session ----------------------------------------------------------------------
+
+for _make, _seed in session_mutations.CAUGHT.items():
+    bug(caught_in=_seed)(_make)

@@ -66,7 +66,7 @@ class Liveness(Checker):
         self.deaf_s = 0.0
         self._able_s = 0.0
         self._redis_s = 0.0
-        self._known: tuple[object, int] = (None, 0)
+        self._read = 0
 
     # -- truth ------------------------------------------------------------------------
 
@@ -74,17 +74,14 @@ class Liveness(Checker):
         """Return whether there is any sign of life of a process."""
         if name == "feed":
             return not self.world.surroundings.feed_stopped
-        process = self.world.machine.processes[name].now
-        return process is not None and not process.held
+        return any(not one.held for one in self.world.machine.processes[name].incarnations)
 
     def well(self, name: str) -> bool:
-        """Return whether a process does its job."""
-        if not self.runs(name):
-            return False
+        """Return whether a process does its job, be it the older of two."""
         if name == "feed":
-            return True
-        process = self.world.machine.processes[name].now
-        return process is not None and process.beat is not None and process.beat.ready
+            return self.runs(name)
+        lives = self.world.machine.processes[name].incarnations
+        return any(not one.held and one.beat is not None and one.beat.ready for one in lives)
 
     def redis_takes(self) -> bool:
         server = self.world.redis.server
@@ -139,11 +136,8 @@ class Liveness(Checker):
         stream = self.world.stream(CONTROL)
         if not isinstance(stream, Stream):
             return
-        known, count = self._known
-        if known is not stream:
-            count = 0
-        rows = stream.rows[count - stream.added :] if stream.added > count else []
-        self._known = (stream, stream.added)
+        rows = stream.rows[self._read - stream.added :] if stream.added > self._read else []
+        self._read = stream.added
         for row in rows:
             fields: Any = row[1]
             message = decode(*fields)
@@ -153,6 +147,11 @@ class Liveness(Checker):
             elif isinstance(message, Resume):
                 self.halted = False
                 self._resumed()
+
+    def redis_back(self) -> None:
+        """Redis has started again: what lies there by now was looked at before."""
+        stream = self.world.stream(CONTROL)
+        self._read = stream.added if isinstance(stream, Stream) else 0
 
     def _resumed(self) -> None:
         """A halt is lifted when everybody has been well for a while, not at the first word."""

@@ -22,6 +22,7 @@ from proof.simulation.scaled import (
     SESSION_POLL_S,
     VALIDATE_S,
 )
+from shared.broker.projectx.enums import LoginErrorCode
 from shared.domain.control import HaltKind, SessionHealth, SessionState
 from shared.runtime.session import STATE_FIELD
 from shared.wire import topics
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 MARGIN_S = 1.0
 KNOWN_WITHIN_S = 1.0
 """What the broker said of a token is on the bus so soon."""
+THERE_WITHIN_S = 2.0
+"""A token that is called active can be found by whoever starts."""
 JITTER = 0.75
 """A pause is shortened by up to a fifth, and looked at from here."""
 STATE, TOKEN = topics.SESSION_STATE.encode(), topics.SESSION_TOKEN.encode()
@@ -43,7 +46,8 @@ class Asking(msgspec.Struct):
 
     Attributes:
         under_way: Questions without an answer.
-        useless: Logins in a row that brought no token that the broker accepts.
+        useless: Logins in a row that brought no token that the broker accepts, but for those denied for good.
+        denied: The last login was denied for good.
         last_ns: When it last asked anything, and the last login; 0 before.
         well: The last answer was one.
     """
@@ -53,6 +57,7 @@ class Asking(msgspec.Struct):
     last_ns: int = 0
     login_ns: int = 0
     well: bool = False
+    denied: bool = False
 
 
 class Session(Checker):
@@ -65,6 +70,7 @@ class Session(Checker):
         self._token: str | None = None
         self._false_s = 0.0
         self._known_s = 0.0
+        self._missing_s = 0.0
         self._idle_s = 0.0
         self._usable_s = 0.0
         self._older: list[tuple[str, float]] = []
@@ -123,13 +129,20 @@ class Session(Checker):
         if not liveness.able():
             self._idle_s = 0.0
             return
-        called_active = state is not None and state.health is SessionHealth.ACTIVE and token is not None
-        lies = called_active and not door.accepts(token)
+        called_active = state is not None and state.health is SessionHealth.ACTIVE
+        lies = called_active and token is not None and not door.accepts(token)
+        self._missing_s = self._missing_s + every_s if called_active and token is None else 0.0
         self._false_s = self._false_s + every_s if lies else 0.0
         self._known_s = self._known_s + every_s if lies and token in self._known_dead else 0.0
         if lies:
             self.reach("dead token called active")
         margin_s, false_s, known_s = liveness.margin_s, self._false_s, self._known_s
+        missing_s = self._missing_s
+        self.check(
+            "I-20",
+            missing_s <= THERE_WITHIN_S + margin_s,
+            lambda: f"a session is called active for {missing_s:.2f} s, and nobody finds its token",
+        )
         self.check(
             "I-20",
             false_s <= VALIDATE_S + ASK_WITHIN_S + margin_s,
@@ -173,7 +186,12 @@ class Session(Checker):
         if path != LOGIN:
             return
         self.reach("login")
-        if one.useless:
+        if one.denied:
+            pause_s = (now_ns - one.login_ns) / NS_PER_S
+            self.check(
+                "I-25", pause_s >= REFUSED_RETRY_S, lambda: f"a login {pause_s:.2f} s after one was denied"
+            )
+        elif one.useless:
             doubled_s = min(RETRY_FIRST_S * 2 ** min(one.useless - 1, 8), RETRY_MAX_S)
             pause_s, useless = (now_ns - one.login_ns) / NS_PER_S, one.useless
             self.reach("login after one that brought nothing")
@@ -183,7 +201,7 @@ class Session(Checker):
                 lambda: f"a login {pause_s:.2f} s after one that brought nothing, the {useless}. in a row",
             )
         one.useless += 1
-        one.login_ns = now_ns
+        one.login_ns, one.denied = now_ns, False
 
     def over(self, path: str, incarnation: Incarnation) -> None:
         """A question has its answer, or nobody waits for it any more."""
@@ -207,6 +225,8 @@ class Session(Checker):
         if path == VALIDATE and gone and token is not None:
             self.reach("heartbeat learns that its token is dead")
             self._known_dead.add(token)
+        if path == LOGIN and said.get("errorCode") == LoginErrorCode.INVALID_CREDENTIALS:
+            one.useless, one.denied = one.useless - 1, True
         if door.accepts(given) or (path == VALIDATE and well and given is None):
             one.useless = 0
         one.well = well and (path == VALIDATE or given is not None)
