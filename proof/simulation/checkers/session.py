@@ -1,11 +1,12 @@
 """The broker session: what is said of the token, how often it is asked about, and who may read it.
 
-I-20 (a dead token is noticed), I-25 (logins keep their pauses), I-27 (a token stays where it belongs).
+I-17 (an older heartbeat changes nothing), I-20 (a dead token is noticed), I-25 (logins keep their pauses) and
+I-27 (a token stays where it belongs).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -36,8 +37,10 @@ KNOWN_WITHIN_S = 1.0
 """What the broker said of a token is on the bus so soon."""
 THERE_WITHIN_S = 2.0
 """A token that is called active can be found by whoever starts."""
+AS_APPENDED_S = 0.5
 JITTER = 0.75
 """A pause is shortened by up to a fifth, and looked at from here."""
+STREAM = topics.SESSION.encode()
 STATE, TOKEN = topics.SESSION_STATE.encode(), topics.SESSION_TOKEN.encode()
 
 
@@ -71,6 +74,10 @@ class Session(Checker):
         self._false_s = 0.0
         self._known_s = 0.0
         self._missing_s = 0.0
+        self._differs_s = 0.0
+        self._looked: Stream | None = None
+        self._looked_at = 0
+        self._last: SessionState | None = None
         self._idle_s = 0.0
         self._usable_s = 0.0
         self._older: list[tuple[str, float]] = []
@@ -154,6 +161,36 @@ class Session(Checker):
             lambda: f"a token that the broker refused to heartbeat is called active for {known_s:.2f} s",
         )
         self._asked_in_time(every_s)
+        self._as_appended(state, every_s)
+
+    def _as_appended(self, state: SessionState | None, every_s: float) -> None:
+        """What lies in the hash is what the stream ended with, which only the newest heartbeat can write."""
+        newest = self._newest()
+        differs = newest is not None and (
+            state is None or (state.health, state.token_version) != (newest.health, newest.token_version)
+        )
+        self._differs_s = self._differs_s + every_s if differs else 0.0
+        bound_s, differs_s = AS_APPENDED_S + self.judge.liveness.margin_s, self._differs_s
+        self.check(
+            "I-17",
+            differs_s <= bound_s,
+            lambda: f"for {differs_s:.2f} s the hash says {state}, the stream {newest}",
+        )
+
+    def _newest(self) -> SessionState | None:
+        stream = self.world.stream(STREAM)
+        if not isinstance(stream, Stream):
+            return None
+        if self._looked is not stream or self._looked_at != stream.added:
+            self._looked, self._looked_at, self._last = stream, stream.added, None
+            for row in reversed(stream.rows):
+                fields: Any = row[1]
+                if fields[0] == b"session_state":
+                    said = decode(*fields)
+                    assert isinstance(said, SessionState)
+                    self._last = said
+                    break
+        return self._last
 
     def _asked_in_time(self, every_s: float) -> None:
         """The session is asked about every interval, whatever the last answer was."""
