@@ -13,7 +13,6 @@ Span = tuple[float, float]
 FAULTS_S = 26.0
 """Longer than other worlds: trading begins when heartbeat has seen every process for a while."""
 LIVES_S = (8.0, 14.0, 24.0)
-DEAD_AFTER_S = 3.0
 POINTS = (
     ("http /api/Auth/loginKey", "before"),
     ("http /api/Auth/loginKey", "sent"),
@@ -66,13 +65,14 @@ class SessionPlan:
 
 @dataclass(slots=True)
 class Drawn:
-    """Attributes: kills, stops, outages, jumps: what `swarm.Kill` and its like are made of."""
+    """Attributes: kills, stops, outages, jumps, slow_connect: what a `swarm.Plan` gets beside its session."""
 
     session: SessionPlan
     kills: list[tuple[float, str, str, str, int]] = field(default_factory=list)
     stops: list[tuple[float, str, float, bool]] = field(default_factory=list)
     outages: list[tuple[float, float, str]] = field(default_factory=list)
     jumps: list[tuple[float, float]] = field(default_factory=list)
+    slow_connect: float = 0.0
 
 
 def draw(rng: random.Random) -> Drawn:
@@ -99,10 +99,12 @@ def draw(rng: random.Random) -> Drawn:
         session.denied.append(_span(rng, 8))
     if rng.random() < 0.15:
         session.feed_stops.append(_span(rng, 9))
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         _kill(drawn, rng)
     if rng.random() < 0.45:
         _freeze(drawn, rng)
+    if rng.random() < 0.4:
+        rng.choice((_silent_then_starting, _both_away, _deaf, _frozen_over_a_loss, _two))(drawn, rng)
     if rng.random() < 0.2:
         kind = rng.choice(("killed", "frozen", "emptied", "emptied", "rolled_back", "misconf"))
         drawn.outages.append((*_span(rng, 3), kind))
@@ -113,9 +115,14 @@ def draw(rng: random.Random) -> Drawn:
 
 def _kill(drawn: Drawn, rng: random.Random) -> None:
     """Heartbeat dies on its way: it must find its token again, or ask for another."""
-    for _ in range(rng.randint(1, 4)):
+    revoked = drawn.session.revoked
+    if not revoked:
+        revoked += sorted(rng.uniform(3, FAULTS_S - 3) for _ in range(2))
+    for _ in range(rng.randint(2, 5)):
         point, when = rng.choice(POINTS)
-        drawn.kills.append((rng.uniform(0.2, FAULTS_S), "heartbeat", point, when, rng.choice((0, 0, 1))))
+        # Mostly when it is about to find its token dead, and to log in.
+        at_s = rng.choice(revoked) + rng.uniform(0, 2) if rng.random() < 0.7 else rng.uniform(0.2, FAULTS_S)
+        drawn.kills.append((at_s, "heartbeat", point, when, rng.choice((0, 0, 0, 1))))
 
 
 def _freeze(drawn: Drawn, rng: random.Random) -> None:
@@ -124,10 +131,45 @@ def _freeze(drawn: Drawn, rng: random.Random) -> None:
         process = rng.choice(("heartbeat", "heartbeat", "broker_sync", "broker_sync", "execution", "worker"))
         at_s, for_s = _span(rng, 9)
         drawn.stops.append((at_s, process, for_s, rng.random() < 0.4))
-        if rng.random() < 0.25:  # silent for nearly too long, then dead, then starting
-            for_s = rng.uniform(2.0, DEAD_AFTER_S)
-            drawn.stops[-1] = (at_s, process, for_s, False)
-            drawn.kills.append((at_s + for_s - 0.05, process, "now", "before", 0))
+
+
+def _silent_then_starting(drawn: Drawn, rng: random.Random) -> None:
+    """Silent for nearly too long, then dead, then starting without a session: one loss, and not two."""
+    process = rng.choice(("broker_sync", "broker_sync", "execution"))
+    for _ in range(2):
+        at_s, for_s = rng.uniform(5, FAULTS_S - 10), rng.uniform(1.6, 2.6)
+        drawn.stops.append((at_s, process, for_s, False))
+        drawn.kills.append((at_s + for_s - 0.05, process, "now", "before", 0))
+        drawn.session.revoked.append(at_s)
+        drawn.session.denied.append((at_s - 0.5, 9.0))
+
+
+def _both_away(drawn: Drawn, rng: random.Random) -> None:
+    """Heartbeat dies while execution is frozen: what it said before waits in execution's socket."""
+    at_s = rng.uniform(5, 10)
+    drawn.stops.append((at_s, "execution", rng.uniform(4, 7), False))
+    drawn.stops.append((at_s + rng.uniform(0.3, 3), "heartbeat", rng.uniform(10, 14), False))
+
+
+def _deaf(drawn: Drawn, rng: random.Random) -> None:
+    """Heartbeat falls silent while orders wait for their connections."""
+    drawn.slow_connect = 0.9
+    drawn.stops.append((rng.uniform(5, 12), "heartbeat", rng.uniform(8, 14), False))
+
+
+def _frozen_over_a_loss(drawn: Drawn, rng: random.Random) -> None:
+    """A process dies while heartbeat is frozen, and cannot do its job when it is back."""
+    at_s, for_s = rng.uniform(1, 14), rng.uniform(3, 7)
+    drawn.stops.append((at_s, "heartbeat", for_s, False))
+    process = rng.choice(("broker_sync", "execution"))
+    drawn.stops.append((at_s + rng.uniform(0.2, 1.5), process, for_s + rng.uniform(0, 4), False))
+
+
+def _two(drawn: Drawn, rng: random.Random) -> None:
+    """Heartbeat wakes beside its successor, which has a new token by then."""
+    at_s, for_s = rng.uniform(3, 14), rng.uniform(2, 8)
+    drawn.session.revoked.append(at_s + rng.uniform(0.5, for_s))
+    drawn.stops.append((at_s, "heartbeat", for_s, True))
 
 
 def _span(rng: random.Random, longest_s: float) -> Span:

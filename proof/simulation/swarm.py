@@ -391,6 +391,7 @@ def _session(plan: Plan, rng: random.Random) -> bool:
     plan.kills += [Kill(*one) for one in drawn.kills]
     plan.stops += [Stop(*one) for one in drawn.stops]
     plan.outages += [Outage(*one) for one in drawn.outages]
+    plan.wire.slow_connect = max(plan.wire.slow_connect, drawn.slow_connect)
     if not plan.reboots:  # see `_reboots`
         plan.jumps += drawn.jumps
     return True

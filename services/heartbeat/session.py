@@ -179,7 +179,7 @@ class State:
     refused_ns: int = 0
     credentials: str = ""
     refused_credentials: str = ""
-    login_asked_ns: int = 0
+    login_ended_ns: int = 0
     login_pause_ns: int = 0
     logins_in_vain: int = 0
     skipped_turns: int = 0
@@ -219,7 +219,8 @@ def decide(event: Event, state: State) -> list[Command]:
                 _proven(state)
             _take(event, event.expires_at_ns, _next_version(event, state), state, confirmed=True)
             assert state.token is not None
-            state.token.unproven = question is Question.LOGIN
+            if question is Question.LOGIN:
+                state.token.unproven, state.login_ended_ns = True, event.now_ns
             _answered(event, state)
         case Confirmed():
             _answered(event, state)
@@ -272,8 +273,6 @@ def _onward(event: Event, state: State) -> list[Command]:
     if question is not None:
         state.asking, state.asked_ns, state.due = question, event.now_ns, False
         state.asked_credentials = state.credentials
-        if question is Question.LOGIN:
-            state.login_asked_ns = event.now_ns
         if state.token is not None and event.now_ns >= state.token.renew_mono_ns:
             state.token.renewal_asked = True
         commands.append(Ask(question=question))
@@ -304,7 +303,7 @@ def _question(now_ns: int, state: State) -> Question | None:
     may_log_in = not state.refusal or (
         state.credentials != state.refused_credentials or now_ns - state.refused_ns >= state.refused_retry_ns
     )
-    if state.logins_in_vain and now_ns - state.login_asked_ns < state.login_pause_ns:
+    if state.logins_in_vain and now_ns - state.login_ended_ns < state.login_pause_ns:
         may_log_in = False
     if not alive:
         return Question.LOGIN if may_log_in else None
@@ -371,6 +370,7 @@ def _refused(event: Refused, state: State) -> None:
 
 def _failed(event: Event, reason: str, pause_s: float, chance: float, state: State) -> None:
     if state.asking is Question.LOGIN:
+        state.login_ended_ns = event.now_ns
         _login_in_vain(chance, state)
     state.failures += 1
     doubled_ns = _doubled_ns(state.failures, state)
