@@ -153,7 +153,8 @@ class Board:
 
     async def _check(self) -> None:
         """Notice that Redis was emptied, or that what we wrote last is not what lies there."""
-        async for _ in turns(self._clock, CHECK_S):
+        changed_turn = -2
+        async for turn in turns(self._clock, CHECK_S):
             stream = self._session_stream
             if stream is None or not stream.acked_seq:
                 continue
@@ -162,6 +163,11 @@ class Board:
                 if not await self._bus.length(topics.SESSION):
                     await self._write_everything_again()
                 elif not self._dirty.is_set() and (what := await self._differs()):
+                    if turn - changed_turn <= 2:
+                        # An emptied Redis knows no older writer, so neither of the two is refused. Whoever
+                        # starts again is the newer one.
+                        raise RolledBack(f"another heartbeat writes {what} as well; starting again")
+                    changed_turn = turn
                     self._write_again(what)
             except (Fenced, RolledBack):
                 raise

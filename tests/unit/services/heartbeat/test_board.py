@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from services.heartbeat.board import Board, HeldToken
-from shared.bus.port import Bus, Fenced
+from shared.bus.port import Bus, Fenced, RolledBack
 from shared.domain.control import SessionHealth, SessionState
 from shared.runtime.clock import SystemClock
 from shared.runtime.logs import Log
@@ -132,5 +132,23 @@ def test_an_older_heartbeat_writes_nothing_over_what_its_successor_said() -> Non
             await board.settle()
         assert bus.hashes[topics.SESSION_STATE] == theirs
         assert bus.values[topics.SESSION_TOKEN] == b"newer"
+
+    asyncio.run(main())
+
+
+@pytest.mark.proves("I-17")
+def test_of_two_heartbeats_that_nobody_fences_none_goes_on_writing() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        board = await opened(bus, SystemClock())
+        running = asyncio.create_task(board.run())
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            if running.done():
+                break
+            write_old_state(bus)
+        with pytest.raises(ExceptionGroup) as ended:
+            await running
+        assert ended.group_contains(RolledBack)
 
     asyncio.run(main())
