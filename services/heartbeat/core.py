@@ -218,10 +218,11 @@ def _forgive_own_pause(now_ns: int, state: State) -> None:
         return
     state.well_since_ns = None  # nor was anybody seen to be well
     for process in state.processes.values():
-        process.moved_ns += pause_ns
+        # What waited for us has been heard since we woke: that was no pause of theirs, nor is it to come.
+        process.moved_ns = min(process.moved_ns + pause_ns, now_ns)
         for duty in process.duties.values():
-            duty.moved_ns += pause_ns
-            duty.waiting_seen_ns += pause_ns
+            duty.moved_ns = min(duty.moved_ns + pause_ns, now_ns)
+            duty.waiting_seen_ns = min(duty.waiting_seen_ns + pause_ns, now_ns)
 
 
 def verdict(process: Process, now_ns: int, state: State) -> tuple[ProcessHealth, str]:

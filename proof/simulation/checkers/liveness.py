@@ -164,7 +164,8 @@ class Liveness(Checker):
                 seen.away_s <= UNSEEN_S,
                 lambda n=name, s=seen: f"resume while {n} is away for {s.away_s:.2f} s",  # type: ignore[misc]
             )
-            if not seen.away_s:
+            # One that was frozen itself cannot know of an absence that was nearly over when it woke.
+            if not seen.away_s and self._able_s >= RESUME_AFTER_S + UNSEEN_S:
                 self.check(
                     "I-20",
                     seen.well_s >= RESUME_AFTER_S - 0.5,

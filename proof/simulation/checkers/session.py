@@ -49,7 +49,9 @@ class Asking(msgspec.Struct):
 
     Attributes:
         under_way: Questions without an answer.
-        useless: Logins in a row that brought no token that the broker accepts, but for those denied for good.
+        useless: Logins in a row that are known to have brought no token that the broker accepts, but for those
+            denied for good, and with the one under way.
+        unproven: What the last login brought, until a validation has told of it.
         denied: The last login was denied for good.
         last_ns: When it last asked anything, and the last login; 0 before.
         well: The last answer was one.
@@ -61,6 +63,7 @@ class Asking(msgspec.Struct):
     login_ns: int = 0
     well: bool = False
     denied: bool = False
+    unproven: str | None = None
 
 
 class Session(Checker):
@@ -258,14 +261,18 @@ class Session(Checker):
             said = {}
         well = isinstance(said, dict) and bool(said.get("success"))
         given = (said.get("token") or said.get("newToken")) if well else None
+        if path == LOGIN and given and door.issued[given].dies_ns >= door.issued[given].issued_ns:
+            one.useless, one.unproven = one.useless - 1, given  # nobody knows yet what it is worth
         gone = status == 401 or (not well and said.get("errorCode") in (1, 2, 3))
         if path == VALIDATE and gone and token is not None:
             self.reach("heartbeat learns that its token is dead")
             self._known_dead.add(token)
+            if token == one.unproven:
+                one.useless, one.unproven = one.useless + 1, None
         if path == LOGIN and said.get("errorCode") == LoginErrorCode.INVALID_CREDENTIALS:
             one.useless, one.denied = one.useless - 1, True
-        if door.accepts(given) or (path == VALIDATE and well and given is None):
-            one.useless = 0
+        if path == VALIDATE and well and token == one.unproven:
+            one.useless, one.unproven = 0, None
         one.well = well and (path == VALIDATE or given is not None)
 
     # -- secrets ----------------------------------------------------------------------------

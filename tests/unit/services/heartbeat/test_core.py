@@ -286,6 +286,20 @@ def test_nobody_is_blamed_for_our_own_pause() -> None:
 
 
 @pytest.mark.proves("I-20")
+def test_a_beat_that_waited_for_us_does_not_make_a_process_live_ahead() -> None:
+    room = trading_room()
+    room.now_ms += 60_000
+    for name in VITAL:  # the newest of before, in our socket when we wake
+        room.hear(name)
+    room.silent.add("feed")
+    since_ms = room.now_ms
+    room.run(5)
+    at_ms, control = room.controls()[-1]
+    assert isinstance(control, Halt)
+    assert at_ms - since_ms <= 3_000 + STEP_MS
+
+
+@pytest.mark.proves("I-20")
 def test_after_our_own_pause_a_halt_stays_until_all_were_seen_to_be_well() -> None:
     room = Room()
     room.run(1)
