@@ -8,8 +8,13 @@ from unittest.mock import patch
 
 import msgspec
 
+import services.execution.core as execution_core
+import services.execution.shell as execution_shell
+from services.execution.events import HeartbeatHeard
 from services.heartbeat import core, keeper, session
+from services.heartbeat.board import Board
 from services.heartbeat.session import Question, State
+from shared.bus.writer import OneStreamWriter
 from shared.domain.control import Halt, ProcessHealth, SessionHealth
 
 Patches = list[Any]
@@ -89,12 +94,37 @@ def token_told_in_the_reason() -> Patches:
     return [patch.object(keeper.Keeper, "_publish", telling)]
 
 
+def older_heartbeat_writes_over_its_successor() -> Patches:
+    """What has been decided is written, whoever has taken over since."""
+
+    async def at_once(self: OneStreamWriter) -> None: ...
+
+    async def same(self: Board) -> str:
+        return ""
+
+    return [patch.object(OneStreamWriter, "flush", at_once), patch.object(Board, "_differs", same)]
+
+
+def beats_that_waited_taken_for_fresh() -> Patches:
+    """Execution takes every beat of heartbeat for as new as it is heard, also after it was frozen."""
+    decide = execution_core.decide
+
+    def fresh(event: Any, state: Any) -> Any:
+        if isinstance(event, HeartbeatHeard):
+            event = msgspec.structs.replace(event, age_ns=0)
+        return decide(event, state)
+
+    return [patch.object(execution_shell, "decide", fresh)]
+
+
 CAUGHT: dict[Callable[[], Patches], int] = {
     session_called_active_although_validation_failed: 0,
     token_not_renewed_after_a_refusal: 0,
-    silent_process_not_halted: 19,
+    silent_process_not_halted: 15,
     halt_lifted_by_one_beat: 0,
     login_repeated_without_pause: 5,
     token_told_in_the_reason: 0,
+    older_heartbeat_writes_over_its_successor: 2,
+    beats_that_waited_taken_for_fresh: 204,
 }
 """Bug -> a seed that has caught it."""

@@ -104,7 +104,7 @@ def draw(rng: random.Random) -> Drawn:
     if rng.random() < 0.45:
         _freeze(drawn, rng)
     if rng.random() < 0.4:
-        rng.choice((_silent_then_starting, _both_away, _deaf, _frozen_over_a_loss, _two))(drawn, rng)
+        rng.choice(TOGETHER)(drawn, rng)
     if rng.random() < 0.2:
         kind = rng.choice(("killed", "frozen", "emptied", "emptied", "rolled_back", "misconf"))
         drawn.outages.append((*_span(rng, 3), kind))
@@ -146,6 +146,7 @@ def _silent_then_starting(drawn: Drawn, rng: random.Random) -> None:
 
 def _both_away(drawn: Drawn, rng: random.Random) -> None:
     """Heartbeat dies while execution is frozen: what it said before waits in execution's socket."""
+    _trade_on(drawn)
     at_s = rng.uniform(5, 10)
     drawn.stops.append((at_s, "execution", rng.uniform(4, 7), False))
     drawn.stops.append((at_s + rng.uniform(0.3, 3), "heartbeat", rng.uniform(10, 14), False))
@@ -153,8 +154,17 @@ def _both_away(drawn: Drawn, rng: random.Random) -> None:
 
 def _deaf(drawn: Drawn, rng: random.Random) -> None:
     """Heartbeat falls silent while orders wait for their connections."""
+    _trade_on(drawn)
     drawn.slow_connect = 0.9
     drawn.stops.append((rng.uniform(5, 12), "heartbeat", rng.uniform(8, 14), False))
+
+
+def _trade_on(drawn: Drawn) -> None:
+    """Take back what keeps everybody from trading: orders have to be under way."""
+    drawn.session = SessionPlan(on=True)
+    drawn.stops.clear()
+    drawn.kills.clear()
+    drawn.outages.clear()
 
 
 def _frozen_over_a_loss(drawn: Drawn, rng: random.Random) -> None:
@@ -170,6 +180,9 @@ def _two(drawn: Drawn, rng: random.Random) -> None:
     at_s, for_s = rng.uniform(3, 14), rng.uniform(2, 8)
     drawn.session.revoked.append(at_s + rng.uniform(0.5, for_s))
     drawn.stops.append((at_s, "heartbeat", for_s, True))
+
+
+TOGETHER = (_silent_then_starting, _both_away, _both_away, _deaf, _frozen_over_a_loss, _two)
 
 
 def _span(rng: random.Random, longest_s: float) -> Span:

@@ -49,8 +49,8 @@ class Asking(msgspec.Struct):
 
     Attributes:
         under_way: Questions without an answer.
-        useless: Logins in a row that are known to have brought no token that the broker accepts, but for those
-            denied for good, and with the one under way.
+        useless: Logins in a row that are known to have brought no token that the broker accepts, with the one
+            under way, and without those denied for good.
         unproven: What the last login brought, until a validation has told of it.
         denied: The last login was denied for good.
         last_ns: When it last asked anything, and the last login; 0 before.
