@@ -1,6 +1,6 @@
 """What the order path needs around it in a small world: a feed, a session and a heartbeat that just work.
 
-They speak to the Redis model directly, without a client. A world with the whole house has the real ones.
+They speak to the Redis model directly, without a client. Worlds of kind `session` have the real heartbeat.
 """
 
 from __future__ import annotations
