@@ -156,7 +156,7 @@ def order_that_a_search_does_not_show_sent_again() -> Patches:
     return [patch.object(resolver, "_not_found", again)]
 
 
-@bug(caught_in=5)
+@bug(caught_in=14)
 def expired_intent_sent() -> Patches:
     """An intent that waited too long is sent all the same."""
     take, mutate = intents.take, Gateway.mutate
@@ -457,7 +457,7 @@ def epoch_not_checked() -> Patches:
     )
 
 
-@bug(caught_in=74)
+@bug(caught_in=16)
 def entries_skipped_after_a_lost_reply() -> Patches:
     """A reader that lost its connection goes on with what is new, not with what it has not seen."""
     lost = RedisStreamReader._lost
