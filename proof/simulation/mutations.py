@@ -144,7 +144,7 @@ def claimed_order_sent_after_a_restart() -> Patches:
     ]
 
 
-@bug(caught_in=126)
+@bug(caught_in=400)
 def order_that_a_search_does_not_show_sent_again() -> Patches:
     not_found = resolver._not_found
 
@@ -249,7 +249,7 @@ def not_among_open_orders_taken_for_canceled() -> Patches:
     return [patch.object(account, "_query_missing", gone)]
 
 
-@bug(caught_in=109)
+@bug(caught_in=111)
 def given_up_too_soon() -> Patches:
     """Absence is believed after a second and one search."""
     rules = ExecutionConfig.rules

@@ -67,6 +67,7 @@ class Liveness(Checker):
         self._able_s = 0.0
         self._redis_s = 0.0
         self._read = 0
+        self._resumed_ns = 0
 
     # -- truth ------------------------------------------------------------------------
 
@@ -146,7 +147,11 @@ class Liveness(Checker):
                 self.reach("halt by heartbeat")
             elif isinstance(message, Resume):
                 self.halted = False
-                self._resumed()
+                if message.ts_ns != self._resumed_ns:
+                    self._resumed()
+                else:  # said again into a Redis that had lost it: it lifts nothing that was not lifted
+                    self.reach("resume said again")
+                self._resumed_ns = message.ts_ns
 
     def redis_back(self) -> None:
         """Redis has started again: what lies there by now was looked at before."""

@@ -84,7 +84,7 @@ class Session(Checker):
         self._idle_s = 0.0
         self._usable_s = 0.0
         self._older: list[tuple[str, float]] = []
-        self._known_dead: set[str] = set()
+        self._known_dead: set[tuple[Incarnation | None, str | None]] = set()
 
     # -- truth --------------------------------------------------------------------------
 
@@ -143,7 +143,9 @@ class Session(Checker):
         lies = called_active and token is not None and not door.accepts(token)
         self._missing_s = self._missing_s + every_s if called_active and token is None else 0.0
         self._false_s = self._false_s + every_s if lies else 0.0
-        self._known_s = self._known_s + every_s if lies and token in self._known_dead else 0.0
+        # What another life was told it took with it: this one asks by itself.
+        known = lies and (self.world.machine.processes["heartbeat"].now, token) in self._known_dead
+        self._known_s = self._known_s + every_s if known else 0.0
         if lies:
             self.reach("dead token called active")
         margin_s, false_s, known_s = liveness.margin_s, self._false_s, self._known_s
@@ -266,7 +268,7 @@ class Session(Checker):
         gone = status == 401 or (not well and said.get("errorCode") in (1, 2, 3))
         if path == VALIDATE and gone and token is not None:
             self.reach("heartbeat learns that its token is dead")
-            self._known_dead.add(token)
+            self._known_dead.add((incarnation, token))
             if token == one.unproven:
                 one.useless, one.unproven = one.useless + 1, None
         if path == LOGIN and said.get("errorCode") == LoginErrorCode.INVALID_CREDENTIALS:
