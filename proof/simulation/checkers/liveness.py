@@ -111,6 +111,8 @@ class Liveness(Checker):
             if self.well(name):
                 if seen.away_s >= UNSEEN_S:
                     seen.well_s = 0.0
+                elif seen.well_s:
+                    seen.well_s += seen.away_s
                 seen.lost_s = seen.silent_s = seen.away_s = 0.0
                 seen.well_s += every_s
                 continue
