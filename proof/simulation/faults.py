@@ -91,6 +91,7 @@ class Redis:
             setattr(server, TROUBLES[outage.kind], True)
         else:
             world.scan_intents()
+            world.judge.session.leaks()
             server.crash()
         world.machine.later(outage.for_s, lambda: self.end(outage))
 
@@ -165,6 +166,12 @@ def schedule(world: World) -> None:
         lambda on: setattr(world.guard_disk, "failing", on),
     )
     _span(world, plan.silences, "feed silent", lambda on: setattr(world.surroundings, "silent", on))
+    if (door := world.venue.door) is not None:
+        door.reach = world.judge.reach
+        for at_s in plan.session.revoked:
+            later(at_s, lambda: _revoke(world))
+        _span(world, plan.session.denied, "logins denied", lambda on: setattr(door, "denying", on))
+        _span(world, plan.session.feed_stops, "feed stopped", lambda on: _stop_feed(world, on))
     _span(world, plan.hub.falls, "user hub down", lambda on: _hub(world, on))
 
 
@@ -238,6 +245,17 @@ def _reboot(world: World, for_s: float) -> None:
     world.redis.begin(Outage(world.loop.now_s, for_s, "killed"))
 
 
+def _revoke(world: World) -> None:
+    assert world.venue.door is not None
+    world.trace("every token is revoked")
+    world.judge.reach("tokens revoked")
+    world.venue.door.revoke()
+
+
+def _stop_feed(world: World, on: bool) -> None:
+    world.surroundings.feed_stopped = world.surroundings.silent = on
+
+
 def _external(world: World) -> None:
     if world.venue.external(world.rng) is not None:
         world.judge.reach("order by hand")
@@ -298,7 +316,9 @@ def heal(world: World) -> None:
     world.redis.heal()
     world.disk.failing = world.guard_disk.failing = False
     world.venue.open_session(True)
-    world.surroundings.silent = False
+    world.surroundings.silent = world.surroundings.feed_stopped = False
+    if world.venue.door is not None:
+        world.venue.door.heal()
     for process in world.machine.processes.values():
         for incarnation in process.incarnations[:-1]:
             if not incarnation.dead:
@@ -314,6 +334,7 @@ def heal(world: World) -> None:
 def judge_end(world: World, incarnation: Incarnation, error: BaseException) -> None:
     """A program may end because it is fenced, or its disk or Redis fails; all else is a bug of ours."""
     for one in _leaves(error):
+        world.judge.session.said(f"the error that ended {incarnation.name}", repr(one))
         world.judge.reach(f"{incarnation.process.name.rstrip('0123456789')} ended: {type(one).__name__}")
         if isinstance(one, Fenced):
             world.judge.reach("fenced write")

@@ -15,8 +15,10 @@ from proof.simulation.checkers.checker import Sent, Wish
 from proof.simulation.checkers.commits import Commits
 from proof.simulation.checkers.exposure import Exposure
 from proof.simulation.checkers.guard import Guard
+from proof.simulation.checkers.liveness import Liveness
 from proof.simulation.checkers.requests import Requests
 from proof.simulation.checkers.rest import Rest
+from proof.simulation.checkers.session import Session
 from proof.simulation.checkers.streams import Streams
 from proof.simulation.machine import Incarnation
 from shared.domain.execution import OrderClaimed
@@ -67,6 +69,8 @@ class Judge:
         self.exposure = Exposure(self)
         self.streams = Streams(self)
         self.rest = Rest(self)
+        self.liveness = Liveness(self)
+        self.session = Session(self)
 
     def check(self, invariant: str, holds: bool, say: Callable[[], str]) -> None:
         """Count one check; note what `say` says when it does not hold."""
@@ -88,6 +92,7 @@ class Judge:
         """
         self.guard.redis_back()
         execution = self.world.machine.processes["execution"].now
+        self.liveness.redis_back()
         if head < self._known_seq(execution):
             self.lost_ns = self.world.clock.true_ns()
             self.reach("entries of execution lost")

@@ -18,6 +18,7 @@ from proof.simulation.loop import OWNER, SimLoop
 if TYPE_CHECKING:
     from proof.simulation.world import World
     from shared.bus.bus import RedisBus
+    from shared.runtime.beat import BeatBoard
 
 T = TypeVar("T")
 Body = Callable[["Incarnation"], Coroutine[Any, Any, None]]
@@ -60,6 +61,7 @@ class Incarnation:
         self.began_s = process.machine.loop.now_s
         self.bomb: Bomb | None = None
         self.bus: RedisBus | None = None
+        self.beat: BeatBoard | None = None
         self.on_death: list[Callable[[], None]] = []
         self._parked: list[asyncio.Handle] = []
 

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import msgspec
 
 import proof.simulation.faults as simulated_faults
+import proof.simulation.session_mutations as session_mutations
 import services.execution.__main__ as execution_main
 import shared.bus.blocking as blocking
 import shared.bus.functions as functions
@@ -144,7 +145,7 @@ def claimed_order_sent_after_a_restart() -> Patches:
     ]
 
 
-@bug(caught_in=126)
+@bug(caught_in=400)
 def order_that_a_search_does_not_show_sent_again() -> Patches:
     not_found = resolver._not_found
 
@@ -156,7 +157,7 @@ def order_that_a_search_does_not_show_sent_again() -> Patches:
     return [patch.object(resolver, "_not_found", again)]
 
 
-@bug(caught_in=5)
+@bug(caught_in=14)
 def expired_intent_sent() -> Patches:
     """An intent that waited too long is sent all the same."""
     take, mutate = intents.take, Gateway.mutate
@@ -261,7 +262,7 @@ def one_look_taken_for_gone() -> Patches:
     return [patch.object(orders, "vanished", given_up)]
 
 
-@bug(caught_in=109)
+@bug(caught_in=111)
 def given_up_too_soon() -> Patches:
     """Absence is believed after a second and one search."""
     rules = ExecutionConfig.rules
@@ -469,7 +470,7 @@ def epoch_not_checked() -> Patches:
     )
 
 
-@bug(caught_in=74)
+@bug(caught_in=16)
 def entries_skipped_after_a_lost_reply() -> Patches:
     """A reader that lost its connection goes on with what is new, not with what it has not seen."""
     lost = RedisStreamReader._lost
@@ -494,3 +495,8 @@ def unread_entries_trimmed() -> Patches:
 
 
 from proof.simulation import guard_mutations as guard_mutations  # noqa: E402  (they are listed beside these)
+
+# -- the session ----------------------------------------------------------------------
+
+for _make, _seed in session_mutations.CAUGHT.items():
+    bug(caught_in=_seed)(_make)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import services.broker_sync.__main__ as broker_sync_main
 import services.execution.__main__ as execution_main
 import services.guard.__main__ as guard_main
+import services.heartbeat.__main__ as heartbeat_main
 import shared.broker.projectx.adapter as adapter
 from proof.simulation import guarding, scaled
 from proof.simulation.bridge import await_, run_blocking
@@ -115,6 +116,7 @@ class SimLog:
     def _say(self, level: str, event: str, fields: dict[str, object]) -> None:
         if event == "sync" and self._incarnation is not None:
             self._incarnation.in_sync = fields["health"] is SyncHealth.IN_SYNC
+        self._world.judge.session.said(f"what {self._process} logs: {event}", fields)
         if self._world.tracing:
             shown = {name: value for name, value in fields.items() if name not in ("pid", "build")}
             self._world.trace(level, self._process, event, shown)
@@ -143,15 +145,17 @@ def context(world: World, incarnation: Incarnation, config: Any) -> Context[Any]
     clock = ProcessClock(world.clock, incarnation)
     bus = world.bus(incarnation, clock)
     name = incarnation.name
-    beat = BeatBoard(
+    plan = world.plan
+    julie = scaled.julie(scaled.LIVELY_BEATS_S) if plan.session.on else scaled.julie()
+    beat = incarnation.beat = BeatBoard(
         process=name, clock=clock, bus=bus,
-        interval_s=guarding.BEAT_S if world.plan.guard.on else scaled.julie().beat_interval_s,
+        interval_s=guarding.BEAT_S if plan.guard.on else julie.beat_interval_s,
         pid=1000 * len(name) + incarnation.number, host="sim", build=BUILD,
     )  # fmt: skip
     return Context(
         process=name,
         config=config,
-        julie=scaled.julie(),
+        julie=julie,
         broker=scaled.broker(world.venue.requests_max),
         settings_hash="sim",
         clock=clock,
@@ -175,6 +179,11 @@ def broker_sync(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
 def guard(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
     world = incarnation.process.machine.world
     return _with_beats(context(world, incarnation, guarding.config(world.plan.guard)), guard_main.run)
+
+
+def heartbeat(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    world = incarnation.process.machine.world
+    return _with_beats(context(world, incarnation, scaled.heartbeat()), heartbeat_main.run)
 
 
 # -- workers ----------------------------------------------------------------------

@@ -13,13 +13,17 @@ import services.execution.fence as execution_fence
 import services.execution.resolver as resolver
 import shared.broker.limiter as broker_limiter
 import shared.broker.projectx.gateway as gateway
+import shared.broker.projectx.tokens as tokens
 import shared.runtime.limiter as runtime_limiter
 import shared.runtime.session as runtime_session
 from proof.simulation import guarding
+from proof.simulation.loop import NS_PER_S
+from proof.simulation.session_plan import LIVES_S
 from proof.simulation.swarm import ORDER_QTY_MAX, POSITION_MAX, QUARANTINE_S
 from proof.simulation.venue import ACCOUNT_ID, SYMBOL, WINDOW_S
 from services.broker_sync.config import BrokerSyncSection
 from services.execution.config import ExecutionConfig, RiskSection
+from services.heartbeat.config import HeartbeatSection
 from shared.runtime.config import BrokerSection, JulieSection
 
 INTENT_TTL_S = 2.0
@@ -28,13 +32,14 @@ HALT_WITHIN_S = 1.0
 EXITS_PER_MIN_MAX = 10
 SETTLE_AFTER_S = 2.0
 """Shorter than all that may still come, so that news of what has left memory is no rare thing here."""
+SESSION_POLL_S = 2.0
 
 
 def scale_constants() -> None:
     """Set the module constants that are no settings; once for each process of the simulator."""
     broker_sync_shell.TICK_S = 0.5
     broker_sync_shell.QUOTE_POLL_S = 5.0
-    runtime_session.POLL_S = 2.0
+    runtime_session.POLL_S = SESSION_POLL_S
     resolver.SEARCH_PAUSES_S = (0.5, 1.0, 1.5, 2.0, 2.0, 2.0)
     resolver.CHECK_PAUSES_S = (0.5, 1.0, 2.0, 2.0, 2.0)
     resolver.CANCELS_PAUSE_S = 5.0
@@ -43,11 +48,12 @@ def scale_constants() -> None:
     gateway.WINDOW_S["general"] = WINDOW_S
     runtime_limiter.SPARE_KEPT_S = WINDOW_S / 3
     guarding.scale_constants()
+    tokens.LONGEST_LIFE_NS = round((LIVES_S[-1] + 1) * NS_PER_S)  # type: ignore[misc]
 
 
 @cache
-def julie() -> JulieSection:
-    values = {"symbols": (SYMBOL,), "account_id": ACCOUNT_ID, "beat_interval_s": 5.0}
+def julie(beat_interval_s: float = 5.0) -> JulieSection:
+    values = {"symbols": (SYMBOL,), "account_id": ACCOUNT_ID, "beat_interval_s": beat_interval_s}
     return JulieSection.model_validate(values)
 
 
@@ -94,5 +100,31 @@ def broker_sync() -> BrokerSyncSection:
             "push_trusted_s": 1.0,
             "retry_max_s": 2.0,
             "view_interval_s": 30.0,
+        }
+    )
+
+
+LIVELY_BEATS_S = 0.5
+"""How often processes beat where somebody judges them: as in production. Elsewhere nobody listens."""
+VALIDATE_S = 4.0
+ASK_WITHIN_S = 2.0
+RETRY_FIRST_S = 0.2
+RETRY_MAX_S = 4.0
+REFUSED_RETRY_S = 5.0
+RESUME_AFTER_S = 2.0
+VITAL = ("feed", "broker_sync", "execution")
+
+
+@cache
+def heartbeat() -> HeartbeatSection:
+    return HeartbeatSection.model_validate(
+        {
+            "validate_interval_s": VALIDATE_S,
+            "ask_within_s": ASK_WITHIN_S,
+            "retry_first_s": RETRY_FIRST_S,
+            "retry_max_s": RETRY_MAX_S,
+            "refused_retry_s": REFUSED_RETRY_S,
+            "resume_after_s": RESUME_AFTER_S,
+            "vital": VITAL,
         }
     )

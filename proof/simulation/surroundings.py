@@ -1,6 +1,6 @@
 """What the order path needs around it in a small world: a feed, a session and a heartbeat that just work.
 
-They speak to the Redis model directly, without a client. A world with the whole house has the real ones.
+They speak to the Redis model directly, without a client. Worlds of kind `session` have the real heartbeat.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 from proof.simulation.loop import NS_PER_S, SimClock
 from proof.simulation.venue import SYMBOL, SimVenue
-from shared.domain.control import Beat, SessionHealth, SessionState
+from shared.domain.control import Beat, Duty, SessionHealth, SessionState
 from shared.domain.market import ContractResolved, FeedHealth, FeedState, MarketState, Quote
 from shared.runtime.session import STATE_FIELD
 from shared.wire import topics
@@ -67,7 +67,12 @@ class Writer:
 
 
 class Surroundings:
-    """See the module. Attributes: silent: the feed says nothing."""
+    """See the module.
+
+    Attributes:
+        silent: The feed has no prices.
+        feed_stopped: The feed does nothing at all, and does not beat.
+    """
 
     def __init__(self, redis: Redis, clock: SimClock, venue: SimVenue, rng: random.Random) -> None:
         self._redis = redis
@@ -79,7 +84,7 @@ class Surroundings:
         self._bid = 20_000
         self._beats = 0
         self._told = False
-        self.silent = False
+        self.silent = self.feed_stopped = False
         self.heard_ns = 0
         self.token = venue.issue()
 
@@ -98,10 +103,13 @@ class Surroundings:
     async def run(self) -> None:
         turn = 0
         while True:
-            if turn % 2 == 0:
-                self._beat()
-            if turn % 4 == 0:
-                self._keep_session()
+            if self._venue.door is not None:  # a real heartbeat keeps the session, and judges the feed too
+                self._beat_as_feed()
+            else:
+                if turn % 2 == 0:
+                    self._beat()
+                if turn % 4 == 0:
+                    self._keep_session()
             self._market(turn)
             turn += 1
             await asyncio.sleep(TURN_S)
@@ -156,6 +164,20 @@ class Surroundings:
             seq=self._beats,
         )
         self._redis(["PUBLISH", topics.BEATS, encode(beat)])
+
+    def _beat_as_feed(self) -> None:
+        if self.feed_stopped:
+            return
+        self._beats += 1
+        now_ns = self._clock.now_ns()
+        duty = Duty(interval_s=1.0, done=self._beats, ts_done_ns=now_ns)
+        beat = Beat(
+            process="feed", pid=1, host="sim", build="sim", started_at_ns=1, ts_ns=now_ns, seq=self._beats,
+            ready=True, duties={"market": duty},
+        )  # fmt: skip
+        value = encode(beat)
+        self._redis(["SET", topics.beat("feed"), value])
+        self._redis(["PUBLISH", topics.BEATS, value])
 
     def _keep_session(self) -> None:
         now_ns = self._clock.now_ns()

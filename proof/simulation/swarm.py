@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from proof.simulation import session_plan
+from proof.simulation.session_plan import SessionPlan
+
 QUARANTINE_S = 8.0
 SCALE = QUARANTINE_S / 120.0
 LANDING_S_MAX = 200 * SCALE
@@ -145,6 +148,7 @@ class Plan:
     changes: bool = False
     forgets: float = 0.0
     guard: Guarded = field(default_factory=Guarded)
+    session: SessionPlan = field(default_factory=SessionPlan)
 
 
 ORDER_POINTS = (
@@ -421,6 +425,22 @@ def _guard(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _session(plan: Plan, rng: random.Random) -> bool:
+    """The real heartbeat keeps the session and judges who is alive."""
+    if plan.guard.on:
+        return False  # guard closes what it cannot look at, and its checkers know nothing of tokens
+    drawn = session_plan.draw(rng)
+    plan.session = drawn.session
+    plan.faults_s = session_plan.FAULTS_S
+    plan.kills += [Kill(*one) for one in drawn.kills]
+    plan.stops += [Stop(*one) for one in drawn.stops]
+    plan.outages += [Outage(*one) for one in drawn.outages]
+    plan.wire.slow_connect = max(plan.wire.slow_connect, drawn.slow_connect)
+    if not plan.reboots:  # see `_reboots`
+        plan.jumps += drawn.jumps
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -450,5 +470,6 @@ _NEWEST = {
     "storm over orders": (0.06, _storm_over_orders),
     "forgets": (0.08, _forgets),
     "guard": (0.2, _guard),
+    "session": (0.2, _session),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
+from proof.simulation.door import Door
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.swarm import Plan
 from services.simulator import core, rows
@@ -140,6 +141,9 @@ class SimVenue:
         self.watch: Callable[[Command], None] = lambda command: None
         self.came: Callable[[str], None] = lambda tag: None
         self.tokens: set[str] = set()
+        self.door: Door | None = None
+        if plan.session.on:
+            self.door = Door(plan.session, random.Random(f"door {plan.seed}"), now_ns)
         self.storm = False
         self.lag_s = plan.search_lag_s
         self.forgets = plan.forgets
@@ -169,11 +173,14 @@ class SimVenue:
 
     def answer(self, path: str, body: bytes, token: str | None) -> tuple[int, bytes]:
         """Do what a request asks for; return status and body."""
-        if path == "/api/Auth/loginKey":
+        if path == "/api/Auth/loginKey" and self.door is None:
             return 200, _encode({"success": True, "errorCode": 0, "token": self.issue()})
         if self._over_budget():
             return 429, b""
-        if token not in self.tokens:
+        if self.door is not None:
+            if (said := self.door.says(path, token)) is not None:
+                return said
+        elif token not in self.tokens:
             return 401, b""
         if path == "/api/Auth/validate":
             return 200, _encode({"success": True, "errorCode": 0, "newToken": None})

@@ -88,6 +88,11 @@ class Network:
         self.links: list[SimAccountLink] = []
         self.last_landing_s = 0.0
         self._unordered = random.Random(rng.random())
+        self.tried: Callable[[str, Incarnation], None] = lambda path, incarnation: None
+        self.over: Callable[[str, Incarnation], None] = lambda path, incarnation: None
+        self.heard: Callable[[str, Incarnation, str | None, int, bytes], None] = (
+            lambda path, incarnation, token, status, body: None
+        )
         venue.hears = self.push
 
     # -- pushes -----------------------------------------------------------------
@@ -143,6 +148,7 @@ class SimHttp:
         net, incarnation = self._network, self._incarnation
         name = f"http {path}"
         incarnation.point(name, BEFORE)
+        net.tried(path, incarnation)
         rng, wire = net.rng, net.wire
         up_s, down_s = rng.random() * wire.latency_s, rng.random() * wire.latency_s
         if net.cut or (wire.not_sent and rng.random() < wire.not_sent):
@@ -156,6 +162,8 @@ class SimHttp:
             net.reach("withheld with the connection in hand")
             raise NotSentError(reason)
         fate = self._fate(path)
+        if net.venue.door is not None:
+            net.venue.door.on_the_way(path, fate)
         reply: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         net.asked(path, incarnation)
         if path in MUTATIONS:
@@ -170,6 +178,9 @@ class SimHttp:
             incarnation.alive()
             net.machine.trace(incarnation.name, name, "no answer")
             raise NoAnswerError("TimeoutError") from None
+        finally:
+            net.over(path, incarnation)
+        net.heard(path, incarnation, token, status, answer)
         net.machine.trace(incarnation.name, name, status)
         incarnation.point(name, AFTER)
         if self._behind_ns is None:
@@ -185,7 +196,7 @@ class SimHttp:
             raise NotSentError("TimeoutError")
 
     def _send(
-        self, path: str, body: bytes, token: str | None, fate: _Fate, up_s: float, down_s: float,
+        self, path: str, body: bytes, token: str | None, fate: Fate, up_s: float, down_s: float,
         reply: asyncio.Future[tuple[int, bytes]],
     ) -> None:  # fmt: skip
         net = self._network
@@ -199,7 +210,7 @@ class SimHttp:
             if path in MUTATIONS:
                 net.arrived(path, body)
             if not fate.reply_lost and fate.instead is None:
-                net.machine.later(down_s, lambda: answered(status, content))
+                net.machine.later(down_s + fate.reply_after_s, lambda: answered(status, content))
 
         if fate.arrives_in_s is not None:
             net.machine.later(up_s + fate.arrives_in_s, arrive)
@@ -207,10 +218,10 @@ class SimHttp:
             status, content = fate.instead
             net.machine.later(up_s + down_s + 0.001, lambda: answered(status, content))
 
-    def _fate(self, path: str) -> _Fate:
+    def _fate(self, path: str) -> Fate:
         net = self._network
         wire, rng, reach = net.wire, net.rng, net.reach
-        fate = _Fate()
+        fate = Fate()
         if path not in MUTATIONS:
             if net.blind or (wire.query_failed and rng.random() < wire.query_failed):
                 reach("question without an answer")
@@ -255,13 +266,14 @@ class SimHttp:
 
 
 @dataclass(slots=True)
-class _Fate:
+class Fate:
     """Attributes: arrives_in_s: None: never."""
 
     arrives_in_s: float | None = 0.0
     reply_lost: bool = False
     instead: tuple[int, bytes] | None = None
     timeout_s: float = TIMEOUT_S
+    reply_after_s: float = 0.0
 
 
 class SimAccountLink:

@@ -71,6 +71,8 @@ class World:
             asked=self.judge.requests.asked,
         )  # fmt: skip
         self.venue.watch = self.judge.exposure.happened
+        watch = self.judge.session
+        self.network.tried, self.network.over, self.network.heard = watch.tried, watch.over, watch.heard
         self.venue.came = self.judge.requests.landed
         self.disk = Disk()
         self.disk.watch = self.judge.commits.committed
@@ -126,7 +128,7 @@ class World:
         That broker_sync is dead or says "stale" is told to people, and stops new exposure.
         """
         sync = self.machine.processes["broker_sync"].now
-        if sync is None or sync.held or not self.in_sync:
+        if sync is None or sync.held or not self.in_sync or not self.judge.session.usable():
             return False
         server = self.redis.server
         if not server.up or server.frozen or server.disk_full or server.out_of_memory:
@@ -162,6 +164,8 @@ class World:
     async def _play(self) -> None:
         machine, plan = self.machine, self.plan
         machine.spawn(self.surroundings.run(), None)
+        if plan.session.on:
+            machine.add("heartbeat", processes.heartbeat)
         machine.add("broker_sync", processes.broker_sync)
         machine.add("execution", processes.execution)
         for number in range(1, plan.workers + 1):
@@ -185,6 +189,8 @@ class World:
             self.judge.exposure.tick()
             self.judge.requests.tick(LOOK_S)
             self.judge.guard.tick(LOOK_S)
+            self.judge.liveness.tick(LOOK_S)
+            self.judge.session.tick(LOOK_S)
             await asyncio.sleep(LOOK_S)
 
     async def _settled(self, within_s: float) -> str:

@@ -67,7 +67,8 @@ def decide(event: Event, state: State) -> list[Command]:
             halts.measure(turn, event.clock_offset_ms)
             resolver.due(turn)
         case HeartbeatHeard():
-            state.heartbeat_ns = event.at.mono_ns
+            said_ns = event.at.mono_ns - event.age_ns
+            state.heartbeat_ns = max(said_ns, state.heartbeat_ns or said_ns)
         case ProcessSeen():
             state.builds[event.process] = (event.build, event.settings)
         case KillSeen():

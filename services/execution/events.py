@@ -74,7 +74,10 @@ class MarketRead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatHeard(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: age_ns: how long ago it was said: beats wait for us while we are frozen."""
+
     at: Moment
+    age_ns: int = 0
 
 
 class ProcessSeen(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,7 +62,7 @@ def exposure(
         in_sync=state.sync.in_sync and state.sync.complete,
         session_active=state.session is SessionHealth.ACTIVE,
         account_can_trade=state.sync.can_trade,
-        heartbeat_silent_ms=_silent_ms(state, at),
+        heartbeat_silent_ms=silent_ms(state, at),
         reference_age_ms=reference_age_ms(state, command.symbol, at),
         day_pnl=state.day_pnl(market_ns or at.now_ns),
         messages_last_s=sum(1 for sent_ns in state.sent_ns if sent_ns > at.mono_ns - NS_PER_S),
@@ -210,7 +210,8 @@ def _others(state: State, strategy_id: str, contract_id: str) -> tuple[int, int]
     return longs + max(0, baseline), shorts + max(0, -baseline)
 
 
-def _silent_ms(state: State, at: Moment) -> int:
+def silent_ms(state: State, at: Moment) -> int:
+    """Return for how long heartbeat has not been heard."""
     if state.heartbeat_ns is None:
         return NEVER_MS
     return (at.mono_ns - state.heartbeat_ns) // NS_PER_MS

@@ -19,6 +19,7 @@ HALTED = "trading was halted before it could be sent"
 CANCELED = "it was canceled before it could be sent"
 GONE = "what it was to close is not there any more"
 FROZEN = "the fate of another order in its contract became unknown before it could be sent"
+UNJUDGED = "heartbeat fell silent before it could be sent"
 STALE = "the market it was decided on is too old by now"
 
 
@@ -58,6 +59,8 @@ def hold_change(state: State, change: Modify, at: Moment) -> str | None:
 def _new_exposure(state: State, order: OrderRecord, at: Moment) -> str | None:
     if state.trading_state is not TradingState.ACTIVE:
         return HALTED
+    if exposure.silent_ms(state, at) > state.rules.limits.heartbeat_silence_ms_max:
+        return UNJUDGED
     return FROZEN if state.is_frozen(order.contract_id) else _stale(state, order, at)
 
 

@@ -284,7 +284,8 @@ class Shell:
                     )
                 )
             if beat.process == HEARTBEAT:
-                self._apply(HeartbeatHeard(at=self._now()))
+                at = self._now()
+                self._apply(HeartbeatHeard(at=at, age_ns=max(0, at.now_ns - beat.ts_ns)))
 
     async def _discover(self) -> None:
         """Find new strategy instances; market states, if their channel was deaf; how far behind we are.

@@ -8,6 +8,7 @@ one, and after Redis was emptied everything goes out again from memory.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from shared.bus.port import Bus, BusAway, BusRefused, Fenced, RolledBack, StreamWriter
@@ -22,7 +23,10 @@ from shared.wire.codec import encode
 
 PROCESS_FIELD = "process:"
 CHECK_S = 0.5
-"""How soon an emptied Redis is noticed."""
+"""How soon is noticed that Redis was emptied, or that somebody has written over what is ours."""
+AT_ITS_END_S = 1.0
+"""Redis may drop a token a moment before our clock calls it over."""
+SETTLE_WITHIN_S = 2.0
 RETRY_S = 0.2
 SESSION_ENTRIES_MAX = 20_000
 """Hard cap; the recorder trims earlier."""
@@ -30,8 +34,10 @@ SESSION_ENTRIES_MAX = 20_000
 
 @dataclass(slots=True, kw_only=True)
 class HeldToken:
+    """Attributes: ends_mono_ns: on the monotonic clock, whatever becomes of the wall clock."""
+
     value: Secret
-    expires_at_ns: int
+    ends_mono_ns: int
 
 
 class Board:
@@ -44,6 +50,7 @@ class Board:
         self._fields: dict[str, bytes] = {}
         self._token: HeldToken | None = None
         self._token_stale = False
+        self._written: dict[str, bytes] = {}
         self._dirty = asyncio.Event()
         self._last_control: Control | None = None
         self._last_session: SessionState | None = None
@@ -101,7 +108,9 @@ class Board:
     async def settle(self) -> None:
         """Write what is still pending, once; for the end of the process."""
         if self._dirty.is_set():
-            await self._write()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_WITHIN_S):
+                    await self._write()
 
     async def _write_changes(self) -> None:
         while True:
@@ -117,26 +126,35 @@ class Board:
         # The token first: whoever sees the new version in the hash must find the new token.
         token, stale = self._token, self._token_stale
         fields = dict(self._fields)
+        if self._session_stream is not None:
+            # What changed was appended: the bus takes that only of the newest heartbeat, and refuses another
+            # one here, before it writes over the hash and the token of its successor.
+            await self._session_stream.flush()
         if stale:
             await self._write_token(token)
             if token is self._token:
                 self._token_stale = False
         if fields:
             await self._bus.hash_set(topics.SESSION_STATE, fields)
+            self._written = fields
         if fields == self._fields and not self._token_stale:
             self._dirty.clear()
 
     async def _write_token(self, token: HeldToken | None) -> None:
-        left_s = 0.0 if token is None else (token.expires_at_ns - self._clock.now_ns()) / NS_PER_S
+        left_s = self._left_s(token)
         if token is None or left_s <= 0:
             await self._bus.delete(topics.SESSION_TOKEN)
             return
         value = token.value.reveal().encode()
         await self._bus.set(topics.SESSION_TOKEN, value, expire_s=left_s)
 
+    def _left_s(self, token: HeldToken | None) -> float:
+        return 0.0 if token is None else (token.ends_mono_ns - self._clock.monotonic_ns()) / NS_PER_S
+
     async def _check(self) -> None:
-        """Notice that Redis was emptied: nothing of ours is there any more."""
-        async for _ in turns(self._clock, CHECK_S):
+        """Notice that Redis was emptied, or that what we wrote last is not what lies there."""
+        changed_turn = -2
+        async for turn in turns(self._clock, CHECK_S):
             stream = self._session_stream
             if stream is None or not stream.acked_seq:
                 continue
@@ -144,10 +162,40 @@ class Board:
                 # The hash would not tell: an ordinary write may have filled it again.
                 if not await self._bus.length(topics.SESSION):
                     await self._write_everything_again()
+                elif not self._dirty.is_set() and (what := await self._differs()):
+                    if turn - changed_turn <= 2:
+                        # An emptied Redis knows no older writer, so neither of the two is refused. Whoever
+                        # starts again is the newer one.
+                        raise RolledBack(f"another heartbeat writes {what} as well; starting again")
+                    changed_turn = turn
+                    self._write_again(what)
             except (Fenced, RolledBack):
                 raise
             except (BusAway, BusRefused):
                 continue
+
+    async def _differs(self) -> str:
+        """Return which key another has changed; empty when all is as we wrote it.
+
+        A heartbeat that was frozen may write once more when it wakes, before it learns that another is there;
+        and the token's key goes with a wall clock that is set ahead.
+        """
+        token, written = self._token, self._written
+        found = await self._bus.get(topics.SESSION_TOKEN)
+        state = await self._bus.hash_get(topics.SESSION_STATE)
+        if token is not self._token or written is not self._written or self._dirty.is_set():
+            return ""  # written meanwhile
+        if written and state != written:
+            return topics.SESSION_STATE
+        ours = token.value.reveal().encode() if token is not None else None
+        if self._left_s(token) > AT_ITS_END_S and found != ours:
+            return topics.SESSION_TOKEN
+        return ""
+
+    def _write_again(self, what: str) -> None:
+        self._log.warning("state_written_again", key=what, remedy="look whether two heartbeats run")
+        self._token_stale = True
+        self._dirty.set()
 
     async def _write_everything_again(self) -> None:
         self._log.warning("redis_emptied", remedy="everything is written again; look why Redis lost it")

@@ -65,7 +65,8 @@ class Process:
     Attributes:
         moved_ns: When its newest beat came in.
         unready_ns: Since when it is there and does not do its job; None while it does.
-        served_ns: When it was last seen doing its job; None before.
+        served_ns: When the newest beat came in after which it was doing its job; None before. Later silence
+            is part of what it was away.
     """
 
     name: str
@@ -195,7 +196,7 @@ def _judge_all(tick: Tick, state: State) -> list[Command]:
             continue
         health, reason = verdict(process, tick.now_ns, state)
         if health in (ProcessHealth.ALIVE, ProcessHealth.LATE):
-            process.served_ns = tick.now_ns
+            process.served_ns = process.moved_ns
         if (health, reason) != (process.health, process.reason):
             process.health, process.reason = health, reason
             judged = ProcessJudged(
@@ -215,11 +216,13 @@ def _forgive_own_pause(now_ns: int, state: State) -> None:
     pause_ns = now_ns - state.last_tick_ns
     if pause_ns <= OWN_PAUSE_NS:
         return
+    state.well_since_ns = None  # nor was anybody seen to be well
     for process in state.processes.values():
-        process.moved_ns += pause_ns
+        # What waited for us has been heard since we woke: that was no pause of theirs, nor is it to come.
+        process.moved_ns = min(process.moved_ns + pause_ns, now_ns)
         for duty in process.duties.values():
-            duty.moved_ns += pause_ns
-            duty.waiting_seen_ns += pause_ns
+            duty.moved_ns = min(duty.moved_ns + pause_ns, now_ns)
+            duty.waiting_seen_ns = min(duty.waiting_seen_ns + pause_ns, now_ns)
 
 
 def verdict(process: Process, now_ns: int, state: State) -> tuple[ProcessHealth, str]:

@@ -174,7 +174,9 @@ class Keeper:
 
     def _hold(self, token: SessionToken) -> None:
         self._token = token
-        self._board.say_token(HeldToken(value=Secret(token.value), expires_at_ns=token.expires_at_ns))
+        now_ns, ts_ns = self._now()
+        ends_mono_ns = now_ns + token.expires_at_ns - ts_ns
+        self._board.say_token(HeldToken(value=Secret(token.value), ends_mono_ns=ends_mono_ns))
 
     async def _ask(self, question: Question) -> None:
         self._decide(await self._answer(question))

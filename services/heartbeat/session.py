@@ -6,7 +6,8 @@ no answer cannot turn into "expired": the token stays while its life lasts and h
 
 A refusal that a person has to lift (wrong key, agreements, subscription) is not repeated in a loop: the next
 try comes when the credentials file has changed, or after a long pause. Everything else is repeated with
-pauses that double.
+pauses that double. Logins keep pauses of their own until a validation has shown that one of them brought a
+token that works: neither an old token that still works, nor new ones that nobody accepts, make them frequent.
 
 `now_ns` is monotonic and decides; `ts_ns` is the wall clock and only stamps. The token's value is not
 here: the shell keeps it, under the version this core gave it.
@@ -141,7 +142,11 @@ Command = Ask | GiveUp | Publish
 
 @dataclass(slots=True, kw_only=True)
 class Token:
-    """What is known of a token, but for its value. Times with `_mono_ns` are on the monotonic clock."""
+    """What is known of a token, but for its value. Times with `_mono_ns` are on the monotonic clock.
+
+    Attributes:
+        unproven: A login brought it, and no validation has found it good since.
+    """
 
     version: int
     expires_at_ns: int
@@ -149,6 +154,7 @@ class Token:
     expires_mono_ns: int
     confirmed: bool
     renewal_asked: bool = False
+    unproven: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,6 +179,9 @@ class State:
     refused_ns: int = 0
     credentials: str = ""
     refused_credentials: str = ""
+    login_ended_ns: int = 0
+    login_pause_ns: int = 0
+    logins_in_vain: int = 0
     skipped_turns: int = 0
     published: tuple[SessionHealth, int, str, int] | None = field(default=None)
 
@@ -205,14 +214,22 @@ def decide(event: Event, state: State) -> list[Command]:
             reason = f"the {question} brought a token whose life is over already; check this machine's clock"
             state.refusal = ""  # what was refused before is taken now
             _failed(event, reason, 0.0, event.chance, state)
-        case TokenGiven():
+        case TokenGiven(value_of=question):
+            if question is Question.VALIDATE:
+                _proven(state)
             _take(event, event.expires_at_ns, _next_version(event, state), state, confirmed=True)
+            assert state.token is not None
+            if question is Question.LOGIN:
+                state.token.unproven, state.login_ended_ns = True, event.now_ns
             _answered(event, state)
         case Confirmed():
             _answered(event, state)
+            _proven(state)
             if state.token is not None:
                 state.token.confirmed = True
         case Gone():
+            if state.token is not None and state.token.unproven:
+                _login_in_vain(0.0, state)
             state.asking, state.failure, state.failures = None, "", 0
             state.token, state.gone = None, event.reason
             state.due = True
@@ -286,6 +303,8 @@ def _question(now_ns: int, state: State) -> Question | None:
     may_log_in = not state.refusal or (
         state.credentials != state.refused_credentials or now_ns - state.refused_ns >= state.refused_retry_ns
     )
+    if state.logins_in_vain and now_ns - state.login_ended_ns < state.login_pause_ns:
+        may_log_in = False
     if not alive:
         return Question.LOGIN if may_log_in else None
     assert token is not None
@@ -322,6 +341,22 @@ def _answered(event: Event, state: State) -> None:
     state.ts_validated_ns = event.ts_ns
 
 
+def _proven(state: State) -> None:
+    """Take note that the broker accepts the token: if a login brought it, that was not in vain."""
+    if state.token is not None and state.token.unproven:
+        state.token.unproven = False
+        state.logins_in_vain = 0
+
+
+def _login_in_vain(chance: float, state: State) -> None:
+    state.logins_in_vain += 1
+    state.login_pause_ns = int(_doubled_ns(state.logins_in_vain, state) * (1 - JITTER_SHARE * chance))
+
+
+def _doubled_ns(times: int, state: State) -> int:
+    return min(state.retry_first_ns << min(times - 1, 32), state.retry_max_ns)
+
+
 def _refused(event: Refused, state: State) -> None:
     words = f"{event.reason}. {event.remedy}".strip()
     if not event.fatal:
@@ -334,8 +369,11 @@ def _refused(event: Refused, state: State) -> None:
 
 
 def _failed(event: Event, reason: str, pause_s: float, chance: float, state: State) -> None:
+    if state.asking is Question.LOGIN:
+        state.login_ended_ns = event.now_ns
+        _login_in_vain(chance, state)
     state.failures += 1
-    doubled = min(state.retry_first_ns << min(state.failures - 1, 32), state.retry_max_ns)
-    pause_ns = max(int(doubled * (1 - JITTER_SHARE * chance)), int(pause_s * SECOND_NS))
+    doubled_ns = _doubled_ns(state.failures, state)
+    pause_ns = max(int(doubled_ns * (1 - JITTER_SHARE * chance)), int(pause_s * SECOND_NS))
     state.asking, state.failure = None, reason
     state.retry_ns = event.now_ns + pause_ns

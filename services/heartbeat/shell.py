@@ -11,7 +11,6 @@ from services.heartbeat.config import HeartbeatSection
 from services.heartbeat.keeper import Keeper, OpenPort, credentials_stamp
 from shared.bus.port import BusAway, BusRefused
 from shared.domain.control import Beat, Halt, ProcessHealth, ProcessJudged, Resume
-from shared.runtime.build import BUILD
 from shared.runtime.clock import NS_PER_S
 from shared.runtime.schedule import turns
 from shared.runtime.service import Context
@@ -25,7 +24,9 @@ SCAN_EVERY_POLLS = 4
 
 
 class Shell:
-    def __init__(self, ctx: Context[HeartbeatSection], open_port: OpenPort, *, build: str = BUILD) -> None:
+    def __init__(
+        self, ctx: Context[HeartbeatSection], open_port: OpenPort, *, build: str | None = None
+    ) -> None:
         config = ctx.config
         self._ctx = ctx
         self._board = Board(bus=ctx.bus, clock=ctx.clock, log=ctx.log)
@@ -45,7 +46,7 @@ class Shell:
         # Slower beats must not look like silence.
         beat_ns = round(ctx.julie.beat_interval_s * NS_PER_S)
         self._state = core.State(
-            build=build,
+            build=build or ctx.beat.build,
             settings=ctx.beat.settings,
             vital=config.vital,
             late_after_ns=max(round(config.late_after_s * NS_PER_S), 5 * beat_ns // 2),

@@ -85,6 +85,7 @@ class Changes(Checker):
         self.judge.requests.obeys(what, post.at_ns, self.judge.guard.halted_ns, "of guard")
         self.judge.requests.fresh(what)
         self.judge.requests.unfrozen(what, sent.tag, post.incarnation)
+        self.judge.liveness.exposed(what)
         self.judge.exposure.within_limit(f"{what} is sent", buys_only=sent.buys)
 
     def _stopped_ns(self) -> int | None:

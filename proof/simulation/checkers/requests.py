@@ -53,6 +53,7 @@ class Requests(Checker):
         asked_ns.append(now_ns)
         if path == ORDER_SEARCH:
             self.searched_ns[incarnation] = now_ns
+        self.judge.session.asked(path, incarnation)
         while asked_ns[0] <= now_ns - round(WINDOW_S * NS_PER_S):
             asked_ns.popleft()
         count = len(asked_ns)
@@ -135,6 +136,7 @@ class Requests(Checker):
             self.obeys(tag, post.at_ns, self.judge.guard.halted_ns, "of guard")
             self.fresh(tag)
             self.unfrozen(tag, tag, post.incarnation)
+            self.judge.liveness.exposed(tag)
             # Asked where it leaves, not where it is claimed: between the two the bus must confirm, and a
             # claim that it does not confirm is never sent.
             lost_ns = self.judge.lost_ns

@@ -43,7 +43,7 @@ class Rest(Checker):
             return "the broker has fills that the ledger has not"
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.judge.sent.items()):
             return "orders are under way"
-        return self.judge.guard.unsettled()
+        return self.judge.guard.unsettled() or self.judge.session.unsettled()
 
     def _below(self, wish: Wish) -> bool:
         """Was its id read before already? Redis was emptied and the clock set back, then.
@@ -96,6 +96,7 @@ class Rest(Checker):
         """Faults are over and the time to settle as well: all must be known and equal."""
         world = self.world
         self.judge.streams.streams()
+        self.judge.session.leaks()
         self.check("I-2", not left, lambda: f"not at rest in {world.settle_s:g} s after the faults: {left}")
         if left:
             return

@@ -31,6 +31,8 @@ class Streams(Checker):
                 self.reach("fenced write")
             if incarnation.name == "guard":
                 self.judge.guard.wrote()
+            if incarnation.name == "heartbeat":
+                self.judge.liveness.wrote()
             if name == "julie_step":
                 self.world.scan_intents()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.execution.events import KillSeen, Place, ProcessSeen, StreamGap, Tick
+from services.execution import holds
+from services.execution.events import HeartbeatHeard, KillSeen, Place, ProcessSeen, StreamGap, Tick
 from shared.broker.port import NotSent
 from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Resume, SessionHealth, TradingState
 from shared.domain.execution import OrderDenied, TradingStateChanged
@@ -86,6 +87,29 @@ def test_silent_heartbeat_stops_new_exposure() -> None:
     (denied,) = only(desk.intent(make_submit("o1")), OrderDenied)
     assert denied.code == "heartbeat_silent"
     assert only(desk.intent(make_submit("exit", side=Side.SELL, bracket=None)), Place)
+
+
+@pytest.mark.proves("I-20")
+def test_a_beat_that_waited_while_we_were_frozen_is_as_old_as_it_is() -> None:
+    desk = ready_desk()
+    desk.pass_time(6)
+    desk.tick()
+    desk.feed(HeartbeatHeard(at=desk.at(), age_ns=5_500_000_000))
+    (denied,) = only(desk.intent(make_submit("o1")), OrderDenied)
+    assert denied.code == "heartbeat_silent"
+    desk.feed(HeartbeatHeard(at=desk.at(), age_ns=100_000_000))
+    desk.feed(HeartbeatHeard(at=desk.at(), age_ns=5_000_000_000))  # an older one after it takes nothing back
+    assert desk.state.heartbeat_ns == desk.at().mono_ns - 100_000_000
+
+
+@pytest.mark.proves("I-20")
+def test_heartbeat_that_fell_silent_holds_what_waited_to_be_sent() -> None:
+    desk = ready_desk()
+    (place,) = only(desk.intent(make_submit("o1")), Place)
+    order = desk.state.orders[place.ticket.client_order_id]
+    assert holds.hold(desk.state, order, desk.at()) is None
+    desk.pass_time(5.1)
+    assert holds.hold(desk.state, order, desk.at()) == holds.UNJUDGED
 
 
 @pytest.mark.proves("I-29")

@@ -187,6 +187,21 @@ def test_a_restart_that_does_not_become_ready_is_a_loss() -> None:
 
 
 @pytest.mark.proves("I-20")
+@pytest.mark.parametrize("silent_s", [1.5, 2.0, 2.5])
+def test_silence_before_a_restart_counts_to_the_5_s_in_which_new_exposure_halts(silent_s: float) -> None:
+    room = trading_room()
+    since_ms = room.now_ms
+    room.silent.add("execution")
+    room.run(silent_s)
+    room.silent.clear()
+    room.started["execution"], room.seq["execution"], room.ready["execution"] = 2, 0, False
+    room.run(6)
+    ((at_ms, control),) = room.controls()
+    assert isinstance(control, Halt)
+    assert at_ms - since_ms <= 3_000 + STEP_MS
+
+
+@pytest.mark.proves("I-20")
 def test_a_loop_that_beats_while_its_duty_stands_still_is_dead() -> None:
     room = trading_room()
     room.duties["execution"] = {"orders": Duty(interval_s=1.0, done=7)}
@@ -268,6 +283,37 @@ def test_nobody_is_blamed_for_our_own_pause() -> None:
     assert decide(tick, room.state) == []
     room.run(2)
     assert room.controls() == []
+
+
+@pytest.mark.proves("I-20")
+def test_a_beat_that_waited_for_us_does_not_make_a_process_live_ahead() -> None:
+    room = trading_room()
+    room.now_ms += 60_000
+    for name in VITAL:  # the newest of before, in our socket when we wake
+        room.hear(name)
+    room.silent.add("feed")
+    since_ms = room.now_ms
+    room.run(5)
+    at_ms, control = room.controls()[-1]
+    assert isinstance(control, Halt)
+    assert at_ms - since_ms <= 3_000 + STEP_MS
+
+
+@pytest.mark.proves("I-20")
+def test_after_our_own_pause_a_halt_stays_until_all_were_seen_to_be_well() -> None:
+    room = Room()
+    room.run(1)
+    assert isinstance(room.controls()[-1][1], Halt)
+    room.silent.add("execution")  # dies while we are frozen
+    room.now_ms += 60_000
+    room.run(4)
+    assert not [one for _, one in room.controls() if isinstance(one, Resume)]
+    room.silent.clear()
+    began_ms = room.now_ms
+    room.run(4)
+    at_ms, control = room.controls()[-1]
+    assert isinstance(control, Resume)
+    assert at_ms - began_ms >= 2_000
 
 
 @pytest.mark.proves("I-30")

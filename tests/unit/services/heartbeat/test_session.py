@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import pytest
 
 from services.heartbeat import session
@@ -323,3 +326,59 @@ def test_an_earlier_token_that_has_expired_only_lends_its_version() -> None:
     assert asks(decide(adopted, life.state)) == [Question.LOGIN]
     life.given()
     assert life.state.version == 2**40 + 1
+
+
+def login_times_s(life: Life, answer: Callable[[Question], list[Command]], until_s: float) -> list[float]:
+    """Let time pass with answers that come at once; return when a login was asked for."""
+    times_s = []
+    commands = life.due()
+    while life.now_s < until_s:
+        while questions := asks(commands):
+            if questions[0] is Question.LOGIN:
+                times_s.append(life.now_s)
+            commands = answer(questions[0])
+        commands = life.tick(0.25)
+    return times_s
+
+
+def test_logins_that_fail_while_the_old_token_works_keep_their_pauses() -> None:
+    life = logged_in()
+    life.tick(DAY_S * 0.8)
+
+    def answer(question: Question) -> list[Command]:
+        return life.unanswered() if question is Question.LOGIN else life.confirmed()
+
+    times_s = login_times_s(life, answer, life.now_s + 400)
+    pauses_s = [later - earlier for earlier, later in pairwise(times_s)]
+    assert pauses_s[:6] == [1, 2, 4, 8, 16, 32]
+    assert min(pauses_s[6:]) >= 60
+    assert life.health is SessionHealth.RENEWING
+
+
+def test_tokens_that_no_validation_accepts_do_not_bring_one_login_after_the_other() -> None:
+    life = Life()
+
+    def answer(question: Question) -> list[Command]:
+        if question is Question.VALIDATE:
+            return life.gone()
+        life.given()
+        life.now_s += 0.25
+        return life.due()  # somebody was refused, or the interval is over
+
+    times_s = login_times_s(life, answer, 200)
+    pauses_s = [later - earlier for earlier, later in pairwise(times_s)]
+    assert pauses_s[:6] == [1, 2, 4, 8, 16, 32]
+    assert min(pauses_s[6:]) >= 60
+
+
+def test_a_login_that_was_proven_ends_the_pauses() -> None:
+    life = Life()
+    life.due()
+    life.unanswered()
+    assert asks(life.tick(1)) == [Question.LOGIN]
+    life.given()
+    assert asks(life.due()) == [Question.VALIDATE]
+    life.confirmed()
+    assert not life.state.logins_in_vain
+    life.due()
+    assert asks(life.gone()) == [Question.LOGIN]
