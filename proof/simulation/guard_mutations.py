@@ -15,7 +15,6 @@ from services.guard.events import Command, Keep
 from services.guard.record import Record
 from services.guard.rules import Figures
 from services.guard.state import State
-from shared.domain import flat
 from shared.domain.control import Halt
 
 
@@ -95,17 +94,6 @@ def resume_played_again_obeyed_by_guard() -> Patches:
 @bug(caught_in=149)
 def guard_waits_for_an_execution_that_is_wedged() -> Patches:
     return [patch.object(enforce, "_why_alone", lambda state, enforcing, at: "")]
-
-
-@bug(caught_in=227)
-def stops_left_behind_by_guard() -> Patches:
-    """The position is closed, and what works is nobody's business."""
-    decide = flat.decide
-
-    def closes(look: flat.Look, *rest: Any) -> list[flat.Remedy]:
-        return decide(msgspec.structs.replace(look, working=look.working and []), *rest)
-
-    return [patch.object(flat, "decide", closes)]
 
 
 @bug(caught_in=1)
