@@ -15,7 +15,6 @@ from services.guard.events import Command, Keep
 from services.guard.record import Record
 from services.guard.rules import Figures
 from services.guard.state import State
-from shared.domain import flat
 from shared.domain.control import Halt
 
 
@@ -57,7 +56,7 @@ def breach_not_written_down() -> Patches:
     return [patch.object(shell.Shell, "_obey", forgetful)]
 
 
-@bug(caught_in=130)
+@bug(caught_in=32)
 def record_of_guard_forgotten_at_a_restart() -> Patches:
     load = store.RecordFile.load
 
@@ -97,18 +96,7 @@ def guard_waits_for_an_execution_that_is_wedged() -> Patches:
     return [patch.object(enforce, "_why_alone", lambda state, enforcing, at: "")]
 
 
-@bug(caught_in=227)
-def stops_left_behind_by_guard() -> Patches:
-    """The position is closed, and what works is nobody's business."""
-    decide = flat.decide
-
-    def closes(look: flat.Look, *rest: Any) -> list[flat.Remedy]:
-        return decide(msgspec.structs.replace(look, working=look.working and []), *rest)
-
-    return [patch.object(flat, "decide", closes)]
-
-
-@bug(caught_in=0)
+@bug(caught_in=1)
 def halt_of_guard_ignored_by_execution() -> Patches:
     control = trading.control
 
@@ -119,12 +107,6 @@ def halt_of_guard_ignored_by_execution() -> Patches:
     return [patch.object(trading, "control", deaf)]
 
 
-@bug(caught_in=0)
-def day_of_guard_ended_by_a_look_from_before() -> Patches:
-    """The look's answers came after the day had turned, and that counts."""
-    return [patch.object(truth, "_begun_ns", lambda event, market_ns: market_ns)]
-
-
-@bug(caught_in=0)
+@bug(caught_in=102)
 def day_of_guard_ended_while_a_search_lags() -> Patches:
     return [patch.object(truth, "_ends_days", lambda state, print_now, mono_ns: True)]
