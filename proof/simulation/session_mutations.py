@@ -114,7 +114,10 @@ def beats_that_waited_taken_for_fresh() -> Patches:
             event = msgspec.structs.replace(event, age_ns=0)
         return decide(event, state)
 
-    return [patch.object(execution_shell, "decide", fresh)]
+    return [
+        patch.object(execution_shell, "decide", fresh),
+        patch.object(execution_shell.Shell, "_waking", lambda self, now_ns: False),
+    ]
 
 
 CAUGHT: dict[Callable[[], Patches], int] = {

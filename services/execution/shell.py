@@ -55,6 +55,8 @@ IDLE_COMMIT_S = 5.0
 reading again is harmless, and of a loss of Redis this much may go unnoticed if we are killed with it."""
 IDLE_S = 1.0
 """Without an entry for so long, the ledger's housekeeping delays nobody."""
+PAUSE_S, WAKING_S = 1.0, 0.25
+"""So long without a turn we were frozen; what is heard in the first moment after that had waited."""
 RECALL_ENTRIES = 5_000
 """How far back the newest whole picture of the account is looked for at the start."""
 
@@ -99,6 +101,8 @@ class Shell:
         )
         self._failed: Exception | None = None
         self._saved_ns = 0
+        self._ran_ns = ctx.clock.monotonic_ns()
+        self._woke_ns = self._ran_ns - NS_PER_S
         self._entry_ns = 0
         self._alarms = 0
         self._outbox: Outbox | None = None
@@ -228,6 +232,7 @@ class Shell:
     async def _tick(self) -> None:
         config = self._ctx.config
         while True:
+            self._waking(self._ctx.clock.monotonic_ns())
             self._look_at_switch()
             offset_ms = self._sender.clock_offset_ms()
             self._apply(Tick(session=self._session.health, at=self._now(), clock_offset_ms=offset_ms))
@@ -285,7 +290,18 @@ class Shell:
                 )
             if beat.process == HEARTBEAT:
                 at = self._now()
-                self._apply(HeartbeatHeard(at=at, age_ns=max(0, at.now_ns - beat.ts_ns)))
+                if not self._waking(at.mono_ns):
+                    self._apply(HeartbeatHeard(at=at, age_ns=max(0, at.now_ns - beat.ts_ns)))
+
+    def _waking(self, now_ns: int) -> bool:
+        """Say whether we have just been frozen: whoever is heard now may have fallen silent since.
+
+        The age of a beat alone does not tell: the wall clock may have been set back meanwhile.
+        """
+        if now_ns - self._ran_ns > PAUSE_S * NS_PER_S:
+            self._woke_ns = now_ns
+        self._ran_ns = now_ns
+        return now_ns - self._woke_ns < WAKING_S * NS_PER_S
 
     async def _discover(self) -> None:
         """Find new strategy instances; market states, if their channel was deaf; how far behind we are.

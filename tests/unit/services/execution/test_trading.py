@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from services.execution import holds
 from services.execution.events import HeartbeatHeard, KillSeen, Place, ProcessSeen, StreamGap, Tick
+from services.execution.shell import Shell
+from services.execution.state import NS_PER_S
 from shared.broker.port import NotSent
 from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Resume, SessionHealth, TradingState
 from shared.domain.execution import OrderDenied, TradingStateChanged
@@ -100,6 +105,13 @@ def test_a_beat_that_waited_while_we_were_frozen_is_as_old_as_it_is() -> None:
     desk.feed(HeartbeatHeard(at=desk.at(), age_ns=100_000_000))
     desk.feed(HeartbeatHeard(at=desk.at(), age_ns=5_000_000_000))  # an older one after it takes nothing back
     assert desk.state.heartbeat_ns == desk.at().mono_ns - 100_000_000
+
+
+@pytest.mark.proves("I-20")
+def test_what_is_heard_in_the_first_moment_after_a_pause_had_waited_whatever_the_wall_clock_says() -> None:
+    shell = cast(Shell, SimpleNamespace(_ran_ns=0, _woke_ns=-NS_PER_S))
+    heard_ms = [(250, False), (1_200, False), (6_000, True), (6_200, True), (6_260, False), (6_700, False)]
+    assert [(ms, Shell._waking(shell, ms * 1_000_000)) for ms, _ in heard_ms] == heard_ms
 
 
 @pytest.mark.proves("I-20")
