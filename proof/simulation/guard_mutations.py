@@ -1,4 +1,4 @@
-"""Planted bugs of guard; see `mutations`."""
+"""Planted bugs of guard; see `planting`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from proof.simulation.mutations import Patches, bug
+from proof.simulation.planting import Patches, bug
 from services.execution import trading
 from services.execution.events import ControlRead
 from services.guard import core, enforce, shell, store, truth

@@ -1,22 +1,20 @@
-"""Planted bugs: each is put into the real code of one process of the simulator, and must be caught.
-
-All are bugs that people have had in systems like this one. They are patches in memory; no file changes.
-"""
+"""Planted bugs of the order path. Those of guard and of the session have files of their own; see `planting`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
 import msgspec
 
 import proof.simulation.faults as simulated_faults
-import proof.simulation.session_mutations as session_mutations
+import proof.simulation.guard_mutations
+import proof.simulation.session_mutations  # noqa: F401  (their bugs join the list)
 import services.execution.__main__ as execution_main
 import shared.bus.blocking as blocking
 import shared.bus.functions as functions
+from proof.simulation.planting import BUGS, CAUGHT, SEEDS_MAX, Patches, bug, planted
 from services.execution import (
     account,
     changes,
@@ -49,44 +47,7 @@ from shared.domain.control import TradingState
 from shared.domain.order import OrderFact, OrderStatus
 from shared.runtime.limiter import SharedLimiter
 
-SEEDS_MAX = 500
-"""Each bug must be caught by one of the first so many seeds: what needs a rarer one is as good as missed."""
-Patches = list[Any]
-BUGS: dict[str, Callable[[], Patches]] = {}
-CAUGHT: dict[str, int] = {}
-
-
-def bug(*, caught_in: int) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
-    """Take a bug into the list.
-
-    Args:
-        caught_in: A seed below `SEEDS_MAX` that has caught it. It is played first, so that a run over all
-            bugs is short; if it no longer catches the bug, the others are played, and another seed belongs
-            here.
-    """
-
-    assert 0 <= caught_in < SEEDS_MAX, f"a bug that only seed {caught_in} shows is not caught"
-
-    def listed(make: Callable[[], Patches]) -> Callable[[], Patches]:
-        name = make.__name__.replace("_", " ")
-        BUGS[name] = make
-        CAUGHT[name] = caught_in
-        return make
-
-    return listed
-
-
-@contextmanager
-def planted(name: str | None) -> Iterator[None]:
-    """Have one bug, or none."""
-    patches = BUGS[name]() if name is not None else []
-    for one in patches:
-        one.start()
-    try:
-        yield
-    finally:
-        for one in reversed(patches):
-            one.stop()
+__all__ = ["BUGS", "CAUGHT", "SEEDS_MAX", "planted"]
 
 
 def _lua(*changes: tuple[str, str]) -> Patches:
@@ -492,11 +453,3 @@ def unread_entries_trimmed() -> Patches:
             "redis.call('XTRIM', p[1], 'MAXLEN', '1') end",
         )
     )
-
-
-from proof.simulation import guard_mutations as guard_mutations  # noqa: E402  (they are listed beside these)
-
-# -- the session ----------------------------------------------------------------------
-
-for _make, _seed in session_mutations.CAUGHT.items():
-    bug(caught_in=_seed)(_make)

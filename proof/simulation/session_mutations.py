@@ -1,8 +1,7 @@
-"""Bugs of heartbeat, to be planted and caught; see `mutations`, which takes them into its list."""
+"""Bugs of heartbeat, to be planted and caught; see `planting`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -10,6 +9,7 @@ import msgspec
 
 import services.execution.core as execution_core
 import services.execution.shell as execution_shell
+from proof.simulation.planting import Patches, bug
 from services.execution.events import HeartbeatHeard
 from services.heartbeat import core, keeper, session
 from services.heartbeat.board import Board
@@ -17,9 +17,8 @@ from services.heartbeat.session import Question, State
 from shared.bus.writer import OneStreamWriter
 from shared.domain.control import Halt, ProcessHealth, SessionHealth
 
-Patches = list[Any]
 
-
+@bug(caught_in=0)
 def session_called_active_although_validation_failed() -> Patches:
     """A token that was given once is good for as long as it says, whatever the broker says now."""
     decide = session.decide
@@ -32,6 +31,7 @@ def session_called_active_although_validation_failed() -> Patches:
     return [patch.object(session, "decide", trusting)]
 
 
+@bug(caught_in=0)
 def token_not_renewed_after_a_refusal() -> Patches:
     """A token that the broker refuses is kept, and the login comes when its life is over."""
     decide = session.decide
@@ -45,6 +45,7 @@ def token_not_renewed_after_a_refusal() -> Patches:
     return [patch.object(session, "decide", keeping)]
 
 
+@bug(caught_in=15)
 def silent_process_not_halted() -> Patches:
     """Who is silent is called dead, and nothing follows from it once trading goes on."""
     decide = core.decide
@@ -56,6 +57,7 @@ def silent_process_not_halted() -> Patches:
     return [patch.object(core, "decide", silent)]
 
 
+@bug(caught_in=0)
 def halt_lifted_by_one_beat() -> Patches:
     """One beat of each is enough, whatever it says of its work and however long ago it was."""
 
@@ -70,6 +72,7 @@ def halt_lifted_by_one_beat() -> Patches:
     return [patch.object(core, "_is_well", well), patch.object(core, "_halt_or_resume", at_once)]
 
 
+@bug(caught_in=5)
 def login_repeated_without_pause() -> Patches:
     """A login that failed is repeated as soon as its failure is known."""
     question = session._question
@@ -81,6 +84,7 @@ def login_repeated_without_pause() -> Patches:
     return [patch.object(session, "_question", at_once)]
 
 
+@bug(caught_in=0)
 def token_told_in_the_reason() -> Patches:
     """The error text quotes the header of the request that failed."""
     publish = keeper.Keeper._publish
@@ -94,6 +98,7 @@ def token_told_in_the_reason() -> Patches:
     return [patch.object(keeper.Keeper, "_publish", telling)]
 
 
+@bug(caught_in=2)
 def older_heartbeat_writes_over_its_successor() -> Patches:
     """What has been decided is written, whoever has taken over since."""
 
@@ -105,6 +110,7 @@ def older_heartbeat_writes_over_its_successor() -> Patches:
     return [patch.object(OneStreamWriter, "flush", at_once), patch.object(Board, "_differs", same)]
 
 
+@bug(caught_in=204)
 def beats_that_waited_taken_for_fresh() -> Patches:
     """Execution takes every beat of heartbeat for as new as it is heard, also after it was frozen."""
     decide = execution_core.decide
@@ -118,16 +124,3 @@ def beats_that_waited_taken_for_fresh() -> Patches:
         patch.object(execution_shell, "decide", fresh),
         patch.object(execution_shell.Shell, "_waking", lambda self, now_ns: False),
     ]
-
-
-CAUGHT: dict[Callable[[], Patches], int] = {
-    session_called_active_although_validation_failed: 0,
-    token_not_renewed_after_a_refusal: 0,
-    silent_process_not_halted: 15,
-    halt_lifted_by_one_beat: 0,
-    login_repeated_without_pause: 5,
-    token_told_in_the_reason: 0,
-    older_heartbeat_writes_over_its_successor: 2,
-    beats_that_waited_taken_for_fresh: 204,
-}
-"""Bug -> a seed that has caught it."""
