@@ -217,7 +217,8 @@ class Guard(Checker):
         self.check("I-29", bool(said), lambda: f"the latch of {was} is gone and nobody said so: {now}")
         if not said:
             return
-        shown = now.last is not None and now.last.ts_flat_ns > 0
+        # An unreadable record latches with the first look: by then it may be flat for the closing hours.
+        shown = now.last is not None and (now.last.ts_flat_ns > 0 or now.last.rule is Rule.RECORD)
         self.check("I-29", shown, lambda: f"re-armed before the broker has shown it flat: {now}")
         said_ns = min(self.resumes[name] for name in said)
         self.reach("guard: re-armed")
