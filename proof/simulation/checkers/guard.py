@@ -80,6 +80,7 @@ class Guard(Checker):
         self._spoken = False
         self._seq = 0
         self._unwritten: list[Incarnation] = []  # lives that have said a breach which is not on the disk
+        self._ended_ns = 0  # when the last latch did
         self._blind_ns: int | None = None
         self._unwritten_s = 0.0
         self._broken_s = 0.0
@@ -216,7 +217,8 @@ class Guard(Checker):
         self.check("I-29", bool(said), lambda: f"the latch of {was} is gone and nobody said so: {now}")
         if not said:
             return
-        shown = now.last is not None and now.last.ts_flat_ns > 0
+        # An unreadable record latches with the first look: by then it may be flat for the closing hours.
+        shown = now.last is not None and (now.last.ts_flat_ns > 0 or now.last.rule is Rule.RECORD)
         self.check("I-29", shown, lambda: f"re-armed before the broker has shown it flat: {now}")
         said_ns = min(self.resumes[name] for name in said)
         self.reach("guard: re-armed")
@@ -224,7 +226,7 @@ class Guard(Checker):
         self.check("I-29", flat, lambda: f"re-armed while not flat: {self.books.now}")
         kept = self.books.were_kept(said_ns - round(PICTURE_S * NS_PER_S))
         self.check("I-29", kept, lambda: f"re-armed while broken: {self.books.broken()}, {self.books.now}")
-        self.latched_ns = None
+        self._ended()
 
     # -- what it sends ------------------------------------------------------------
 
@@ -239,7 +241,8 @@ class Guard(Checker):
 
     def _justified(self, what: str, at_ns: int) -> None:
         blind = self._blind_ns is not None and at_ns - self._blind_ns < BLIND_FOR_S * NS_PER_S
-        asked = self.latched_ns is not None or blind or self.books.closing(at_ns, LATE_S)
+        latched = self.latched_ns is not None or at_ns <= self._ended_ns
+        asked = latched or blind or self.books.closing(at_ns, LATE_S)
         self.check("I-26", asked, lambda: f"{what}, and nothing asks for it: {self.books.now}")
 
     # -- in time ------------------------------------------------------------------
@@ -296,7 +299,10 @@ class Guard(Checker):
             self._unwritten.clear()
             value = self.world.guard_disk.value
             if value is None or _record.decode(value).latch is None:
-                self.latched_ns = None
+                self._ended()
+
+    def _ended(self) -> None:
+        self.latched_ns, self._ended_ns = None, self.world.clock.true_ns()
 
     def _can_act(self) -> bool:
         world = self.world
