@@ -79,7 +79,7 @@ def record_of_a_newer_guard_overwritten() -> Patches:
     return [patch.object(store.RecordFile, "write", unseeing)]
 
 
-@bug(caught_in=214)
+@bug(caught_in=210)
 def resume_played_again_obeyed_by_guard() -> Patches:
     re_arm = core._re_arm
 

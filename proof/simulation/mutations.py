@@ -1,4 +1,4 @@
-"""Planted bugs of the order path. Those of guard and of the session have files of their own; see `planting`."""
+"""Planted bugs of the order path; those of guard and of the session have files of their own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _lua(*changes: tuple[str, str]) -> Patches:
 # -- sending ------------------------------------------------------------------------
 
 
-@bug(caught_in=28)
+@bug(caught_in=0)
 def fresh_tag_on_retry() -> Patches:
     """An order without an answer is sent again, under another name."""
     place = ProjectXOrders.place
@@ -77,7 +77,7 @@ def fresh_tag_on_retry() -> Patches:
     return [patch.object(ProjectXOrders, "place", again)]
 
 
-@bug(caught_in=28)
+@bug(caught_in=0)
 def same_tag_on_retry() -> Patches:
     """An order without an answer is sent again, in the trust that the broker knows its name."""
     place = ProjectXOrders.place
@@ -157,7 +157,7 @@ def budget_not_asked() -> Patches:
 # -- what an answer means -------------------------------------------------------------
 
 
-@bug(caught_in=96)
+@bug(caught_in=99)
 def http_400_taken_for_a_rejection() -> Patches:
     mutate = Gateway.mutate
 
@@ -170,7 +170,7 @@ def http_400_taken_for_a_rejection() -> Patches:
     return [patch.object(Gateway, "mutate", sure)]
 
 
-@bug(caught_in=28)
+@bug(caught_in=0)
 def timeout_taken_for_not_sent() -> Patches:
     mutate = Gateway.mutate
 
@@ -200,7 +200,7 @@ def failed_query_taken_for_flat() -> Patches:
     return patches
 
 
-@bug(caught_in=1)
+@bug(caught_in=29)
 def not_among_open_orders_taken_for_canceled() -> Patches:
     def gone(turn: Any, sync: Any, begun_ns: int) -> None:
         for order in list(turn.state.open.values()):
@@ -319,7 +319,7 @@ def risk_without_unknown_orders() -> Patches:
     ]
 
 
-@bug(caught_in=39)
+@bug(caught_in=140)
 def timeouts_by_the_wall_clock() -> Patches:
     now = sender.Sender.now
 
@@ -385,7 +385,7 @@ def worker_step_in_two_calls() -> Patches:
     ]
 
 
-@bug(caught_in=176)
+@bug(caught_in=320)
 def loss_of_redis_forgotten() -> Patches:
     """Who is told that Redis has lost entries ends, and nobody else sees anything in it."""
     events = Inbox.events
