@@ -38,7 +38,7 @@ class Exposure(Checker):
         held_ns: Since when the account holds a position.
         naked_ns: Since when a position has no stop of its size.
         naked_s: How much of that time execution could have used.
-        acted_s: How much of all time execution could have used.
+        acted_s: How much of the time since the first race execution could have used.
         deaf: May a push be lost in this world?
     """
 
@@ -133,7 +133,7 @@ class Exposure(Checker):
         world = self.world
         now_ns = world.clock.true_ns()
         net = self.own_net()
-        if world.can_act():
+        if self._races and world.can_act():
             self.acted_s += LOOK_S
         self._hear_alarms()
         if world.venue.externals:

@@ -170,5 +170,5 @@ def test_a_token_in_a_log_or_under_another_key_than_its_own_is_found(world: Worl
     assert world.judge.record.violations == {"I-27": 2}
 
 
-def test_a_fifth_of_all_seeds_have_the_real_heartbeat() -> None:
-    assert 60 <= sum(draw(seed).session.on for seed in range(400)) <= 100
+def test_a_sixth_of_all_seeds_have_the_real_heartbeat() -> None:
+    assert 45 <= sum(draw(seed).session.on for seed in range(400)) <= 85
