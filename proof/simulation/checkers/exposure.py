@@ -49,6 +49,7 @@ class Exposure(Checker):
         self.naked_s = 0.0
         self.acted_s = 0.0
         self._races: deque[tuple[float, int]] = deque()
+        self._race_seen = False
         self._told: set[str] = set()
         self._heard = 0
         plan = judge.world.plan
@@ -133,8 +134,9 @@ class Exposure(Checker):
         world = self.world
         now_ns = world.clock.true_ns()
         net = self.own_net()
-        if self._races and world.can_act():
+        if self._race_seen and world.can_act():
             self.acted_s += LOOK_S
+        self._race_seen = bool(self._races)
         self._hear_alarms()
         if world.venue.externals:
             return  # what was traded by hand has no stop, and may have ended a position that had one
