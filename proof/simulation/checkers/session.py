@@ -263,7 +263,8 @@ class Session(Checker):
             said = {}
         well = isinstance(said, dict) and bool(said.get("success"))
         given = (said.get("token") or said.get("newToken")) if well else None
-        if path == LOGIN and given and door.issued[given].dies_ns >= door.issued[given].issued_ns:
+        over = given in door.issued and door.issued[given].dies_ns < door.issued[given].issued_ns
+        if path == LOGIN and given and (not over or self.world.clock.jump_ns):  # by its clock it may live
             one.useless, one.unproven = one.useless - 1, given  # nobody knows yet what it is worth
         gone = status == 401 or (not well and said.get("errorCode") in (1, 2, 3))
         if path == VALIDATE and gone and token is not None:
