@@ -24,7 +24,7 @@ def latch_of_guard_lifted_while_not_flat() -> Patches:
     return [patch.object(core, "_refusal", lambda state, at: None)]
 
 
-@bug(caught_in=28)
+@bug(caught_in=142)
 def breach_judged_without_fees() -> Patches:
     def gross(fills: Any) -> Any:
         return sum(((fill.realized_pnl or truth.ZERO) for fill in fills), truth.ZERO)
