@@ -24,7 +24,7 @@ def latch_of_guard_lifted_while_not_flat() -> Patches:
     return [patch.object(core, "_refusal", lambda state, at: None)]
 
 
-@bug(caught_in=142)
+@bug(caught_in=28)
 def breach_judged_without_fees() -> Patches:
     def gross(fills: Any) -> Any:
         return sum(((fill.realized_pnl or truth.ZERO) for fill in fills), truth.ZERO)
@@ -77,18 +77,6 @@ def record_of_a_newer_guard_overwritten() -> Patches:
         write(self, record)
 
     return [patch.object(store.RecordFile, "write", unseeing)]
-
-
-@bug(caught_in=210)
-def resume_played_again_obeyed_by_guard() -> Patches:
-    re_arm = core._re_arm
-
-    def again(state: State, order: Any, at: Any) -> Any:
-        if state.record is not None:
-            state.record = msgspec.structs.replace(state.record, resumes=())
-        return re_arm(state, order, at)
-
-    return [patch.object(core, "_re_arm", again)]
 
 
 @bug(caught_in=149)

@@ -20,17 +20,13 @@ POINTS = (
 BOMB_EVERY_S = 3.0
 """So long a kill waits for its point: one after the other they wait for all the time of a world."""
 
-CHANCE = 0.3
-CHANCES = {"_played_again": 0.8}
-"""What seldom meets the breach that it is about comes more often."""
-
 
 def draw(plan: Plan, rng: random.Random) -> None:
     """Add the guard, its rules and its faults to a plan."""
     plan.guard.on = True
     _rules(plan, rng)
     for draw_one in (_kills, _freezes, _wedged, _redis, _blind, _disk, _re_arms, _played_again):
-        if rng.random() < CHANCES.get(draw_one.__name__, CHANCE):
+        if rng.random() < 0.3:
             draw_one(plan, rng)
     plan.commands.sort(key=lambda command: command[0])
 

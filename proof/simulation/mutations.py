@@ -268,7 +268,7 @@ def halt_not_asked_with_the_connection_in_hand() -> Patches:
     return [patch.object(Gateway, "mutate", once)]
 
 
-@bug(caught_in=227)
+@bug(caught_in=215)
 def change_sent_while_halted() -> Patches:
     """A change is taken for no new order: it is not held up, neither when it is decided nor as it leaves."""
     check = risk.check
