@@ -42,12 +42,14 @@ class Seen:
         silent_s: The same, of a process of which there is no sign of life.
         away_s: For how long it has not done its job, whoever could act.
         well_s: For how long it has done its job since it was last away for so long that it shows.
+        lives_ready: How many of its lives have done their job.
     """
 
     lost_s: float = 0.0
     silent_s: float = 0.0
     away_s: float = 0.0
     well_s: float = 0.0
+    lives_ready: int = 0
 
 
 class Liveness(Checker):
@@ -84,6 +86,15 @@ class Liveness(Checker):
         lives = self.world.machine.processes[name].incarnations
         return any(not one.held and one.beat is not None and one.beat.ready for one in lives)
 
+    def _was_well(self, name: str, seen: Seen) -> bool:
+        """Return whether a life has begun to do its job, and ended, since the last look."""
+        if name == "feed":
+            return False
+        lives = self.world.machine.processes[name].incarnations
+        ready = sum(one.beat is not None and one.beat.ready for one in lives)
+        grew, seen.lives_ready = ready > seen.lives_ready, ready
+        return grew
+
     def redis_takes(self) -> bool:
         server = self.world.redis.server
         return server.up and not (server.frozen or server.disk_full or server.out_of_memory)
@@ -94,7 +105,10 @@ class Liveness(Checker):
 
     @property
     def margin_s(self) -> float:
-        return MARGIN_S + (BUS_LOST_S if self.world.redis.lost else 0.0)
+        plan = self.world.plan
+        # Who waits for a lost reply as the faults end waits on for a while.
+        loses = plan.bus_lost and self.world.loop.now_s < plan.faults_s + BUS_LOST_S
+        return MARGIN_S + (BUS_LOST_S if loses else 0.0)
 
     # -- time -------------------------------------------------------------------------
 
@@ -108,7 +122,8 @@ class Liveness(Checker):
         self._able_s = self._able_s + every_s if runs and takes else 0.0
         able = self.able()
         for name, seen in self.seen.items():
-            if self.well(name):
+            was_well = self._was_well(name, seen)
+            if was_well or self.well(name):
                 if seen.away_s >= UNSEEN_S:
                     seen.well_s = 0.0
                 elif seen.well_s:
