@@ -1,8 +1,10 @@
-"""Execution's ledger on a disk that survives kills, fails when told to, and is locked by one process."""
+"""Disks that survive kills and fail when told to: of execution's ledger, and of guard's record."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +12,7 @@ import msgspec
 from proof.simulation.machine import AFTER, BEFORE, Incarnation
 from services.execution.ledger import Commit, Contents, LedgerBusy, LedgerFailed, Step
 from services.execution.records import FillRecord, OrderRecord, Standing
+from services.guard.store import RecordFile
 
 _encode = msgspec.json.Encoder().encode
 
@@ -102,6 +105,49 @@ class SimLedger:
     def close(self) -> None:
         if self._disk.locked_by is self._incarnation:
             self._disk.locked_by = None
+
+
+class RecordDisk:
+    """The file with guard's record. It survives kills, and is slow or fails when told to.
+
+    Attributes:
+        value: The content; None while there is none.
+        watch: Called with old and new content of each write just before it is there.
+        lost: A start could not read it.
+    """
+
+    def __init__(self) -> None:
+        self.value: bytes | None = None
+        self.failing = False
+        self.lost = False
+        self.rng = random.Random("disk of guard")
+        self.watch: Callable[[bytes | None, bytes, Incarnation], None] = lambda old, new, by: None
+
+
+class SimRecordFile(RecordFile):
+    """See `services.guard.store.RecordFile`: what the bytes mean is decided there."""
+
+    def __init__(self, path: Path, disk: RecordDisk, incarnation: Incarnation) -> None:
+        super().__init__(path)
+        self._disk = disk
+        self._incarnation = incarnation
+
+    def _read(self) -> bytes:
+        self._incarnation.alive()
+        if self._disk.failing:
+            self._disk.lost = True
+            raise OSError("disk I/O error")
+        if self._disk.value is None:
+            raise FileNotFoundError(self.path)
+        return self._disk.value
+
+    def _replace(self, value: bytes) -> None:
+        self._incarnation.point("record write", BEFORE)
+        if self._disk.failing:
+            raise OSError("disk full")
+        self._disk.watch(self._disk.value, value, self._incarnation)
+        self._disk.value = value
+        self._incarnation.point("record write", AFTER)
 
 
 def _again(record: Any, kind: type[Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from proof.simulation.session_plan import SessionPlan
+from proof.simulation.plan import SessionPlan
 from services.simulator import tokens
 from shared.broker.projectx.enums import LoginErrorCode, ValidateErrorCode
 

@@ -11,7 +11,7 @@ from proof.simulation.bus.replies import ErrorReply
 from proof.simulation.bus.server import ServerDown, SimServer
 from proof.simulation.bus.session import Parked, Session
 from proof.simulation.machine import Bomb, Incarnation
-from proof.simulation.swarm import Kill, Outage, Stop
+from proof.simulation.plan import Kill, Outage, Stop
 from proof.simulation.venue import ACCOUNT_ID
 from services.execution.books import SettledChanged
 from services.execution.ledger import LedgerFailed

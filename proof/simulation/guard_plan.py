@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from proof.simulation.swarm import Kill, Outage, Plan, Stop
+from proof.simulation.plan import Kill, Outage, Plan, Stop
 
 POINTS = (
     ("record write", "before"),

@@ -16,9 +16,9 @@ import services.execution.__main__ as execution_main
 import services.guard.__main__ as guard_main
 import services.heartbeat.__main__ as heartbeat_main
 import shared.broker.projectx.adapter as adapter
-from proof.simulation import guarding, scaled
+from proof.simulation import scaled
 from proof.simulation.bridge import await_, run_blocking
-from proof.simulation.disk import SimLedger
+from proof.simulation.disk import SimLedger, SimRecordFile
 from proof.simulation.loop import EPOCH_NS, NS_PER_S, OWNER, SimClock, quiet
 from proof.simulation.machine import Incarnation
 from proof.simulation.wire import SimAccountLink, SimHttp
@@ -62,9 +62,9 @@ def _account_link(_port: ProjectXAccount, account_ids: object) -> SimAccountLink
     return SimAccountLink(incarnation, world.network)
 
 
-def _record_file(path: Path) -> guarding.SimRecordFile:
+def _record_file(path: Path) -> SimRecordFile:
     world, incarnation = running()
-    return guarding.SimRecordFile(path, world.guard_disk, incarnation)
+    return SimRecordFile(path, world.guard_disk, incarnation)
 
 
 class Switch:
@@ -149,7 +149,7 @@ def context(world: World, incarnation: Incarnation, config: Any) -> Context[Any]
     julie = scaled.julie(scaled.LIVELY_BEATS_S) if plan.session.on else scaled.julie()
     beat = incarnation.beat = BeatBoard(
         process=name, clock=clock, bus=bus,
-        interval_s=guarding.BEAT_S if plan.guard.on else julie.beat_interval_s,
+        interval_s=scaled.GUARDED_BEATS_S if plan.guard.on else julie.beat_interval_s,
         pid=1000 * len(name) + incarnation.number, host="sim", build=BUILD,
     )  # fmt: skip
     return Context(
@@ -178,7 +178,7 @@ def broker_sync(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
 
 def guard(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
     world = incarnation.process.machine.world
-    return _with_beats(context(world, incarnation, guarding.config(world.plan.guard)), guard_main.run)
+    return _with_beats(context(world, incarnation, scaled.guard(world.plan.guard)), guard_main.run)
 
 
 def heartbeat(incarnation: Incarnation) -> Coroutine[Any, Any, None]:

@@ -6,23 +6,30 @@ promised (5 s to protection, 1 s to a halt) is not.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 
 import services.broker_sync.shell as broker_sync_shell
 import services.execution.fence as execution_fence
 import services.execution.resolver as resolver
+import services.guard.core as guard_core
+import services.guard.shell as guard_shell
+import services.guard.truth as guard_truth
 import shared.broker.limiter as broker_limiter
 import shared.broker.projectx.gateway as gateway
 import shared.broker.projectx.tokens as tokens
+import shared.runtime.broker as runtime_broker
 import shared.runtime.limiter as runtime_limiter
 import shared.runtime.session as runtime_session
-from proof.simulation import guarding
-from proof.simulation.loop import NS_PER_S
+from proof.simulation.loop import EPOCH_NS, NS_PER_S
+from proof.simulation.plan import GuardPlan
 from proof.simulation.session_plan import LIVES_S
-from proof.simulation.swarm import ORDER_QTY_MAX, POSITION_MAX, QUARANTINE_S
+from proof.simulation.swarm import ORDER_QTY_MAX, POSITION_MAX, QUARANTINE_S, SEARCH_LAG_S_MAX
 from proof.simulation.venue import ACCOUNT_ID, SYMBOL, WINDOW_S
 from services.broker_sync.config import BrokerSyncSection
 from services.execution.config import ExecutionConfig, RiskSection
+from services.guard.config import GuardConfig
 from services.heartbeat.config import HeartbeatSection
 from shared.runtime.config import BrokerSection, JulieSection
 
@@ -47,7 +54,14 @@ def scale_constants() -> None:
     broker_limiter.GENERAL_WINDOW_S = runtime_limiter.GENERAL_WINDOW_S = WINDOW_S  # type: ignore[misc]
     gateway.WINDOW_S["general"] = WINDOW_S
     runtime_limiter.SPARE_KEPT_S = WINDOW_S / 3
-    guarding.scale_constants()
+    guard_shell.TICK_S = 0.25
+    guard_shell.READ_BLOCK_MS = 500
+    guard_shell.QUOTE_POLL_S = 2.0
+    guard_shell.SHOW_S = 5.0
+    guard_shell.CHECK_S = 1.0
+    guard_core.PRICE_ASK_S = 2.0
+    guard_truth.SEARCH_LAG_S = SEARCH_LAG_S_MAX
+    runtime_broker.GUARD_SHARE = GUARD_SHARE
     tokens.LONGEST_LIFE_NS = round((LIVES_S[-1] + 1) * NS_PER_S)  # type: ignore[misc]
 
 
@@ -128,3 +142,56 @@ def heartbeat() -> HeartbeatSection:
             "vital": VITAL,
         }
     )
+
+
+START_BALANCE = Decimal(50_000)
+ZONE_BEHIND_UTC = timedelta(hours=6)
+"""Chicago, in the winter week of the simulator."""
+GUARD_LOOK_S, NEAR_S, LOOK_WITHIN_S = 3.0, 1.5, 4.0
+TRUTH_AGE_S, PRICE_AGE_S = 6.0, 3.0
+BLIND_S, WEDGE_S, SILENT_S, SHRINK_S, CALM_S = 5.0, 3.0, 2.5, 5.0, 1.0
+FLAT_LEAD_S = 5.0
+GUARD_SHARE = 30
+"""Requests in a window of the broker that guard may send while Redis is away."""
+GUARDED_BEATS_S = 1.0
+"""Guard stops waiting for an execution whose beats are missing, so they come on guard's scale with it."""
+
+
+def guard(plan: GuardPlan) -> GuardConfig:
+    """Return the settings of a world's guard."""
+    account = {
+        "id": ACCOUNT_ID,
+        "profile": "topstep_50k",
+        "start_balance": START_BALANCE,
+        "max_loss": plan.max_loss,
+        "daily_loss": plan.daily_loss,
+        "contracts_max": plan.contracts,
+        "floor_stops_at_start": plan.floor_stops,
+        "flat_by": _time_of_day(plan.flat_by_s) if plan.flat_by_s else "",
+    }
+    if plan.reopen_s:
+        account["reopen"] = _time_of_day(plan.reopen_s)
+    return GuardConfig.model_validate(
+        {
+            "accounts": (account,),
+            "entries_end_s": FLAT_LEAD_S + 1.0,
+            "flat_lead_s": FLAT_LEAD_S,
+            "look_interval_s": GUARD_LOOK_S,
+            "near_interval_s": NEAR_S,
+            "look_within_s": LOOK_WITHIN_S,
+            "truth_age_s_max": TRUTH_AGE_S,
+            "price_age_s_max": PRICE_AGE_S,
+            "blind_s": BLIND_S,
+            "blind_action": "flatten" if plan.blind_flattens else "halt",
+            "wedge_s": WEDGE_S,
+            "silent_s": SILENT_S,
+            "shrink_s": SHRINK_S,
+            "resume_after_s": CALM_S,
+            "history_days": 1,
+        }
+    )
+
+
+def _time_of_day(after_start_s: int) -> str:
+    begins = datetime.fromtimestamp(EPOCH_NS // NS_PER_S, UTC) - ZONE_BEHIND_UTC
+    return (begins + timedelta(seconds=after_start_s)).strftime("%H:%M:%S")

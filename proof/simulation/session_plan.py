@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-Span = tuple[float, float]
+from proof.simulation.plan import Kill, Outage, Plan, SessionPlan, Span, Stop
+
 FAULTS_S = 26.0
 """Longer than other worlds: trading begins when heartbeat has seen every process for a while."""
 LIVES_S = (8.0, 14.0, 24.0)
@@ -29,53 +30,31 @@ POINTS = (
 
 
 @dataclass(slots=True)
-class SessionPlan:
-    """Chances are per request.
-
-    Attributes:
-        on: The real heartbeat keeps the session and judges, in place of the stand-in.
-        life_s: How long a token lives.
-        renews: Chance that a validation brings a new token.
-        revoked: When every token that was given so far ends, whatever it says.
-        dead_on_arrival: A token that the broker never accepts.
-        over_on_arrival: A token that says itself that it has ended.
-        login_failed: A login that the broker does not manage: 5xx, no token, an unknown error.
-        hangs: A login or validation without an answer.
-        slow: A login or validation that is answered after a second or two.
-        validate_failed: A validation that is answered with an error that says nothing of the token.
-        refused: A request of another process that is answered with 401, whatever its token.
-        denied: When logins are refused for good: wrong credentials.
-        feed_stops: When the feed (which has a stand-in) does not beat.
-    """
-
-    on: bool = False
-    life_s: float = LIVES_S[-1]
-    renews: float = 0.5
-    revoked: list[float] = field(default_factory=list)
-    dead_on_arrival: float = 0.0
-    over_on_arrival: float = 0.0
-    login_failed: float = 0.0
-    hangs: float = 0.0
-    slow: float = 0.0
-    validate_failed: float = 0.0
-    refused: float = 0.0
-    denied: list[Span] = field(default_factory=list)
-    feed_stops: list[Span] = field(default_factory=list)
-
-
-@dataclass(slots=True)
 class Drawn:
-    """Attributes: kills, stops, outages, jumps, slow_connect: what a `swarm.Plan` gets beside its session."""
+    """What the plan gets beside what it has: `_trade_on` takes back what was drawn here, and nothing else."""
 
     session: SessionPlan
-    kills: list[tuple[float, str, str, str, int]] = field(default_factory=list)
-    stops: list[tuple[float, str, float, bool]] = field(default_factory=list)
-    outages: list[tuple[float, float, str]] = field(default_factory=list)
+    kills: list[Kill] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
     jumps: list[tuple[float, float]] = field(default_factory=list)
     slow_connect: float = 0.0
 
 
-def draw(rng: random.Random) -> Drawn:
+def draw(plan: Plan, rng: random.Random) -> None:
+    """Add the heartbeat, its session and its faults to a plan."""
+    drawn = _drawn(rng)
+    plan.session = drawn.session
+    plan.faults_s = FAULTS_S
+    plan.kills += drawn.kills
+    plan.stops += drawn.stops
+    plan.outages += drawn.outages
+    plan.wire.slow_connect = max(plan.wire.slow_connect, drawn.slow_connect)
+    if not plan.reboots:  # see `swarm._reboots`
+        plan.jumps += drawn.jumps
+
+
+def _drawn(rng: random.Random) -> Drawn:
     """Draw how the session fares; each kind from a chance of its own."""
     session = SessionPlan(on=True, life_s=rng.choice(LIVES_S), renews=rng.choice((0.0, 0.5, 1.0)))
     drawn = Drawn(session)
@@ -107,7 +86,7 @@ def draw(rng: random.Random) -> Drawn:
         rng.choice(TOGETHER)(drawn, rng)
     if rng.random() < 0.2:
         kind = rng.choice(("killed", "frozen", "emptied", "emptied", "rolled_back", "misconf"))
-        drawn.outages.append((*_span(rng, 3), kind))
+        drawn.outages.append(Outage(*_span(rng, 3), kind))
     if rng.random() < 0.12:
         drawn.jumps.append((rng.uniform(2, FAULTS_S), rng.choice((-3600.0, -5.0, 5.0, 3600.0))))
     return drawn
@@ -122,7 +101,7 @@ def _kill(drawn: Drawn, rng: random.Random) -> None:
         point, when = rng.choice(POINTS)
         # Mostly when it is about to find its token dead, and to log in.
         at_s = rng.choice(revoked) + rng.uniform(0, 2) if rng.random() < 0.7 else rng.uniform(0.2, FAULTS_S)
-        drawn.kills.append((at_s, "heartbeat", point, when, rng.choice((0, 0, 0, 1))))
+        drawn.kills.append(Kill(at_s, "heartbeat", point, when, rng.choice((0, 0, 0, 1))))
 
 
 def _freeze(drawn: Drawn, rng: random.Random) -> None:
@@ -130,7 +109,7 @@ def _freeze(drawn: Drawn, rng: random.Random) -> None:
     for _ in range(rng.randint(1, 3)):
         process = rng.choice(("heartbeat", "heartbeat", "broker_sync", "broker_sync", "execution", "worker"))
         at_s, for_s = _span(rng, 9)
-        drawn.stops.append((at_s, process, for_s, rng.random() < 0.4))
+        drawn.stops.append(Stop(at_s, process, for_s, rng.random() < 0.4))
 
 
 def _silent_then_starting(drawn: Drawn, rng: random.Random) -> None:
@@ -138,8 +117,8 @@ def _silent_then_starting(drawn: Drawn, rng: random.Random) -> None:
     process = rng.choice(("broker_sync", "broker_sync", "execution"))
     for _ in range(2):
         at_s, for_s = rng.uniform(5, FAULTS_S - 10), rng.uniform(1.6, 2.6)
-        drawn.stops.append((at_s, process, for_s, False))
-        drawn.kills.append((at_s + for_s - 0.05, process, "now", "before", 0))
+        drawn.stops.append(Stop(at_s, process, for_s, False))
+        drawn.kills.append(Kill(at_s + for_s - 0.05, process, "now", "before", 0))
         drawn.session.revoked.append(at_s)
         drawn.session.denied.append((at_s - 0.5, 9.0))
 
@@ -148,15 +127,15 @@ def _both_away(drawn: Drawn, rng: random.Random) -> None:
     """Heartbeat dies while execution is frozen: what it said before waits in execution's socket."""
     _trade_on(drawn)
     at_s = rng.uniform(5, 10)
-    drawn.stops.append((at_s, "execution", rng.uniform(4, 7), False))
-    drawn.stops.append((at_s + rng.uniform(0.3, 3), "heartbeat", rng.uniform(10, 14), False))
+    drawn.stops.append(Stop(at_s, "execution", rng.uniform(4, 7), False))
+    drawn.stops.append(Stop(at_s + rng.uniform(0.3, 3), "heartbeat", rng.uniform(10, 14), False))
 
 
 def _deaf(drawn: Drawn, rng: random.Random) -> None:
     """Heartbeat falls silent while orders wait for their connections."""
     _trade_on(drawn)
     drawn.slow_connect = 0.9
-    drawn.stops.append((rng.uniform(5, 12), "heartbeat", rng.uniform(8, 14), False))
+    drawn.stops.append(Stop(rng.uniform(5, 12), "heartbeat", rng.uniform(8, 14), False))
 
 
 def _trade_on(drawn: Drawn) -> None:
@@ -170,16 +149,16 @@ def _trade_on(drawn: Drawn) -> None:
 def _frozen_over_a_loss(drawn: Drawn, rng: random.Random) -> None:
     """A process dies while heartbeat is frozen, and cannot do its job when it is back."""
     at_s, for_s = rng.uniform(1, 14), rng.uniform(3, 7)
-    drawn.stops.append((at_s, "heartbeat", for_s, False))
+    drawn.stops.append(Stop(at_s, "heartbeat", for_s, False))
     process = rng.choice(("broker_sync", "execution"))
-    drawn.stops.append((at_s + rng.uniform(0.2, 1.5), process, for_s + rng.uniform(0, 4), False))
+    drawn.stops.append(Stop(at_s + rng.uniform(0.2, 1.5), process, for_s + rng.uniform(0, 4), False))
 
 
 def _two(drawn: Drawn, rng: random.Random) -> None:
     """Heartbeat wakes beside its successor, which has a new token by then."""
     at_s, for_s = rng.uniform(3, 14), rng.uniform(2, 8)
     drawn.session.revoked.append(at_s + rng.uniform(0.5, for_s))
-    drawn.stops.append((at_s, "heartbeat", for_s, True))
+    drawn.stops.append(Stop(at_s, "heartbeat", for_s, True))
 
 
 TOGETHER = (_silent_then_starting, _both_away, _both_away, _deaf, _frozen_over_a_loss, _two)

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from proof.simulation import mutations
-from proof.simulation.swarm import Hub, Plan, Wire
+from proof.simulation.plan import Plan
 
 SHORTEST_S = 3.0
 ALWAYS = ("seed", "kinds", "faults_s", "pace", "style", "tags")
@@ -78,7 +78,7 @@ def _settings(plan: Plan) -> Iterator[tuple[str, Any, Any]]:
 def _set(plan: Plan, name: str, value: Any) -> Plan:
     outer, _, inner = name.partition(".")
     if inner:
-        part: Wire | Hub = getattr(plan, outer)
+        part: Any = getattr(plan, outer)
         value = replace(part, **{inner: value})
     changes: dict[str, Any] = {outer: value}
     return replace(plan, **changes)

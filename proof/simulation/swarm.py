@@ -7,12 +7,11 @@ instead of 120 s, and what lands late or lags is scaled with it.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from proof.simulation import session_plan
-from proof.simulation.session_plan import SessionPlan
+from proof.simulation import guard_plan, session_plan
+from proof.simulation.plan import Kill, Outage, Plan, Stop
 
 QUARANTINE_S = 8.0
 SCALE = QUARANTINE_S / 120.0
@@ -23,132 +22,6 @@ ORDER_QTY_MAX = 3
 REGRESSION = Path(__file__).with_name("regression_seeds.txt")
 NEWEST_FROM = "# -- with the newest kinds"
 """Seeds above this line failed before the newest kinds were there, and draw none of them."""
-
-
-@dataclass(slots=True)
-class Wire:
-    """Chances per request of what happens to it on its way to the broker and back."""
-
-    not_sent: float = 0.0
-    request_lost: float = 0.0
-    reply_lost: float = 0.0
-    late: float = 0.0
-    wrong_status: float = 0.0
-    pending_code: float = 0.0
-    garbage: float = 0.0
-    refused: float = 0.0
-    query_failed: float = 0.0
-    slow_connect: float = 0.0
-    latency_s: float = 0.02
-
-
-@dataclass(slots=True)
-class Hub:
-    duplicated: float = 0.0
-    dropped: float = 0.0
-    reordered: bool = False
-    delay_s: float = 0.01
-    falls: list[tuple[float, float]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Kill:
-    """Attributes: point: where it strikes (empty: at the next call of any port)."""
-
-    at_s: float
-    process: str
-    point: str = ""
-    when: str = "before"
-    skip: int = 0
-
-
-@dataclass(slots=True)
-class Stop:
-    """Attributes: twin: the supervisor takes it for dead and starts another beside it."""
-
-    at_s: float
-    process: str
-    for_s: float
-    twin: bool = False
-
-
-@dataclass(slots=True)
-class Outage:
-    """Attributes: kind: `killed`, `frozen`, `emptied`, `rolled_back`, `misconf` or `oom`."""
-
-    at_s: float
-    for_s: float
-    kind: str
-
-
-@dataclass(slots=True)
-class Guarded:
-    """Whether the real guard runs, and by which rules: USD that half a minute may lose. 0: no such rule.
-
-    Attributes:
-        contracts: Steps of profit and contracts, ten of ours are one.
-        floor_stops: The floor of the maximum loss rises no further than the starting balance.
-        flat_by_s: The account must be flat so long after the start of the world.
-        reopen_s: Then the trading day turns.
-        blind_flattens: What cannot be judged is closed.
-        record_s: Longest time in which the disk writes its record.
-        record_fails: When the disk does not take it.
-    """
-
-    on: bool = False
-    daily_loss: int = 0
-    max_loss: int = 0
-    contracts: tuple[tuple[str, str], ...] = ()
-    floor_stops: bool = True
-    flat_by_s: int = 0
-    reopen_s: int = 0
-    blind_flattens: bool = True
-    record_s: float = 0.0
-    record_fails: list[tuple[float, float]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Plan:
-    """Everything that is drawn before a world begins.
-
-    Attributes:
-        blind: When the broker answers no question, while it still takes orders.
-        changes: The strategies change what works: sizes, prices, trails, stops that follow a plan.
-        forgets: Chance that a look at a single order says that there is none.
-    """
-
-    seed: int
-    faults_s: float = 18.0
-    kinds: tuple[str, ...] = ()
-    whole_house: bool = False
-    workers: int = 1
-    wire: Wire = field(default_factory=Wire)
-    hub: Hub = field(default_factory=Hub)
-    search_lag_s: float = 0.0
-    tags: str = "enforced"
-    parts: float = 0.0
-    legs_rejected: float = 0.0
-    kills: list[Kill] = field(default_factory=list)
-    stops: list[Stop] = field(default_factory=list)
-    outages: list[Outage] = field(default_factory=list)
-    bus_lost: float = 0.0
-    bus_latency_s: float = 0.0
-    jumps: list[tuple[float, float]] = field(default_factory=list)
-    reboots: list[tuple[float, float]] = field(default_factory=list)
-    externals: list[float] = field(default_factory=list)
-    closed: list[tuple[float, float]] = field(default_factory=list)
-    storms: list[tuple[float, float]] = field(default_factory=list)
-    partitions: list[tuple[float, float]] = field(default_factory=list)
-    blind: list[tuple[float, float]] = field(default_factory=list)
-    disk: list[tuple[float, float]] = field(default_factory=list)
-    commands: list[tuple[float, str]] = field(default_factory=list)
-    silences: list[tuple[float, float]] = field(default_factory=list)
-    pace: float = 0.35
-    style: str = "mixed"
-    changes: bool = False
-    forgets: float = 0.0
-    guard: Guarded = field(default_factory=Guarded)
-    session: SessionPlan = field(default_factory=SessionPlan)
 
 
 ORDER_POINTS = (
@@ -419,8 +292,7 @@ def _forgets(plan: Plan, rng: random.Random) -> bool:
 
 
 def _guard(plan: Plan, rng: random.Random) -> bool:
-    from proof.simulation import guard_plan
-
+    """The real guard keeps rules that half a minute may break."""
     guard_plan.draw(plan, rng)
     return True
 
@@ -429,15 +301,7 @@ def _session(plan: Plan, rng: random.Random) -> bool:
     """The real heartbeat keeps the session and judges who is alive."""
     if plan.guard.on:
         return False  # guard closes what it cannot look at, and its checkers know nothing of tokens
-    drawn = session_plan.draw(rng)
-    plan.session = drawn.session
-    plan.faults_s = session_plan.FAULTS_S
-    plan.kills += [Kill(*one) for one in drawn.kills]
-    plan.stops += [Stop(*one) for one in drawn.stops]
-    plan.outages += [Outage(*one) for one in drawn.outages]
-    plan.wire.slow_connect = max(plan.wire.slow_connect, drawn.slow_connect)
-    if not plan.reboots:  # see `_reboots`
-        plan.jumps += drawn.jumps
+    session_plan.draw(plan, rng)
     return True
 
 

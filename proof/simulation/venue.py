@@ -18,7 +18,7 @@ import msgspec
 
 from proof.simulation.door import Door
 from proof.simulation.loop import NS_PER_S
-from proof.simulation.swarm import Plan
+from proof.simulation.plan import Plan
 from services.simulator import core, rows
 from services.simulator.answers import Malformed, failed
 from services.simulator.bars import MINUTE_NS, Bar

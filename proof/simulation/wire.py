@@ -16,7 +16,8 @@ import msgspec
 
 from proof.simulation.loop import NS_PER_S, SimClock
 from proof.simulation.machine import AFTER, BEFORE, Incarnation, Machine
-from proof.simulation.swarm import LANDING_S_MAX, Wire
+from proof.simulation.plan import Wire
+from proof.simulation.swarm import LANDING_S_MAX
 from proof.simulation.venue import Pushed, SimVenue
 from shared.broker.port import AccountEvent, LinkDown, LinkEvent, LinkUp
 from shared.broker.projectx import translate

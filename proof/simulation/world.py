@@ -19,13 +19,12 @@ import msgspec
 from proof.simulation import faults, processes, swarm
 from proof.simulation.bridge import unwind
 from proof.simulation.checkers.exposure import LOOK_S
-from proof.simulation.disk import Disk
-from proof.simulation.guarding import RecordDisk
+from proof.simulation.disk import Disk, RecordDisk
 from proof.simulation.judge import Judge
 from proof.simulation.loop import NS_PER_S, SimClock, SimLoop, run
 from proof.simulation.machine import Crash, Incarnation, Machine
+from proof.simulation.plan import Plan
 from proof.simulation.surroundings import Surroundings
-from proof.simulation.swarm import Plan
 from proof.simulation.venue import ACCOUNT_ID, SYMBOL, SimVenue
 from proof.simulation.wire import Network
 from shared.domain.control import Flatten, HaltKind, Resume

@@ -24,9 +24,7 @@ SCAN_EVERY_POLLS = 4
 
 
 class Shell:
-    def __init__(
-        self, ctx: Context[HeartbeatSection], open_port: OpenPort, *, build: str | None = None
-    ) -> None:
+    def __init__(self, ctx: Context[HeartbeatSection], open_port: OpenPort) -> None:
         config = ctx.config
         self._ctx = ctx
         self._board = Board(bus=ctx.bus, clock=ctx.clock, log=ctx.log)
@@ -46,7 +44,7 @@ class Shell:
         # Slower beats must not look like silence.
         beat_ns = round(ctx.julie.beat_interval_s * NS_PER_S)
         self._state = core.State(
-            build=build or ctx.beat.build,
+            build=ctx.beat.build,
             settings=ctx.beat.settings,
             vital=config.vital,
             late_after_ns=max(round(config.late_after_s * NS_PER_S), 5 * beat_ns // 2),

@@ -218,9 +218,7 @@ def _reading_on(stream: str, s: StreamState, state: State, *, joins: bool = True
 
 
 def _reading_aside(stream: str, s: StreamState, state: State) -> ReadOn:
-    return ReadOn(
-        stream=stream, after=s.aside_to, until=s.cursor, count_max=state.limits.rows_max, joins=True
-    )
+    return ReadOn(stream=stream, after=s.aside_to, until=s.cursor, count_max=state.limits.rows_max)
 
 
 def _trimming(stream: str, s: StreamState, now_ns: int) -> list[Command]:

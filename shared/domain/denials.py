@@ -121,7 +121,7 @@ CODES: dict[str, Code] = {
         "position with everything working and unknown would exceed the limit; what is held makes room for a "
         "market order against it, not for an entry that rests: its stop may fill first",
         "ask for less, or close first",
- blames=True
+        blames=True,
     ),
     "working_orders_max": Code("too many orders work at once", "cancel what is not needed", blames=True),
     "price_collar": Code("a price too far from the market", _FIX, blames=True),

@@ -16,6 +16,7 @@ from shared.bus.port import RolledBack
 from shared.domain.control import Halt, HaltKind, Resume
 from shared.wire import topics
 from tests.support.eventually import eventually
+from tests.support.simulator import ACCOUNT_ID
 from tests.support.trading_floor import Floor, trading_floor
 
 pytestmark = pytest.mark.integration
@@ -103,5 +104,25 @@ def test_arming_a_strategy_is_no_word_to_guard() -> None:
             assert heard() == 0
             await floor.command(msgspec.structs.replace(said, strategy_id=None))
             await eventually(lambda: heard() == 1, what="guard has heard a resume")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-29")
+def test_each_start_of_guard_makes_the_record_its_own() -> None:
+    """One that was stopped, and wakes beside its successor, must find that the record is another's."""
+
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+
+            def lives() -> int:
+                record = RecordFile(floor.folder / "guard.json").load(account_id=ACCOUNT_ID, since="")
+                return record.lives if record is not None else -1
+
+            async with guarding(floor):
+                await eventually(lambda: lives() >= 0, what="guard has written its record")
+            before = lives()
+            async with guarding(floor):
+                await eventually(lambda: lives() == before + 1, what="the next guard has taken it")
 
     asyncio.run(scenario())

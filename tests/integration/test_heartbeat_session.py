@@ -130,7 +130,7 @@ async def heartbeat(
         section = BrokerSection(api_key_file=key_file)
         async with (
             service_context(server.address, "heartbeat", config, broker=section) as ctx,
-            running(Shell(ctx, broker.open, build="test").run()),
+            running(Shell(ctx, broker.open).run()),
         ):
             yield Stage(server, bus, broker)
 
@@ -320,7 +320,7 @@ def test_a_restart_takes_the_token_it_finds() -> None:
                 stage = Stage(server, bus, broker)
                 async with (
                     service_context(server.address, "heartbeat", config) as ctx,
-                    running(Shell(ctx, broker.open, build="test").run()),
+                    running(Shell(ctx, broker.open).run()),
                 ):
                     seen = broker.validations
 

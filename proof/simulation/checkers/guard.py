@@ -13,9 +13,9 @@ import msgspec
 from proof.simulation.bus.streams import Stream
 from proof.simulation.checkers.checker import Checker
 from proof.simulation.checkers.guard_books import GuardBooks
-from proof.simulation.guarding import LOOK_S, PRICE_AGE_S, TRUTH_AGE_S
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
+from proof.simulation.scaled import GUARD_LOOK_S, PRICE_AGE_S, TRUTH_AGE_S
 from proof.simulation.wire import CANCEL, Post
 from services.guard.record import Record, Rule
 from services.simulator.state import Command
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CLOSE = "/api/Position/closeContract"
 READY_S = 4.0
 """From a start until two looks at the account have agreed."""
-NOTICED_S = LOOK_S + 3.0
+NOTICED_S = GUARD_LOOK_S + 3.0
 """One look that does not fit, and the next."""
 FLAT_WITHIN_S = 8.0
 HINDERED_S = 6.0
@@ -222,7 +222,7 @@ class Guard(Checker):
         self.check("I-29", shown, lambda: f"re-armed before the broker has shown it flat: {now}")
         said_ns = min(self.resumes[name] for name in said)
         self.reach("guard: re-armed")
-        flat = self.books.was_flat(said_ns - round((LOOK_S + 1.0) * NS_PER_S))
+        flat = self.books.was_flat(said_ns - round((GUARD_LOOK_S + 1.0) * NS_PER_S))
         self.check("I-29", flat, lambda: f"re-armed while not flat: {self.books.now}")
         kept = self.books.were_kept(said_ns - round(PICTURE_S * NS_PER_S))
         self.check("I-29", kept, lambda: f"re-armed while broken: {self.books.broken()}, {self.books.now}")
@@ -264,7 +264,9 @@ class Guard(Checker):
             self._unwritten_s = 0.0
             return
         self._unwritten_s += acted_s
-        bound_s = WRITTEN_S + READY_S + LOOK_S  # a record that could not be read is judged by the first look
+        bound_s = (
+            WRITTEN_S + READY_S + GUARD_LOOK_S
+        )  # a record that could not be read is judged by the first look
         self.check("I-26", self._unwritten_s <= bound_s, lambda: f"not written for {self._unwritten_s:.1f} s")
 
     def _noticed(self, acted_s: float) -> None:

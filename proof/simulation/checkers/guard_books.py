@@ -10,8 +10,8 @@ from collections import deque
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from proof.simulation.guarding import FLAT_LEAD_S, START_BALANCE
 from proof.simulation.loop import EPOCH_NS, NS_PER_S
+from proof.simulation.scaled import FLAT_LEAD_S, START_BALANCE
 from proof.simulation.venue import ACCOUNT_ID
 from services.simulator.orders import Fill
 from services.simulator.state import Command, PositionUpdated

@@ -12,10 +12,9 @@ import msgspec
 
 from proof.simulation.checkers.checker import Checker, Sent
 from proof.simulation.checkers.commits import GIVEN_UP, STALE_MARGIN_S
-from proof.simulation.guarding import GUARD_SHARE
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
-from proof.simulation.scaled import HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
+from proof.simulation.scaled import GUARD_SHARE, HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
 from proof.simulation.swarm import QUARANTINE_S
 from proof.simulation.venue import WINDOW_S
 from proof.simulation.wire import CANCEL, MODIFY, ORDER_SEARCH, PLACE, Post

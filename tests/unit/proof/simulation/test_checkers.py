@@ -13,7 +13,8 @@ from proof.simulation.checkers.commits import may_follow
 from proof.simulation.checkers.requests import CANCEL_WITHIN_S
 from proof.simulation.loop import EPOCH_NS, NS_PER_S
 from proof.simulation.machine import Incarnation, Process
-from proof.simulation.swarm import POSITION_MAX, Plan
+from proof.simulation.plan import Plan
+from proof.simulation.swarm import POSITION_MAX
 from proof.simulation.venue import ACCOUNT_ID, SYMBOL
 from proof.simulation.wire import CANCEL, MODIFY, Post
 from proof.simulation.world import World

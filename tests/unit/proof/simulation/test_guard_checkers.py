@@ -13,7 +13,7 @@ import pytest
 from proof.simulation.checkers.guard import CLOSE, FLAT_WITHIN_S, NOTICED_S, READY_S
 from proof.simulation.checkers.guard_books import CONTRACTS, DAILY_LOSS
 from proof.simulation.machine import Incarnation
-from proof.simulation.swarm import Guarded, Plan
+from proof.simulation.plan import GuardPlan, Plan
 from proof.simulation.venue import ACCOUNT_ID
 from proof.simulation.wire import PLACE, Post
 from proof.simulation.world import World
@@ -34,7 +34,7 @@ LATCHED = msgspec.structs.replace(CALM, latch=BREACH, last=BREACH)
 @pytest.fixture
 def world() -> Iterator[World]:
     """A world that stands still: what happens in it is what a test does."""
-    one = World(Plan(seed=1, guard=Guarded(on=True, daily_loss=20, contracts=(("0", "0.1"),))))
+    one = World(Plan(seed=1, guard=GuardPlan(on=True, daily_loss=20, contracts=(("0", "0.1"),))))
     one.venue.touch(one.surroundings.bid, 9)
     one.judge.guard.books.note()
     yield one

@@ -13,9 +13,9 @@ from proof.simulation.checkers.session import TOKEN
 from proof.simulation.door import LOGIN, VALIDATE, Door
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
+from proof.simulation.plan import Plan, SessionPlan
 from proof.simulation.scaled import RETRY_FIRST_S
-from proof.simulation.session_plan import SessionPlan
-from proof.simulation.swarm import Plan, draw
+from proof.simulation.swarm import draw
 from proof.simulation.world import World
 
 

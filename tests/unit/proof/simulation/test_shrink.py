@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from proof.simulation.plan import Kill, Plan, Stop, Wire
 from proof.simulation.shrink import SHORTEST_S, least, words
-from proof.simulation.swarm import Kill, Plan, Stop, Wire
 
 
 def full() -> Plan:

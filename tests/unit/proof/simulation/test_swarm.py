@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proof.simulation import mutations, swarm
+from proof.simulation import mutations, planting, swarm
 from proof.simulation.runs import regression_seeds
 
 NEWEST = set(swarm._NEWEST)
@@ -42,5 +42,5 @@ def test_the_newest_kinds_shift_nothing_that_was_drawn_before() -> None:
 
 def test_a_bug_that_only_a_rare_seed_shows_is_no_bug_of_the_list() -> None:
     with pytest.raises(AssertionError, match="not caught"):
-        mutations.bug(caught_in=mutations.SEEDS_MAX)
+        planting.bug(caught_in=mutations.SEEDS_MAX)
     assert all(0 <= seed < mutations.SEEDS_MAX for seed in mutations.CAUGHT.values())
