@@ -100,6 +100,7 @@ def running_system(
         "JULIE_JULIE__MARKET_CLOCK": "venue",
         "JULIE_JULIE__SYMBOLS": json.dumps(list(symbols)),
         "JULIE_JULIE__LOG_LEVEL": "WARNING",
+        "JULIE_GUARD__PROFILE": "none",
         "JULIE_SIMULATOR__PORT": str(port),
         "JULIE_BROKER__REST_URL": f"http://127.0.0.1:{port}",
         "JULIE_BROKER__HUB_URL": f"http://127.0.0.1:{port}/hubs",
