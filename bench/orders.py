@@ -1,7 +1,8 @@
 """From tick to order: the frame that the feed received to the POST that leaves execution.
 
-The time of leaving is taken outside the product: a relay between execution and the gateway notes when the
-first bytes of each order arrive, so the figure contains one loopback hop too many.
+The time of leaving is taken outside the product: a relay before the gateway's REST notes when the first
+bytes of each order arrive, so the figure contains one loopback hop too many. Every service goes through it:
+heartbeat lets nobody trade while one runs with other broker settings than the rest.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import json
 import random
 import re
 import socket
+import socketserver
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bench.figure import Figure, percentile
@@ -35,53 +38,72 @@ ORDERS_MIN = 40
 _TAG = re.compile(rb'"customTag":"([^"]+)"')
 
 
-class Relay:
-    """Forwards TCP bytes and notes the moment at which each order went by."""
+class Relay(socketserver.ThreadingTCPServer):
+    """Forwards TCP bytes and notes the moment at which each order went by. Closed after those who use it."""
+
+    daemon_threads = False  # a closing waits for them: no socket outlives the relay
 
     def __init__(self, target_port: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Relayed)
         self.left_ns: dict[str, int] = {}
-        self.port = free_port()
-        self._target_port = target_port
-        self._server = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                target = socket.create_connection(("127.0.0.1", self._target_port))
-                for one in (client, target):
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self._pump, args=(client, target, True), daemon=True).start()
-                threading.Thread(target=self._pump, args=(target, client, False), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, requests: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(65_536):
-                now_ns = time.time_ns()
-                sink.sendall(data)
-                if requests and (found := _TAG.search(data)):
-                    self.left_ns.setdefault(found[1].decode(), now_ns)
-            sink.shutdown(socket.SHUT_WR)
+        self.port: int = self.server_address[1]
+        self.target = ("127.0.0.1", target_port)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        self._server.close()
+        self.shutdown()
+        self.server_close()
+
+
+class _Relayed(socketserver.BaseRequestHandler):
+    """One connection; refused like the gateway's own when the gateway is not there yet."""
+
+    server: Relay
+
+    def handle(self) -> None:
+        with suppress(OSError), socket.create_connection(self.server.target) as target:
+            for one in (self.request, target):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            answers = threading.Thread(target=_pump, args=(target, self.request, None))
+            answers.start()
+            _pump(self.request, target, self.server.left_ns)
+            answers.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket, left_ns: dict[str, int] | None) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            now_ns = time.time_ns()
+            sink.sendall(data)
+            if left_ns is not None and (found := _TAG.search(data)):
+                left_ns.setdefault(found[1].decode(), now_ns)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def trading(*, every: int) -> Iterator[tuple[Running, Relay]]:
+    """Run the system on a quiet market; `Flip` opens or closes on each `every`-th quote."""
+    gateway_port = free_port()
+    relay = Relay(gateway_port)
+    try:
+        with running_system(
+            instances=[instance("flip", "Flip", ["MES"], every=every)],
+            symbols=["MES"],
+            SIMULATOR__PORT=str(gateway_port),
+            BROKER__REST_URL=f"http://127.0.0.1:{relay.port}",
+            BROKER__HUB_URL=f"http://127.0.0.1:{gateway_port}/hubs",
+            SIMULATOR__FLOOD_QUOTES_PER_S=str(QUOTES_PER_S),
+            EXECUTION__RISK=json.dumps(_permissive()),
+        ) as running:
+            yield running, relay
+    finally:
+        relay.close()
 
 
 def tick_to_order() -> list[Figure]:
-    """Trade on a quiet market and compare with three raw hops and one fsync of this machine."""
-    gateway_port = free_port()
-    relay = Relay(gateway_port)
-    with running_system(
-        instances=[instance("flip", "Flip", ["MES"], every=EVERY)],
-        symbols=["MES"],
-        only_for={"execution": {"JULIE_BROKER__REST_URL": f"http://127.0.0.1:{relay.port}"}},
-        SIMULATOR__PORT=str(gateway_port),
-        BROKER__REST_URL=f"http://127.0.0.1:{gateway_port}",
-        BROKER__HUB_URL=f"http://127.0.0.1:{gateway_port}/hubs",
-        SIMULATOR__FLOOD_QUOTES_PER_S=str(QUOTES_PER_S),
-        EXECUTION__RISK=json.dumps(_permissive()),
-    ) as running:
+    """Trade and compare with three raw hops and one fsync of this machine."""
+    with trading(every=EVERY) as (running, relay):
         time.sleep(SETTLE_S)
         settled_ns = time.time_ns()
         time.sleep(MEASURED_S)
@@ -89,7 +111,6 @@ def tick_to_order() -> list[Figure]:
         path = str(run_dir(running.folder) / "redis.sock")
         hops = raw_hops(path, b"x" * 150, 1_000, 0.005)
         syncs = fsyncs(running.folder, 200)
-    relay.close()
     assert len(took_us) >= ORDERS_MIN, f"only {len(took_us)} orders: {took_us}"
     rng = random.Random(1)
     floor = [sum(rng.choices(hops, k=3)) + rng.choice(syncs) for _ in range(10_000)]

@@ -83,13 +83,11 @@ def running_system(
     services: Sequence[str] = ALL,
     symbols: Sequence[str] = ("MES", "MNQ"),
     instances: Sequence[Mapping[str, Any]] = (),
-    only_for: Mapping[str, Mapping[str, str]] | None = None,
     **variables: str,
 ) -> Iterator[Running]:
     """Start server and services, wait until all are ready, and stop them at the end.
 
     Args:
-        only_for: Service -> variables of its own.
         variables: `FEED__STALE_AFTER_S="5"` and the like.
     """
     folder = Path(tempfile.mkdtemp(prefix="jb-"))
@@ -117,7 +115,7 @@ def running_system(
             with (folder / f"{name}.log").open("wb") as log:
                 running.processes[name] = subprocess.Popen(
                     [sys.executable, *arguments],
-                    env=environment | dict((only_for or {}).get(name, {})),
+                    env=environment,
                     cwd=ROOT,
                     stdout=log,
                     stderr=log,
