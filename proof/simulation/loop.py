@@ -65,6 +65,28 @@ class SimTask(asyncio.Task[T]):
         return self is other
 
 
+class SimHandle(asyncio.TimerHandle):
+    """As the base class, without what only its debug mode asks for; a world makes thousands."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Any,
+        loop: SimLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._when = when
+        self._cancelled = self._scheduled = False
+        self._repr = self._source_traceback = None
+
+
 class SimLoop(asyncio.BaseEventLoop):
     """See the module."""
 
@@ -110,11 +132,18 @@ class SimLoop(asyncio.BaseEventLoop):
         if handle is not None and handle._context.get(OWNER) is None:
             self.failure = context.get("exception")
 
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        handle = SimHandle(0.0, callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """As the base class does it, with a heap that is compared without asking the handles."""
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = SimHandle(when, callback, args, self, context)
         self._timers += 1
         heapq.heappush(self._scheduled, (when, self._timers, timer))
         return timer
