@@ -97,6 +97,12 @@ def epoch_not_checked() -> Patches:
     )
 
 
+@bug(caught_in=93)
+def epochs_begin_again() -> Patches:
+    """An emptied Redis gives the newer writer the older one's number."""
+    return _lua(("return math.max(epoch + 1, tonumber(least or '0'))", "return epoch + 1"))
+
+
 @bug(caught_in=16)
 def entries_skipped_after_a_lost_reply() -> Patches:
     """A reader that lost its connection goes on with what is new, not with what it has not seen."""

@@ -119,6 +119,7 @@ class Redis:
         if keep is not None:
             world.forgotten |= {name for name in world.judge.wishes if name not in world.disk.orders}
             world.judge.data_lost = True
+            world.judge.streams.lost()
         world.judge.redis_back(head)
         world.trace("redis", "back", head)
 

@@ -84,16 +84,20 @@ def claimed_order_sent_after_a_restart() -> Patches:
     ]
 
 
-@bug(caught_in=400)
+@bug(caught_in=43)
 def order_that_a_search_does_not_show_sent_again() -> Patches:
-    not_found = resolver._not_found
+    """As if it had never left: neither the search that fails to show it nor its own doubt holds it back."""
+    not_found, hold = resolver._not_found, holds.hold
 
     def again(turn: Any, order: Any, look: Any, at_broker: Any) -> None:
         not_found(turn, order, look, at_broker)
         if turn.at.now_ns < order.expires_at_ns and order.parent is None:
             claims.post(turn, order)
 
-    return [patch.object(resolver, "_not_found", again)]
+    def unheld(state: State, order: OrderRecord, at: Moment) -> str | None:
+        return None if order.client_order_id in state.doubts else hold(state, order, at)
+
+    return [patch.object(resolver, "_not_found", again), patch.object(holds, "hold", unheld)]
 
 
 @bug(caught_in=14)

@@ -110,7 +110,7 @@ def older_heartbeat_writes_over_its_successor() -> Patches:
     return [patch.object(OneStreamWriter, "flush", at_once), patch.object(Board, "_differs", same)]
 
 
-@bug(caught_in=204)
+@bug(caught_in=50)
 def beats_that_waited_taken_for_fresh() -> Patches:
     """Execution takes every beat of heartbeat for as new as it is heard, also after it was frozen."""
     decide = execution_core.decide

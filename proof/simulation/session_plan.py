@@ -127,8 +127,8 @@ def _both_away(drawn: Drawn, rng: random.Random) -> None:
     """Heartbeat dies while execution is frozen: what it said before waits in execution's socket."""
     _trade_on(drawn)
     at_s = rng.uniform(5, 10)
-    drawn.stops.append(Stop(at_s, "execution", rng.uniform(4, 7), False))
-    drawn.stops.append(Stop(at_s + rng.uniform(0.3, 3), "heartbeat", rng.uniform(10, 14), False))
+    drawn.stops.append(Stop(at_s, "execution", rng.uniform(5, 8), False))
+    drawn.stops.append(Stop(at_s + rng.uniform(0.3, 1.5), "heartbeat", rng.uniform(12, 14), False))
 
 
 def _deaf(drawn: Drawn, rng: random.Random) -> None:
@@ -161,7 +161,7 @@ def _two(drawn: Drawn, rng: random.Random) -> None:
     drawn.stops.append(Stop(at_s, "heartbeat", for_s, True))
 
 
-TOGETHER = (_silent_then_starting, _both_away, _both_away, _deaf, _frozen_over_a_loss, _two)
+TOGETHER = (_silent_then_starting, _both_away, _both_away, _both_away, _deaf, _frozen_over_a_loss, _two)
 
 
 def _span(rng: random.Random, longest_s: float) -> Span:

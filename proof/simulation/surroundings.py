@@ -59,7 +59,8 @@ class Writer:
         return False
 
     def _open(self) -> bool:
-        reply = self._redis(["FCALL", "julie_open", 1, topics.head(self.stream)])
+        epoch_min = self._clock.now_ns() // 1_000_000
+        reply = self._redis(["FCALL", "julie_open", 1, topics.head(self.stream), epoch_min])
         if reply is None:
             return False
         self._epoch, self.seq = reply

@@ -321,10 +321,14 @@ class Shell:
             if now_ns - written.checked_ns < _ns(VIEW_REWRITTEN_S):
                 return
             written.checked_ns = now_ns
-            if await self._ctx.bus.hash_get(key):
+            assert self._writer is not None
+            await self._writer.check()  # of an older copy of Redis, readers miss our newest reports
+            found = await self._ctx.bus.hash_get(key)
+            if not found:
+                # Our stream is gone too. Start and recovery are one path: end here, begin with a snapshot.
+                raise RolledBack(f"{key} has vanished: Redis was emptied; starting again with a snapshot")
+            if found == fields:
                 return
-            # Our stream is gone too. Start and recovery are one path: end here, begin with a snapshot.
-            raise RolledBack(f"{key} has vanished: Redis was emptied; starting again with a snapshot")
         await self._ctx.bus.hash_set(key, fields)
         self._written = _Written(fields=fields, checked_ns=now_ns)
 

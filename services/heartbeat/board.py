@@ -152,17 +152,25 @@ class Board:
         return 0.0 if token is None else (token.ends_mono_ns - self._clock.monotonic_ns()) / NS_PER_S
 
     async def _check(self) -> None:
-        """Notice that Redis was emptied, or that what we wrote last is not what lies there."""
+        """Notice that Redis was emptied or set back, or that what we wrote last is not what lies there.
+
+        Raises:
+            Fenced, RolledBack: Another heartbeat writes, or entries are lost: a new start says all again.
+        """
         changed_turn = -2
         async for turn in turns(self._clock, CHECK_S):
-            stream = self._session_stream
-            if stream is None or not stream.acked_seq:
+            session, control = self._session_stream, self._control_stream
+            if session is None or control is None or not session.acked_seq:
                 continue
             try:
                 # The hash would not tell: an ordinary write may have filled it again.
                 if not await self._bus.length(topics.SESSION):
                     await self._write_everything_again()
-                elif not self._dirty.is_set() and (what := await self._differs()):
+                    continue
+                # Of an older copy, readers miss our newest entries, and the next one may be hours away.
+                await session.check()
+                await control.check()
+                if not self._dirty.is_set() and (what := await self._differs()):
                     if turn - changed_turn <= 2:
                         # An emptied Redis knows no older writer, so neither of the two is refused. Whoever
                         # starts again is the newer one.

@@ -49,6 +49,7 @@ class RedisBus:
         self._monotonic_ns = monotonic_ns
         self._once = address.once_client()
         self._reads = address.retrying_client()
+        self._now_ns = now_ns
         self._pipe = WriterPipe(address, now_ns)
         self.writers: Sequence[OneStreamWriter] = self._pipe.writers
         self._readers: list[RedisStreamReader] = []
@@ -70,8 +71,12 @@ class RedisBus:
 
     async def open(self, stream: str, *, entries_max: int = 0, pending_max: int = 65_536) -> OneStreamWriter:
         self._pipe.start()
-        epoch, seq = await self._fcall("julie_open", [topics.head(stream)], [])
+        epoch, seq = await self._fcall("julie_open", [topics.head(stream)], [self._epoch_min()])
         return OneStreamWriter(self._pipe, stream, epoch, seq, entries_max, pending_max)
+
+    def _epoch_min(self) -> int:
+        """An emptied Redis forgets epochs; the clock goes on, so what is opened later is newer still."""
+        return self._now_ns() // 1_000_000
 
     def reader(self) -> RedisStreamReader:
         reader = RedisStreamReader(self.address, self._monotonic_ns)
@@ -171,7 +176,7 @@ class RedisBus:
                 await asyncio.sleep(SUBSCRIBE_RETRY_S)
 
     async def lease(self, key: str, holder: str, ttl_s: float) -> Lease | str:
-        reply = await self._fcall("julie_lease", [key], [holder, _ms(ttl_s)])
+        reply = await self._fcall("julie_lease", [key], [holder, _ms(ttl_s), self._epoch_min()])
         return Lease(key, holder, reply[0]) if reply[1] else str(reply[2].decode())
 
     async def renew(self, lease: Lease, ttl_s: float) -> bool:

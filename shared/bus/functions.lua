@@ -6,12 +6,14 @@
 --
 -- Stream ids are <ms>-<seq>: ms never falls, seq rises by one. The head of a stream (a hash in the same slot)
 -- keeps epoch and seq. An append that was repeated because its reply was lost finds seq already there and
--- adds only what is new. A writer with an older epoch is FENCED and can change nothing.
+-- adds only what is new. Only the writer whose epoch the head names may append: one with an older epoch is FENCED,
+-- one with a newer epoch learns that Redis has lost its opening. An epoch is at least the opener's clock, so that after
+-- an emptied Redis, too, a newer writer has a newer one.
 --
 -- Each redis.call and each number printed costs more than the entry itself, so the usual append (same epoch, next
 -- seq) makes three calls and prints no number that it was given as text.
 
-local VERSION = '7'
+local VERSION = '8'
 
 local function head_of(key)
   local h = redis.call('HMGET', key, 'epoch', 'seq')
@@ -70,10 +72,14 @@ local function add_new(stream, head, epoch, head_seq, first_seq, ms, args, from,
   return last
 end
 
--- julie_open(head) -> {epoch, seq}: take the right to write; every earlier writer is fenced from now on.
+local function next_epoch(epoch, least)
+  return math.max(epoch + 1, tonumber(least or '0'))
+end
+
+-- julie_open(head; epoch_min) -> {epoch, seq}: take the right to write; every earlier writer is fenced from now on.
 redis.register_function('julie_open', function(keys, args)
   local epoch, seq = head_of(keys[1])
-  epoch = epoch + 1
+  epoch = next_epoch(epoch, args[1])
   redis.call('HSET', keys[1], 'epoch', string.format('%d', epoch), 'seq', string.format('%d', seq))
   return {epoch, seq}
 end)
@@ -103,6 +109,9 @@ redis.register_function('julie_append', function(keys, args)
     local epoch = tonumber(args[1])
     local head_epoch, head_seq = tonumber(h[1] or '0') or 0, tonumber(h[2] or '0') or 0
     local why = refused(epoch, head_epoch, first_seq, head_seq)
+    if not why and epoch > head_epoch and head_epoch > 0 then
+      why = string.format('ROLLEDBACK stream was opened with epoch %d, the writer has %d', head_epoch, epoch)
+    end
     if why then return redis.error_reply(why) end
     seq = add_new(keys[1], keys[2], epoch, head_seq, first_seq, args[3], args, 5, n)
   end
@@ -144,7 +153,7 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- julie_lease(lease; holder, ttl_ms) -> {epoch, 1} when acquired, {epoch, 0, holder} when another one holds it.
+-- julie_lease(lease; holder, ttl_ms, epoch_min) -> {epoch, 1} when acquired, {epoch, 0, holder} when another one holds it.
 -- A lease is for liveness only: it follows the server's wall clock. Safety is in the epoch.
 redis.register_function('julie_lease', function(keys, args)
   local l = redis.call('HMGET', keys[1], 'epoch', 'holder', 'until_ms')
@@ -155,7 +164,7 @@ redis.register_function('julie_lease', function(keys, args)
   if holder ~= '' and holder ~= args[1] and now < until_ms and until_ms <= now + 10 * ttl then
     return {epoch, 0, holder}
   end
-  epoch = epoch + 1
+  epoch = next_epoch(epoch, args[3])
   redis.call('HSET', keys[1], 'epoch', string.format('%d', epoch), 'holder', args[1], 'until_ms', string.format('%d', now + ttl))
   return {epoch, 1, args[1]}
 end)

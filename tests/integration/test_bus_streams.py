@@ -156,7 +156,7 @@ def test_lost_reply_to_open(server: BusServer) -> None:
                 await bus.open(MD)
             again = await bus.open(MD)
             assert again.last_seq == 1
-            assert again.epoch == first.epoch + 2
+            assert again.epoch > first.epoch
             again.append(make_quote(2))
             await again.flush()
             assert numbers(await everything(bus, MD)) == [1, 2]
@@ -172,7 +172,6 @@ def test_lost_reply_to_lease(server: BusServer) -> None:
                 await bus.lease(LEASE, "host-a", 10)
             lease = await bus.lease(LEASE, "host-a", 10)
             assert isinstance(lease, Lease)
-            assert lease.epoch == 2
             assert await bus.renew(lease, 10)
 
     run(scenario)
@@ -333,6 +332,29 @@ def test_second_writer_fences_the_first(server: BusServer) -> None:
         with pytest.raises(Fenced):
             await old.flush()
         assert numbers(await everything(two, MD)) == [1, 2]
+
+    run(scenario)
+
+
+@pytest.mark.proves("I-17")
+def test_second_writer_fences_the_first_after_redis_was_emptied_between_them(server: BusServer) -> None:
+    """Nothing in Redis tells of the first one any more; its next entry would even have the right number."""
+
+    async def scenario() -> None:
+        one, two = make_bus(server.address), make_bus(server.address)
+        await one.ready()
+        old = await one.open(MD)
+        old.append(make_quote(1))
+        await old.flush()
+        await asyncio.sleep(0.01)  # the clock is what is left to tell
+        await two._once.flushall()
+        new = await two.open(MD)
+        new.append(make_quote(2))
+        await new.flush()
+        with pytest.raises(Fenced):
+            await old.check()
+        await new.check()
+        assert numbers(await everything(two, MD)) == [2]
 
     run(scenario)
 

@@ -100,6 +100,7 @@ MS = st.integers(1, 5)
 STEP_HEAD = ("FCALL", "julie_step")
 FUNCTIONS = st.one_of(
     words("FCALL", "julie_open", 1, "s:head"),
+    words("FCALL", "julie_open", 1, "s:head", EPOCHS),
     *[words("FCALL", "julie_append", 2, "s", "s:head", EPOCHS, SEQS, MS, st.sampled_from([0, 2]), ENTRIES)]
     * 3,
     words("FCALL", "julie_lease", 1, "l", st.sampled_from(["me", "you"]), 1_000_000),

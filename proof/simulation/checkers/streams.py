@@ -23,7 +23,7 @@ class Streams(Checker):
             incarnation.process.writer = incarnation
         elif name == "julie_append" or name == "julie_step":
             writer = incarnation.process.writer
-            if writer is not incarnation and writer is not None and not self.judge.data_lost:
+            if writer is not incarnation and writer is not None:
                 refused = isinstance(answer, ErrorReply)
                 self.check(
                     "I-17", refused, lambda: f"the older {incarnation.name} may still {name}: {answer}"
@@ -35,6 +35,11 @@ class Streams(Checker):
                 self.judge.liveness.wrote()
             if name == "julie_step":
                 self.world.scan_intents()
+
+    def lost(self) -> None:
+        """Take note that Redis may have forgotten who opened its streams: who does so next is the one."""
+        for process in self.world.machine.processes.values():
+            process.writer = None
 
     def wished(self, intent: Intent, entry_id: bytes) -> None:
         """Take note of an intent that the bus has."""

@@ -65,6 +65,9 @@ FUNCTIONS: dict[str, Steps] = {
         ("FCALL julie_open 1 s:head", [1, 0]),
         ("FCALL julie_open 1 s:head", [2, 0]),
         ("HGETALL s:head", [b"epoch", b"2", b"seq", b"0"]),
+        ("FCALL julie_open 1 s:head 1764520000000", [1764520000000, 0]),
+        ("FCALL julie_open 1 s:head 1764510000000", [1764520000001, 0]),
+        ("HGET s:head epoch", b"1764520000001"),
     ],
     "appending": [
         ("FCALL julie_open 1 s:head", [1, 0]),
@@ -93,7 +96,12 @@ FUNCTIONS: dict[str, Steps] = {
         (f"{APPEND} 1 8 1000 0 a 1", Refused("ROLLEDBACK stream stands at 0, the writer at 7")),
         ("EXISTS s s:head", 0),
     ],
-    "an epoch that was lost": [(f"{APPEND} 7 1 1000 0 a 1", [1, 0]), ("HGET s:head epoch", b"7")],
+    "an epoch that was lost": [
+        ("FCALL julie_open 1 s:head", [1, 0]),
+        (f"{APPEND} 7 1 1000 0 a 1", Refused("ROLLEDBACK stream was opened with epoch 1, the writer has 7")),
+        (f"{APPEND} 7 1 1000 0", Refused("ROLLEDBACK stream was opened with epoch 1, the writer has 7")),
+        ("XLEN s", 0),
+    ],
     "a clock that fell back": [
         (f"{APPEND} 1 1 2000 0 a 1", [1, 0]),
         (f"{APPEND} 1 2 1000 0 b 2", [2, 0]),
@@ -131,6 +139,7 @@ FUNCTIONS: dict[str, Steps] = {
         ("FCALL julie_release 1 l you 2", 0),
         ("FCALL julie_release 1 l me 2", 1),
         ("FCALL julie_lease 1 l you 100000", [3, 1, b"you"]),
+        ("FCALL julie_lease 1 l you 100000 1764520000000", [1764520000000, 1, b"you"]),
     ],
     "a lease from a later clock": [
         ("HSET l epoch 4 holder me until_ms 99999999999999", 3),

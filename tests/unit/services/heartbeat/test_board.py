@@ -22,19 +22,24 @@ HOUR_NS = 3_600 * 1_000_000_000
 
 
 class FakeStream:
-    """Takes entries until a newer writer is there."""
+    """Takes entries until a newer writer is there, or Redis has come back without them."""
 
     def __init__(self) -> None:
         self.acked_seq = 0
-        self.fenced = False
+        self.fenced = self.lost = False
 
     def append(self, message: msgspec.Struct) -> int:
         self.acked_seq += 1
         return self.acked_seq
 
     async def flush(self) -> None:
+        await self.check()
+
+    async def check(self) -> None:
         if self.fenced:
             raise Fenced("epoch 1 is older than 2")
+        if self.lost:
+            raise RolledBack("stream stands at 0, the writer at 1")
 
 
 class FakeBus:
@@ -147,6 +152,22 @@ def test_of_two_heartbeats_that_nobody_fences_none_goes_on_writing() -> None:
             if running.done():
                 break
             write_old_state(bus)
+        with pytest.raises(ExceptionGroup) as ended:
+            await running
+        assert ended.group_contains(RolledBack)
+
+    asyncio.run(main())
+
+
+@pytest.mark.proves("I-12")
+def test_a_heartbeat_whose_newest_words_redis_has_lost_ends_though_it_has_nothing_to_say() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        board = await opened(bus, SystemClock())
+        running = asyncio.create_task(board.run())
+        await asyncio.sleep(0.1)
+        bus.stream.lost = True
+        await asyncio.wait({running}, timeout=1.5)
         with pytest.raises(ExceptionGroup) as ended:
             await running
         assert ended.group_contains(RolledBack)
