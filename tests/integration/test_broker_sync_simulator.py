@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import services.broker_sync.shell as shell_module
 from services.broker_sync.config import BrokerSyncSection
 from services.broker_sync.shell import Shell
 from services.simulator.shell import Simulator
@@ -317,5 +318,30 @@ def test_an_emptied_redis_ends_the_process_and_the_next_start_publishes_all_agai
             assert caught.group_contains(RolledBack)
             async with stage.broker_sync():
                 await stage.reaches(1)
+
+    run(scenario)
+
+
+@pytest.mark.proves("I-14")
+def test_an_older_redis_ends_a_process_that_has_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers miss its newest report, and the next one may come with the next reconcile."""
+    monkeypatch.setattr(shell_module, "VIEW_REWRITTEN_S", 0.2)
+
+    async def scenario() -> None:
+        async with venue() as stage:
+            with pytest.raises(ExceptionGroup) as caught:
+                async with stage.broker_sync(reconcile_interval_s=60.0) as task:
+                    await stage.becomes(SyncHealth.IN_SYNC)
+                    await asyncio.sleep(0.5)  # whatever else there is to say has been said
+                    stream = topics.reports(ACCOUNT_ID)
+                    (newest,) = await stage.bus.last(stream)
+                    await stage.bus._once.xdel(stream, newest.id)
+                    await stage.bus._once.execute_command("HSET", topics.head(stream), "seq", newest.seq - 1)
+
+                    async def ended() -> bool:
+                        return task.done()
+
+                    await eventually(ended)
+            assert caught.group_contains(RolledBack)
 
     run(scenario)
