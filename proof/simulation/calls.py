@@ -24,6 +24,10 @@ class Calls(Protocol):
         """
         ...
 
+    def carried_out(self, words: list[bytes], reply: object) -> None:
+        """Hear what Redis has answered to a command, at the moment in which it was carried out."""
+        ...
+
 
 class PlainCalls:
     """Every call arrives at once; others get their turn before its answer."""
@@ -32,3 +36,5 @@ class PlainCalls:
         answer = effect()
         await asyncio.sleep(0)
         return answer
+
+    def carried_out(self, words: list[bytes], reply: object) -> None: ...

@@ -24,7 +24,7 @@ T = TypeVar("T")
 Body = Callable[["Incarnation"], Coroutine[Any, Any, None]]
 
 BEFORE, AFTER = "before", "after"
-WRITES = frozenset({"julie_open", "julie_lease", "julie_append", "julie_step"})
+WRITES = frozenset({b"julie_open", b"julie_lease", b"julie_append", b"julie_step"})
 
 
 class Crash(BaseException):
@@ -113,8 +113,6 @@ class Incarnation:
             raise lost()
         world.trace(self.name, point)
         answer = effect()
-        if name in WRITES:
-            world.judge.streams.wrote(self, name, answer)
         self.point(point, AFTER)
         if redis.lost and rng.random() < redis.lost:
             await asyncio.sleep(rng.random())
@@ -122,6 +120,10 @@ class Incarnation:
             world.judge.reach("reply of Redis lost")
             raise lost()
         return answer
+
+    def carried_out(self, words: list[bytes], reply: object) -> None:
+        if words[0] == b"FCALL" and words[1] in WRITES:
+            self.process.machine.world.judge.streams.wrote(self, words, reply)
 
     # -- what happens to it -----------------------------------------------------
 
@@ -150,18 +152,13 @@ class Incarnation:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """One supervised program.
-
-    Attributes:
-        writer: The life that took the right to write last.
-    """
+    """One supervised program."""
 
     name: str
     body: Body
     machine: Machine
     restarts: bool = True
     incarnations: list[Incarnation] = field(default_factory=list)
-    writer: Incarnation | None = None
 
     @property
     def now(self) -> Incarnation | None:

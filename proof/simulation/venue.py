@@ -138,7 +138,7 @@ class SimVenue:
         self.landed: dict[str, list[Landed]] = {}
         self.tag_of: dict[int, str] = {}
         self.hears: Callable[[Pushed], None] = lambda pushed: None
-        self.watch: Callable[[Command], None] = lambda command: None
+        self.watch: Callable[[list[Command]], None] = lambda commands: None
         self.came: Callable[[str], None] = lambda tag: None
         self.tokens: set[str] = set()
         self.door: Door | None = None
@@ -266,8 +266,8 @@ class SimVenue:
 
     def _tell(self, commands: list[Command]) -> None:
         now_ns = self.now_ns()
+        self.watch(commands)
         for command in commands:
-            self.watch(command)
             match command:
                 case OrderUpdated(order=order):
                     past = self._past.setdefault(order.id, _Past())

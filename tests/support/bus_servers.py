@@ -84,7 +84,7 @@ class ModelBusServer:
         return await run_blocking(work)
 
 
-class ModelLink:
+class ModelLink(PlainCalls):
     """Replies are lost after their command was carried out."""
 
     def __init__(self, server: SimServer) -> None:

@@ -119,7 +119,13 @@ class Link:
         Raises:
             RedisError: As the library does, if the command is refused or the connection breaks.
         """
-        return await self._carry(call_name(words), lambda: self._server.execute(self._open_session(), words))
+
+        def one() -> Reply:
+            reply = self._server.execute(self._open_session(), words)
+            self._calls.carried_out(words, reply)
+            return reply
+
+        return await self._carry(call_name(words), one)
 
     async def ask_all(self, commands: list[Words], name: str) -> list[Reply]:
         """Return the answers to commands that travel together; a refused one's is an exception."""

@@ -20,8 +20,8 @@ PROTECTED_WITHIN_S = 5.0
 HEARD_WITHIN_S = 2.5
 """Until execution knows of a fill whose push was lost: one reconcile of the scaled installation. Only worlds
 that may lose pushes have it; in all others the promise is the five seconds alone."""
-DEAF = frozenset({"hub", "partitions", "long", "bus", "outages"})
-"""Kinds of fault that lose or delay what the hub tells. Whoever is killed or frozen hears nothing either."""
+DEAF = frozenset({"hub", "partitions", "long", "bus"})
+"""Kinds of fault that lose or delay what the hub tells; kills, freezes and losses of Redis do so as well."""
 LOOK_S = 0.25
 SPEAKS_OF_IT = frozenset(
     {"unprotected", "own_stop", "exit_failed", "position_left", "brackets_refused", "fills_missing",
@@ -54,10 +54,16 @@ class Exposure(Checker):
         self._heard = 0
         plan = judge.world.plan
         absent = {one.process for one in plan.kills} | {one.process for one in plan.stops}
-        self.deaf = "broker_sync" in absent or bool(DEAF & set(plan.kinds))
+        self.deaf = "broker_sync" in absent or bool(plan.outages) or bool(DEAF & set(plan.kinds))
 
-    def happened(self, command: Command) -> None:
-        """Look at what became true at the broker."""
+    def happened(self, commands: list[Command]) -> None:
+        """Look at what became true at the broker, all of it at one moment."""
+        for command in commands:
+            self._happened(command)
+        if booked := [command.fill.id for command in commands if isinstance(command, FillBooked)]:
+            self.within_limit(f"fill {booked[-1]} is booked")
+
+    def _happened(self, command: Command) -> None:
         self.world.trace("venue", command)
         self.judge.guard.happened(command)
         if isinstance(command, FillBooked):
@@ -68,7 +74,6 @@ class Exposure(Checker):
             if claim is None or claim[0].reduce_only:
                 self._races.append((self.acted_s, fill.size))
             self.held_ns = None if not self.world.venue.net_qty else self.held_ns or fill.created_ns
-            self.within_limit(f"fill {fill.id} is booked")
         elif isinstance(command, PositionUpdated) and not command.position.net_qty:
             # What one fill turned is another position between two looks, with five seconds of its own.
             self.naked_ns, self.naked_s = None, 0.0

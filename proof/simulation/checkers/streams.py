@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from proof.simulation.bus.replies import ErrorReply
 from proof.simulation.bus.session import Parked
 from proof.simulation.bus.streams import Stream
@@ -11,35 +13,48 @@ from proof.simulation.venue import ACCOUNT_ID
 from shared.domain.order import ClosePosition, Intent, ModifyOrder, SubmitOrder
 from shared.wire import topics
 
+if TYPE_CHECKING:
+    from proof.simulation.judge import Judge
+
 
 class Streams(Checker):
-    """See the module."""
+    """See the module.
 
-    def wrote(self, incarnation: Incarnation, name: str, answer: object) -> None:
+    Attributes:
+        writers: Head or lease -> the life of a process that took the right to write last.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__(judge)
+        self.writers: dict[bytes, Incarnation] = {}
+
+    def wrote(self, incarnation: Incarnation, words: list[bytes], answer: object) -> None:
         """Look at what one process has just written to Redis."""
+        name, keys = words[1], words[3 : 3 + int(words[2])]
         if isinstance(answer, Parked):  # the server is frozen, and carries it out later
-            answer.carried_out = lambda reply: self.wrote(incarnation, name, reply)
-        elif type(answer) is list and (name == "julie_open" or (name == "julie_lease" and answer[1])):
-            incarnation.process.writer = incarnation
-        elif name == "julie_append" or name == "julie_step":
-            writer = incarnation.process.writer
+            answer.carried_out = lambda reply: self.wrote(incarnation, words, reply)
+        elif name == b"julie_open" or name == b"julie_lease":
+            if type(answer) is list and (name == b"julie_open" or answer[1]):
+                self.writers[keys[0]] = incarnation
+        else:
+            # A stream is written by the right to its head, a step by the right to its lease.
+            writer = self.writers.get(keys[1] if name == b"julie_append" else keys[0])
             if writer is not incarnation and writer is not None:
                 refused = isinstance(answer, ErrorReply)
                 self.check(
-                    "I-17", refused, lambda: f"the older {incarnation.name} may still {name}: {answer}"
+                    "I-17", refused, lambda: f"the older {incarnation.name} may still {name!r}: {answer}"
                 )
                 self.reach("fenced write")
             if incarnation.name == "guard":
                 self.judge.guard.wrote()
             if incarnation.name == "heartbeat":
                 self.judge.liveness.wrote()
-            if name == "julie_step":
+            if name == b"julie_step":
                 self.world.scan_intents()
 
     def lost(self) -> None:
         """Take note that Redis may have forgotten who opened its streams: who does so next is the one."""
-        for process in self.world.machine.processes.values():
-            process.writer = None
+        self.writers.clear()
 
     def wished(self, intent: Intent, entry_id: bytes) -> None:
         """Take note of an intent that the bus has."""
