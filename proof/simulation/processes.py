@@ -124,6 +124,8 @@ class SimLog:
     def debug(self, event: str, **fields: object) -> None: ...
 
     def info(self, event: str, **fields: object) -> None:
+        if self._process == "heartbeat" and event == "resume":
+            self._world.judge.liveness.resumed()
         self._say("info", event, fields)
 
     def warning(self, event: str, **fields: object) -> None:

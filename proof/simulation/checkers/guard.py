@@ -254,7 +254,7 @@ class Guard(Checker):
         self.books.note()
         self._forgotten()
         acts = self._can_act()
-        self._written(every_s if acts else 0.0)
+        self._written(every_s if acts and self._has_looked() else 0.0)
         self._noticed(every_s if acts else 0.0)
         self._made_flat(every_s if acts else 0.0)
 
@@ -264,9 +264,7 @@ class Guard(Checker):
             self._unwritten_s = 0.0
             return
         self._unwritten_s += acted_s
-        bound_s = (
-            WRITTEN_S + READY_S + GUARD_LOOK_S
-        )  # a record that could not be read is judged by the first look
+        bound_s = WRITTEN_S + READY_S + GUARD_LOOK_S
         self.check("I-26", self._unwritten_s <= bound_s, lambda: f"not written for {self._unwritten_s:.1f} s")
 
     def _noticed(self, acted_s: float) -> None:
@@ -315,6 +313,11 @@ class Guard(Checker):
             return False  # Redis was away at its start
         net, venue = world.network, world.venue
         return not (net.cut or net.blind or venue.storm or not venue.state.session_open)
+
+    def _has_looked(self) -> bool:
+        """Return whether guard has seen the account: a record that could not be read is judged by that."""
+        guard = self.world.machine.processes["guard"].now
+        return guard is not None and guard.beat is not None and guard.beat.ready
 
     def _hindered(self) -> bool:
         return bool(HINDERING & set(self.world.plan.kinds)) or self._may_be_blind()

@@ -67,7 +67,6 @@ class Liveness(Checker):
         self.halted = True
         self.deaf_s = 0.0
         self._able_s = 0.0
-        self._redis_s = 0.0
         self._read = 0
         self._resumed_ns = 0
 
@@ -118,7 +117,6 @@ class Liveness(Checker):
             return
         runs, takes = self.runs("heartbeat"), self.redis_takes()
         self.deaf_s = 0.0 if runs else self.deaf_s + every_s
-        self._redis_s = self._redis_s + every_s if takes else 0.0
         self._able_s = self._able_s + every_s if runs and takes else 0.0
         able = self.able()
         for name, seen in self.seen.items():
@@ -164,9 +162,7 @@ class Liveness(Checker):
                 self.reach("halt by heartbeat")
             elif isinstance(message, Resume):
                 self.halted = False
-                if message.ts_ns != self._resumed_ns:
-                    self._resumed()
-                else:  # said again into a Redis that had lost it: it lifts nothing that was not lifted
+                if message.ts_ns == self._resumed_ns:  # into a Redis that had lost it
                     self.reach("resume said again")
                 self._resumed_ns = message.ts_ns
 
@@ -175,11 +171,14 @@ class Liveness(Checker):
         stream = self.world.stream(CONTROL)
         self._read = stream.added if isinstance(stream, Stream) else 0
 
-    def _resumed(self) -> None:
-        """A halt is lifted when everybody has been well for a while, not at the first word."""
+    def resumed(self) -> None:
+        """A halt is lifted when everybody has been well for a while, not at the first word.
+
+        Looked at when heartbeat decides it: Redis may have it much later, if heartbeat was frozen meanwhile.
+        """
+        if not self.on:
+            return
         self.reach("resume by heartbeat")
-        if self._redis_s < UNSEEN_S + self.margin_s:
-            return  # what was decided before may have come late
         for name, seen in self.seen.items():
             self.check(
                 "I-20",

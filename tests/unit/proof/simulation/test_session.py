@@ -122,7 +122,7 @@ def test_a_lost_process_without_a_halt_is_noticed(world: World) -> None:
 
 def test_no_halt_is_lifted_while_somebody_is_away(world: World) -> None:
     pass_time(world, UNSEEN_S + 1)
-    world.judge.liveness._resumed()
+    world.judge.liveness.resumed()
     assert violated(world) == {"I-20"}
 
 
