@@ -124,8 +124,11 @@ class SimLog:
     def debug(self, event: str, **fields: object) -> None: ...
 
     def info(self, event: str, **fields: object) -> None:
+        # Decisions are judged when they are made: Redis or a disk may have them much later.
         if self._process == "heartbeat" and event == "resume":
             self._world.judge.liveness.resumed()
+        if self._process == "guard" and event == "flat":
+            self._world.judge.guard.calls_flat()
         self._say("info", event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
