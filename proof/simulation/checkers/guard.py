@@ -79,7 +79,7 @@ class Guard(Checker):
         self.last_resume: Resume | None = None
         self._spoken = False
         self._seq = 0
-        self._unwritten: list[Incarnation] = []  # lives that have said a breach which is not on the disk
+        self._unwritten: dict[Incarnation, int] = {}  # life -> when it said a breach that is not on the disk
         self._ended_ns = 0  # when the last latch did
         self._blind_ns: int | None = None
         self._unwritten_s = 0.0
@@ -173,7 +173,7 @@ class Guard(Checker):
         )
 
     def _latched(self, at_ns: int, incarnation: Incarnation) -> None:
-        self._unwritten.append(incarnation)
+        self._unwritten.setdefault(incarnation, at_ns)
         self.latched_ns = at_ns if self.latched_ns is None else self.latched_ns
 
     # -- the record ---------------------------------------------------------------
@@ -199,9 +199,9 @@ class Guard(Checker):
                 self.reach("guard: flat after a breach")
         elif was is not None and was.latch is not None:
             self._lifted(was, now)
-        elif incarnation in self._unwritten and self.latched_ns is not None:
+        elif incarnation in self._unwritten:
             # What was decided before the breach may be written a moment after it; nothing later.
-            since_s = (self.world.clock.true_ns() - self.latched_ns) / NS_PER_S
+            since_s = (self.world.clock.true_ns() - self._unwritten[incarnation]) / NS_PER_S
             late = since_s > WRITTEN_S
             self.check("I-26", not late, lambda: f"a breach of {since_s:.1f} s ago is not in {now}")
 
