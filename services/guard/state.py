@@ -133,7 +133,8 @@ class State:
     record_lost: Why an earlier record cannot be used; empty when it can, or when there was none.
     record_failure: Why the present one cannot be written; None when it can.
     fingerprint: Of the look that `truth` is of; `fingerprint_seen` of the newest.
-    moved_ns: Since when looks say `fingerprint`, by our monotonic clock.
+    shown: The fills in that look.
+    moved_ns: Since when looks say `fingerprint` and show the same fills, by our monotonic clock.
     trusted: One that no fill is missing in: looks that agree with it may end a day.
     look_failure: Why the newest look told nothing; empty when it did.
     refusal: Why a person's re-arm was refused last.
@@ -154,6 +155,7 @@ class State:
     truth: Truth | None = None
     fingerprint: Fingerprint | None = None
     fingerprint_seen: Fingerprint | None = None
+    shown: frozenset[int] = frozenset()
     moved_ns: int | None = None
     trusted: Fingerprint | None = None
     looking: bool = False

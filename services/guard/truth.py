@@ -54,9 +54,11 @@ def looked(state: State, event: Looked) -> list[Command]:
         state.fingerprint_seen = print_now
         state.look_failure = "two looks at the account did not agree yet"
         return []
-    if state.moved_ns is None or print_now != state.fingerprint:
+    shown = frozenset(fills)
+    if state.moved_ns is None or (print_now, shown) != (state.fingerprint, state.shown):
         state.moved_ns = event.started.mono_ns
     state.fingerprint = state.fingerprint_seen = print_now
+    state.shown = shown
     state.look_failure = ""
     before = state.truth
     began_ns = event.started.mono_ns
@@ -88,7 +90,8 @@ def _ends_days(state: State, print_now: Fingerprint, mono_ns: int) -> bool:
     """May this look say how a day ended? What moved is believed when no search can lag so far behind.
 
     A fill of the new day that the search lacks would go into the balance at the end of the old one, and
-    with it into the high-water mark, for good.
+    with it into the high-water mark, for good. One that appears may leave another like it behind, and
+    nothing would seem to move: the wait begins again with each.
     """
     assert state.moved_ns is not None
     stayed = mono_ns - state.moved_ns >= _ns(SEARCH_LAG_S)
@@ -101,11 +104,12 @@ def _ends_days(state: State, print_now: Fingerprint, mono_ns: int) -> bool:
 def _begun_ns(event: Looked, market_ns: int) -> int:
     """Return the market's time before the first question: what came later may be missing in the look.
 
-    A day that ended while a question waited for its answer is closed by the next look.
+    A day that ended while a question waited for its answer is closed by the next look. Where the broker had
+    told nothing for long, the time of the question was our own clock's, which may be an hour ahead: the
+    answers have told it since.
     """
-    if event.started.market_ns is not None:
-        return event.started.market_ns
-    return market_ns - (event.at.mono_ns - event.started.mono_ns)
+    told_ns = market_ns - (event.at.mono_ns - event.started.mono_ns)
+    return told_ns if event.started.market_ns is None else min(event.started.market_ns, told_ns)
 
 
 def reported(state: State, event: Reported) -> None:

@@ -14,7 +14,7 @@ from services.guard.state import Demand, Level
 from services.guard.truth import fills_from_ns, held, is_settled
 from shared.domain.market import FeedHealth
 from shared.domain.report import SyncHealth
-from tests.support.guard_desk import MES, GuardDesk, S, changed, make_hours
+from tests.support.guard_desk import MES, GuardDesk, S, changed, chicago, make_hours
 
 D = Decimal
 NO_HOURS = make_hours(flat_by=None)
@@ -807,6 +807,47 @@ def test_a_fill_that_the_search_does_not_show_yet_is_no_part_of_the_day_before()
     record = desk.state.record
     assert (record.day, record.eod_balance) == ("2026-03-05", D(50_000) - D("3.70"))
     assert record.high_balance == 50_000
+
+
+def test_one_fill_that_the_search_lacks_after_another_like_it_is_no_part_of_the_day_before() -> None:
+    """Position and money lack the same each time, as if nothing had moved since."""
+    desk = GuardDesk(at="2026-03-04 16:58:00", hours=NO_HOURS).started()
+    desk.pushes = False
+
+    def look(shown: int) -> None:
+        desk.pass_time(1)
+        desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
+        desk.feed(desk.look(fills=desk.broker.fills[:shown]))
+        desk.asked.clear()
+
+    desk.trade(10)
+    look(shown=0)
+    look(shown=0)
+    desk.trade(-10)
+    desk.jump_market("2026-03-04 17:00:01")
+    desk.trade(10)
+    desk.pass_time(60)
+    look(shown=2)
+    assert desk.state.look_failure == ""
+    assert desk.state.record is not None
+    assert desk.state.record.day == "2026-03-04"
+    desk.run(20)
+    assert (desk.state.record.day, desk.state.record.eod_balance) == ("2026-03-05", D(50_000) - D("7.40"))
+
+
+def test_a_day_does_not_end_by_our_clock_when_the_broker_has_told_its_own() -> None:
+    """It had told nothing for long when we asked: ours was all there was, and it is an hour ahead."""
+    desk = GuardDesk(at="2026-03-04 16:30:00", hours=NO_HOURS).started()
+    for _ in range(2):
+        desk.pass_time(1)
+        desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
+        answers = desk.look()
+        ahead = msgspec.structs.replace(answers.started, market_ns=chicago("2026-03-04 17:30:00"))
+        desk.feed(msgspec.structs.replace(answers, started=ahead))
+        desk.asked.clear()
+    assert desk.state.look_failure == ""
+    assert desk.state.record is not None
+    assert desk.state.record.day == "2026-03-04"
 
 
 def test_the_day_ends_all_the_same_when_money_moved_that_no_fill_explains() -> None:
