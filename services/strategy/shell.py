@@ -177,8 +177,7 @@ class Shell:
             self._ctx.log.warning("lease_not_released", instance=name, why=str(error))
 
     def _start(self, name: str, epoch: int) -> None:
-        if name in self._workers:
-            return
+        assert name not in self._workers, name
         instance = self._instances[name]
         seat = self._state.seats[name]
         unknown = [symbol for symbol in instance.symbols if symbol not in self._ctx.julie.symbols]
