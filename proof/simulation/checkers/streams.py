@@ -19,7 +19,9 @@ class Streams(Checker):
         """Look at what one process has just written to Redis."""
         if isinstance(answer, Parked):  # the server is frozen, and carries it out later
             answer.carried_out = lambda reply: self.wrote(incarnation, name, reply)
-        elif type(answer) is list and (name == "julie_open" or (name == "julie_lease" and answer[1])):
+            return
+        self.judge.hosts.wrote(incarnation, name, answer)
+        if type(answer) is list and (name == "julie_open" or (name == "julie_lease" and answer[1])):
             incarnation.process.writer = incarnation
         elif name == "julie_append" or name == "julie_step":
             writer = incarnation.process.writer
