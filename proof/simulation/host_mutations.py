@@ -27,7 +27,7 @@ def _decide(changed: Any) -> Patches:
     return [patch.object(shell, "decide", changed)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=44)
 def host_starts_workers_without_the_lease() -> Patches:
     """Who asks for a lease takes it for his, whatever the answer was."""
     ask = RedisBus.lease
@@ -39,7 +39,7 @@ def host_starts_workers_without_the_lease() -> Patches:
     return [patch.object(RedisBus, "lease", taken)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=186)
 def lost_lease_not_noticed() -> Patches:
     """A host that was frozen goes on with what others hold by now."""
 
@@ -51,7 +51,7 @@ def lost_lease_not_noticed() -> Patches:
     return [patch.object(RedisBus, "renew", kept)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=44)
 def lease_granted_without_a_new_epoch() -> Patches:
     return lua(
         ("  epoch = next_epoch(epoch, args[3])\n  redis.call('HSET', keys[1], 'epoch'",
@@ -59,7 +59,7 @@ def lease_granted_without_a_new_epoch() -> Patches:
     )  # fmt: skip
 
 
-@bug(caught_in=0)
+@bug(caught_in=64)
 def stuck_strategy_not_killed() -> Patches:
     decide = supervision.decide
 
@@ -70,7 +70,7 @@ def stuck_strategy_not_killed() -> Patches:
     return _decide(patient)
 
 
-@bug(caught_in=0)
+@bug(caught_in=36)
 def failed_strategy_not_restarted() -> Patches:
     """Once it has failed it waits for somebody who never comes."""
     decide = supervision.decide
@@ -84,7 +84,7 @@ def failed_strategy_not_restarted() -> Patches:
     return _decide(forgetful)
 
 
-@bug(caught_in=0)
+@bug(caught_in=12)
 def lease_given_back_before_its_worker_has_ended() -> Patches:
     """It is asked to stop, and will."""
 
@@ -97,7 +97,7 @@ def lease_given_back_before_its_worker_has_ended() -> Patches:
     return [patch.object(supervision, "_give_up", at_once)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=4)
 def lease_of_a_dead_predecessor_left_alone() -> Patches:
     """What stands under its own name it takes for its own already."""
     place = supervision._place
