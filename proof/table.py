@@ -44,7 +44,7 @@ TOLD = "position without its stop, told by an alarm"
 BUG = "planted bug caught: "
 CAUGHT_IN = "caught in seed: "
 GROUPS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(kill of \w+) (?:before|after|sent) .+"), r"\1 before or after a call"),
+    (re.compile(r"(kill of [\w@]+) (?:before|after|sent) .+"), r"\1 before or after a call"),
 )
 """States that are shown as one -> its words."""
 

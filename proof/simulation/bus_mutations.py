@@ -18,7 +18,7 @@ from shared.bus.blocking import BlockingBus, Output
 from shared.bus.reader import RedisStreamReader
 
 
-def _lua(*changes: tuple[str, str]) -> Patches:
+def lua(*changes: tuple[str, str]) -> Patches:
     """Change the functions that the server runs."""
     changed = functions.LIBRARY
     for old, new in changes:
@@ -80,7 +80,7 @@ def places_not_looked_at() -> Patches:
 @bug(caught_in=63)
 def append_repeated_after_a_lost_reply() -> Patches:
     """What redis-py does by itself: the entry is there twice."""
-    return _lua(
+    return lua(
         (
             "local last, skip = first_seq + n - 1, math.max(0, head_seq + 1 - first_seq)",
             "if first_seq <= head_seq then first_seq = head_seq + 1 end "
@@ -92,7 +92,7 @@ def append_repeated_after_a_lost_reply() -> Patches:
 @bug(caught_in=11)
 def epoch_not_checked() -> Patches:
     """The lease alone is trusted, which follows the wall clock, and whoever opened a stream once."""
-    return _lua(
+    return lua(
         ("if epoch < head_epoch then", "if false then"), ("if epoch ~= lease_epoch then", "if false then")
     )
 
@@ -100,7 +100,7 @@ def epoch_not_checked() -> Patches:
 @bug(caught_in=93)
 def epochs_begin_again() -> Patches:
     """An emptied Redis gives the newer writer the older one's number."""
-    return _lua(("return math.max(epoch + 1, tonumber(least or '0'))", "return epoch + 1"))
+    return lua(("return math.max(epoch + 1, tonumber(least or '0'))", "return epoch + 1"))
 
 
 @bug(caught_in=16)
@@ -118,7 +118,7 @@ def entries_skipped_after_a_lost_reply() -> Patches:
 
 @bug(caught_in=0)
 def unread_entries_trimmed() -> Patches:
-    return _lua(
+    return lua(
         (
             "if p[7] > 0 then add_new(p[1], p[2], epoch, p[3], p[4], p[5], args, p[6], p[7]) end",
             "if p[7] > 0 then add_new(p[1], p[2], epoch, p[3], p[4], p[5], args, p[6], p[7]) "

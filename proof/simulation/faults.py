@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from proof.simulation import hosts
 from proof.simulation.bus.address import SimAddress
 from proof.simulation.bus.replies import ErrorReply
 from proof.simulation.bus.server import ServerDown, SimServer
@@ -173,6 +174,7 @@ def schedule(world: World) -> None:
             later(at_s, lambda: _revoke(world))
         _span(world, plan.session.denied, "logins denied", lambda on: setattr(door, "denying", on))
         _span(world, plan.session.feed_stops, "feed stopped", lambda on: _stop_feed(world, on))
+    hosts.schedule(world)
     _span(world, plan.hub.falls, "user hub down", lambda on: _hub(world, on))
 
 
@@ -189,6 +191,8 @@ def _span(world: World, spans: list[tuple[float, float]], name: str, switch: Any
 
 
 def _victim(world: World, name: str) -> str:
+    if name == "host":
+        return hosts.one_of(world)
     return f"s{world.rng.randint(1, world.plan.workers)}" if name == "worker" else name
 
 
@@ -220,7 +224,7 @@ def _stop(world: World, stop: Stop) -> None:
         world.block(stop.for_s)
     incarnation.stop()
     world.machine.later(stop.for_s, incarnation.go_on)
-    if stop.twin and stop.for_s > TWIN_AFTER_S:
+    if stop.twin and stop.for_s > TWIN_AFTER_S and process.restarts:
         world.judge.reach(f"two of {stop.process}")
         world.machine.later(TWIN_AFTER_S, lambda: _twin(world, incarnation))
 
@@ -320,11 +324,12 @@ def heal(world: World) -> None:
     world.surroundings.silent = world.surroundings.feed_stopped = False
     if world.venue.door is not None:
         world.venue.door.heal()
+    world.troubles.clear()
     for process in world.machine.processes.values():
         for incarnation in process.incarnations[:-1]:
-            if not incarnation.dead:
+            if not incarnation.dead and process.restarts:
                 incarnation.die("older of two")
-        for incarnation in process.incarnations[-1:]:
+        for incarnation in process.incarnations:
             incarnation.bomb = None
             incarnation.go_on()
 

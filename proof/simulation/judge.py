@@ -15,6 +15,7 @@ from proof.simulation.checkers.checker import Sent, Wish
 from proof.simulation.checkers.commits import Commits
 from proof.simulation.checkers.exposure import Exposure
 from proof.simulation.checkers.guard import Guard
+from proof.simulation.checkers.hosts import Hosts
 from proof.simulation.checkers.liveness import Liveness
 from proof.simulation.checkers.requests import Requests
 from proof.simulation.checkers.rest import Rest
@@ -71,6 +72,7 @@ class Judge:
         self.rest = Rest(self)
         self.liveness = Liveness(self)
         self.session = Session(self)
+        self.hosts = Hosts(self)
 
     def check(self, invariant: str, holds: bool, say: Callable[[], str]) -> None:
         """Count one check; note what `say` says when it does not hold."""

@@ -61,6 +61,7 @@ class Incarnation:
         self.began_s = process.machine.loop.now_s
         self.bomb: Bomb | None = None
         self.bus: RedisBus | None = None
+        self.task: asyncio.Task[None] | None = None
         self.beat: BeatBoard | None = None
         self.on_death: list[Callable[[], None]] = []
         self._parked: list[asyncio.Handle] = []
@@ -141,6 +142,11 @@ class Incarnation:
         if not self.dead:
             self.stopped = self.held = True
 
+    def ask_to_stop(self) -> None:
+        """SIGTERM, as a service hears it: its shell is cancelled."""
+        if not self.dead and self.task is not None:
+            self.task.cancel()
+
     def go_on(self) -> None:
         """SIGCONT: what became due meanwhile runs now, in its order."""
         if self.dead or not self.stopped:
@@ -152,7 +158,11 @@ class Incarnation:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """One supervised program."""
+    """One supervised program.
+
+    Attributes:
+        restarts: Its supervisor starts it again; a strategy's worker is started by a strategy host.
+    """
 
     name: str
     body: Body
@@ -166,11 +176,13 @@ class Process:
         newest = self.incarnations[-1] if self.incarnations else None
         return newest if newest is not None and not newest.dead else None
 
-    def start(self) -> Incarnation:
+    def start(self, body: Body | None = None) -> Incarnation:
+        """Begin a life of it, of `body` if whoever starts it has one of its own."""
         incarnation = Incarnation(self, len(self.incarnations) + 1)
         self.incarnations.append(incarnation)
         self.machine.trace("start", self.name, incarnation.number)
-        task = self.machine.spawn(self.body(incarnation), incarnation)
+        task = self.machine.spawn((body or self.body)(incarnation), incarnation)
+        incarnation.task = task
         task.add_done_callback(
             lambda done: self.machine.ended(incarnation, done), context=self.machine.context
         )

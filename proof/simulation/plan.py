@@ -1,6 +1,6 @@
 """What a world is drawn to be: everything that happens to it, said before it begins.
 
-`swarm` draws it from a seed; `guard_plan` and `session_plan` draw their parts of it.
+`swarm` draws it from a seed; `guard_plan`, `session_plan` and `hosts_plan` draw their parts of it.
 """
 
 from __future__ import annotations
@@ -129,6 +129,35 @@ class SessionPlan:
 
 
 @dataclass(slots=True)
+class Trouble:
+    """What a strategy does instead of its work.
+
+    Attributes:
+        kind: `raises`, `sticks`, or `dawdles`: takes nearly as long as a callback may.
+        times: In so many callbacks, one after the other, be it in several lives.
+    """
+
+    at_s: float
+    strategy_id: str
+    kind: str
+    times: int = 1
+
+
+@dataclass(slots=True)
+class HostsPlan:
+    """Attributes:
+    on: Real strategy hosts run the workers; elsewhere each worker holds its lease itself.
+    count: How many hosts there are.
+    asked_to_stop: When a host is told to stop in good order, and is started again.
+    """
+
+    on: bool = False
+    count: int = 1
+    asked_to_stop: list[float] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Plan:
     """Everything that is drawn before a world begins.
 
@@ -170,3 +199,4 @@ class Plan:
     forgets: float = 0.0
     guard: GuardPlan = field(default_factory=GuardPlan)
     session: SessionPlan = field(default_factory=SessionPlan)
+    hosts: HostsPlan = field(default_factory=HostsPlan)

@@ -7,7 +7,7 @@ those names lead here, and from here to the world and the incarnation that is ru
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,9 +22,9 @@ from proof.simulation.disk import SimLedger, SimRecordFile
 from proof.simulation.loop import EPOCH_NS, NS_PER_S, OWNER, SimClock, quiet
 from proof.simulation.machine import Incarnation
 from proof.simulation.wire import SimAccountLink, SimHttp
-from proof.simulation.workload import loaded
-from services.strategy.progress import SEQS, SEQS_MAX
-from services.strategy.spec import WorkerSpec
+from proof.simulation.workload import Scripted, loaded
+from services.strategy.progress import SEQS, SEQS_MAX, seen_of
+from services.strategy.spec import Seen, WorkerSpec
 from services.strategy.worker import Worker
 from shared.broker.projectx.client import ProjectXAccount
 from shared.bus.blocking import BlockingBus
@@ -117,6 +117,8 @@ class SimLog:
         if event == "sync" and self._incarnation is not None:
             self._incarnation.in_sync = fields["health"] is SyncHealth.IN_SYNC
         self._world.judge.session.said(f"what {self._process} logs: {event}", fields)
+        if self._incarnation is not None:
+            self._world.judge.hosts.heard(self._incarnation, event, fields)
         if self._world.tracing:
             shown = {name: value for name, value in fields.items() if name not in ("pid", "build")}
             self._world.trace(level, self._process, event, shown)
@@ -145,16 +147,20 @@ class SimLog:
     exception = error
 
 
-def context(world: World, incarnation: Incarnation, config: Any) -> Context[Any]:
-    """Return what `serve` gives a shell."""
+def context(world: World, incarnation: Incarnation, config: Any, *, lively: bool = False) -> Context[Any]:
+    """Return what `serve` gives a shell.
+
+    Args:
+        lively: Somebody listens to its beats, whatever else there is in this world.
+    """
     clock = ProcessClock(world.clock, incarnation)
     bus = world.bus(incarnation, clock)
     name = incarnation.name
     plan = world.plan
-    julie = scaled.julie(scaled.LIVELY_BEATS_S) if plan.session.on else scaled.julie()
+    julie = scaled.julie(scaled.LIVELY_BEATS_S) if lively or plan.session.on else scaled.julie()
     beat = incarnation.beat = BeatBoard(
         process=name, clock=clock, bus=bus,
-        interval_s=scaled.GUARDED_BEATS_S if plan.guard.on else julie.beat_interval_s,
+        interval_s=scaled.GUARDED_BEATS_S if plan.guard.on and not lively else julie.beat_interval_s,
         pid=1000 * len(name) + incarnation.number, host="sim", build=BUILD,
     )  # fmt: skip
     return Context(
@@ -204,11 +210,37 @@ class Page:
     def say(self, reason: str) -> None:
         self.reason = reason
 
+    def look(self) -> Seen:
+        return seen_of(self.words, self.reason)
+
+
+def instance(
+    incarnation: Incarnation,
+    spec: WorkerSpec,
+    page: Page,
+    *,
+    cls: type[Scripted] = Scripted,
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Worker:
+    """Return the worker of one strategy instance, with what the seed has its strategy do."""
+    world = incarnation.process.machine.world
+    plan, clock = world.plan, ProcessClock(world.clock, incarnation)
+    number = int(spec.strategy_id[-1])
+    until_ns = EPOCH_NS + round((plan.faults_s - 1) * NS_PER_S)
+    chosen = loaded(
+        spec.strategy_id, plan.seed * 10 + number, plan.pace, plan.style, until_ns, changes=plan.changes
+    )
+    bus = world.blocking_bus(incarnation, clock, spec.commit_interval_ms)
+    return Worker(
+        spec, chosen._replace(cls=cls), bus=cast(BlockingBus, bus), page=cast(Any, page),
+        log=cast(Log, SimLog(world, spec.strategy_id)), now_ns=clock.now_ns,
+        sleep=lambda seconds: await_(clock.sleep(seconds)), stop_asked=stop_asked,
+    )  # fmt: skip
+
 
 async def worker(incarnation: Incarnation) -> None:
-    """Hold a lease and run one strategy instance until it ends; the host in small."""
+    """Hold a lease and run one strategy instance until it ends; the host in small, see `hosts`."""
     world = incarnation.process.machine.world
-    plan = world.plan
     strategy_id = incarnation.name
     clock = ProcessClock(world.clock, incarnation)
     async_bus = world.bus(incarnation, clock)
@@ -222,11 +254,6 @@ async def worker(incarnation: Incarnation) -> None:
         if not isinstance(lease, str):
             break
         await clock.sleep(0.3)
-    number = int(strategy_id[-1])
-    until_ns = EPOCH_NS + round((plan.faults_s - 1) * NS_PER_S)
-    chosen = loaded(
-        strategy_id, plan.seed * 10 + number, plan.pace, plan.style, until_ns, changes=plan.changes
-    )
     spec = WorkerSpec(
         strategy_id=strategy_id,
         strategy_class="proof.simulation.workload:Scripted",
@@ -242,10 +269,4 @@ async def worker(incarnation: Incarnation) -> None:
         warmup_s=2.0,
         commit_interval_ms=1000,
     )
-    bus = world.blocking_bus(incarnation, clock, spec.commit_interval_ms)
-    one = Worker(
-        spec, chosen, bus=cast(BlockingBus, bus), page=cast(Any, Page()),
-        log=cast(Log, SimLog(world, strategy_id)), now_ns=clock.now_ns,
-        sleep=lambda seconds: await_(clock.sleep(seconds)), stop_asked=lambda: False,
-    )  # fmt: skip
-    await run_blocking(one.run)
+    await run_blocking(instance(incarnation, spec, Page()).run)

@@ -16,6 +16,7 @@ import services.execution.resolver as resolver
 import services.guard.core as guard_core
 import services.guard.shell as guard_shell
 import services.guard.truth as guard_truth
+import services.strategy.shell as strategy_shell
 import shared.broker.limiter as broker_limiter
 import shared.broker.projectx.gateway as gateway
 import shared.broker.projectx.tokens as tokens
@@ -31,6 +32,7 @@ from services.broker_sync.config import BrokerSyncSection
 from services.execution.config import ExecutionConfig, RiskSection
 from services.guard.config import GuardConfig
 from services.heartbeat.config import HeartbeatSection
+from services.strategy.config import StrategySection
 from shared.runtime.config import BrokerSection, JulieSection
 
 INTENT_TTL_S = 2.0
@@ -62,6 +64,8 @@ def scale_constants() -> None:
     guard_core.PRICE_ASK_S = 2.0
     guard_truth.SEARCH_LAG_S = SEARCH_LAG_S_MAX
     runtime_broker.GUARD_SHARE = GUARD_SHARE
+    strategy_shell.HOST_DEAD_AFTER_NS = round(HOST_DEAD_AFTER_S * NS_PER_S)
+    strategy_shell.FIRST_SIGHT_AGE_MAX_NS = 5 * NS_PER_S
     tokens.LONGEST_LIFE_NS = round((LIVES_S[-1] + 1) * NS_PER_S)  # type: ignore[misc]
 
 
@@ -140,6 +144,37 @@ def heartbeat() -> HeartbeatSection:
             "refused_retry_s": REFUSED_RETRY_S,
             "resume_after_s": RESUME_AFTER_S,
             "vital": VITAL,
+        }
+    )
+
+
+LEASE_TTL_S, PLACEMENT_S, HOST_DEAD_AFTER_S = 1.5, 0.5, 1.5
+"""Half of what they are in production, so that a lease changes hands several times in a world."""
+WATCH_S, EVENT_DEADLINE_S, START_DEADLINE_S = 0.1, 0.6, 5.0
+FAILURES_MAX, FAILURE_WINDOW_S = 3, 8.0
+
+
+@cache
+def strategy(workers: int) -> StrategySection:
+    """Return the settings of strategy hosts with so many instances."""
+    names = [f"s{number}" for number in range(1, workers + 1)]
+    return StrategySection.model_validate(
+        {
+            "instances": [
+                {"id": name, "class": "proof.simulation.workload:Scripted", "symbols": (SYMBOL,)}
+                for name in names
+            ],
+            "lease_ttl_s": LEASE_TTL_S,
+            "placement_interval_s": PLACEMENT_S,
+            "watch_interval_ms": round(WATCH_S * 1000),
+            "event_deadline_ms": round(EVENT_DEADLINE_S * 1000),
+            "start_deadline_s": START_DEADLINE_S,
+            "failures_max": FAILURES_MAX,
+            "failure_window_s": FAILURE_WINDOW_S,
+            "intent_ttl_s": INTENT_TTL_S,
+            "max_input_age_s": INTENT_TTL_S,
+            "warmup_s": 2.0,
+            "commit_interval_ms": 500,
         }
     )
 

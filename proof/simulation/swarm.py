@@ -10,7 +10,7 @@ import random
 from functools import cache
 from pathlib import Path
 
-from proof.simulation import guard_plan, session_plan
+from proof.simulation import guard_plan, hosts_plan, session_plan
 from proof.simulation.plan import Kill, Outage, Plan, Stop
 
 QUARANTINE_S = 8.0
@@ -305,6 +305,12 @@ def _session(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _hosts(plan: Plan, rng: random.Random) -> bool:
+    """Real hosts hold the leases and supervise the workers."""
+    hosts_plan.draw(plan, rng)
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -335,5 +341,6 @@ _NEWEST = {
     "forgets": (0.08, _forgets),
     "guard": (0.2, _guard),
     "session": (0.2, _session),
+    "hosts": (0.15, _hosts),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

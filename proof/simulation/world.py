@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from proof.simulation import faults, processes, swarm
+from proof.simulation import faults, hosts, processes, swarm
 from proof.simulation.bridge import unwind
 from proof.simulation.checkers.exposure import LOOK_S
 from proof.simulation.disk import Disk, RecordDisk
@@ -73,6 +73,7 @@ class World:
         watch = self.judge.session
         self.network.tried, self.network.over, self.network.heard = watch.tried, watch.over, watch.heard
         self.venue.came = self.judge.requests.landed
+        self.judge.hosts.person = hosts.by_a_person
         self.disk = Disk()
         self.disk.watch = self.judge.commits.committed
         self.guard_disk = RecordDisk()
@@ -83,6 +84,7 @@ class World:
             self.redis.do, self.clock, self.venue, random.Random(self.rng.random())
         )
         self.forgotten: set[str] = set()
+        self.troubles: dict[str, deque[str]] = {}  # what the next callbacks of each strategy do
         self._seen: dict[bytes, tuple[object, int]] = {}
 
     # -- the trace --------------------------------------------------------------
@@ -168,10 +170,17 @@ class World:
         machine.add("broker_sync", processes.broker_sync)
         machine.add("execution", processes.execution)
         for number in range(1, plan.workers + 1):
-            machine.add(f"s{number}", processes.worker)
+            if plan.hosts.on:
+                machine.add(f"s{number}", hosts.unstarted, restarts=False)
+            else:
+                machine.add(f"s{number}", processes.worker)
+        for name in hosts.NAMES[: plan.hosts.count if plan.hosts.on else 0]:
+            machine.add(name, hosts.host)
         if plan.guard.on:
             machine.add("guard", processes.guard)
         for process in machine.processes.values():
+            if not process.restarts:
+                continue
             machine.later(self.rng.random() * 0.3, process.start)
         faults.schedule(self)
         look = machine.spawn(self._look(), None)
@@ -190,6 +199,7 @@ class World:
             self.judge.guard.tick(LOOK_S)
             self.judge.liveness.tick(LOOK_S)
             self.judge.session.tick(LOOK_S)
+            self.judge.hosts.tick(LOOK_S)
             await asyncio.sleep(LOOK_S)
 
     async def _settled(self, within_s: float) -> str:

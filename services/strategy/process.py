@@ -30,7 +30,8 @@ ADDRESS_SPACE_EXTRA_MB = 4_096
 
 def run(spec: WorkerSpec, page: ProgressPage, log: Log, stop_asked: Callable[[], bool]) -> int:
     """Run one incarnation and return its exit code; the reason of a bad end is on the page."""
-    try:
+
+    def work() -> None:
         loaded = load(spec.strategy_id, spec.strategy_class, spec.settings)
         gc.collect()
         gc.freeze()  # what importing made stays: never look through it again
@@ -41,6 +42,14 @@ def run(spec: WorkerSpec, page: ProgressPage, log: Log, stop_asked: Callable[[],
             now_ns=time.time_ns, sleep=time.sleep, stop_asked=stop_asked,
         )  # fmt: skip
         worker.run()
+
+    return end_of(work, page, log)
+
+
+def end_of(work: Callable[[], None], page: ProgressPage, log: Log) -> int:
+    """Do the work of one incarnation; return its exit code, with the reason of a bad end on the page."""
+    try:
+        work()
     except Stopped:
         return exits.EXIT_STOPPED
     except Fenced as fenced:

@@ -38,6 +38,25 @@ def consumed_streams(account_id: int, symbols: Sequence[str]) -> list[str]:
     return [topics.orders(account_id), *(topics.md(symbol) for symbol in symbols)][:SEQS_MAX]
 
 
+def seen_of(w: memoryview | list[int], reason: str) -> Seen:
+    """Return what the words of a page say."""
+    return Seen(
+        busy=bool(w[BUSY]),
+        handled=w[HANDLED],
+        intents=w[INTENTS],
+        commits=w[COMMITS],
+        refused=w[REFUSED],
+        ready=bool(w[READY]),
+        last_id=f"{w[LAST_MS]}-{w[LAST_SEQ]}",
+        suppressed=w[SUPPRESSED],
+        away=bool(w[AWAY]),
+        turns=w[TURNS],
+        behind_ms=w[BEHIND],
+        seqs=tuple(w[SEQS : SEQS + SEQS_MAX]),
+        reason=reason,
+    )
+
+
 class ProgressPage:
     """The shared page, at either end."""
 
@@ -64,23 +83,8 @@ class ProgressPage:
         self.words[_TEXT_LENGTH] = len(text)
 
     def look(self) -> Seen:
-        w = self.words
-        text = self._map[_TEXT_AT : _TEXT_AT + w[_TEXT_LENGTH]]
-        return Seen(
-            busy=bool(w[BUSY]),
-            handled=w[HANDLED],
-            intents=w[INTENTS],
-            commits=w[COMMITS],
-            refused=w[REFUSED],
-            ready=bool(w[READY]),
-            last_id=f"{w[LAST_MS]}-{w[LAST_SEQ]}",
-            suppressed=w[SUPPRESSED],
-            away=bool(w[AWAY]),
-            turns=w[TURNS],
-            behind_ms=w[BEHIND],
-            seqs=tuple(w[SEQS : SEQS + SEQS_MAX]),
-            reason=text.decode("utf-8", "replace"),
-        )
+        text = self._map[_TEXT_AT : _TEXT_AT + self.words[_TEXT_LENGTH]]
+        return seen_of(self.words, text.decode("utf-8", "replace"))
 
     def close(self) -> None:
         self.words.release()

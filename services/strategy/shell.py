@@ -82,11 +82,13 @@ class Shell:
         self._hosts: dict[str, tuple[tuple[int, int], int]] = {}
         self._heads: dict[str, int] = {}
         self._turn = 0
+        self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
         """Run until cancelled; then every worker commits, leaves, and its lease is given back."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
                 tasks.create_task(self._watch())
                 tasks.create_task(self._place())
                 tasks.create_task(self._tell())
@@ -177,8 +179,7 @@ class Shell:
             self._ctx.log.warning("lease_not_released", instance=name, why=str(error))
 
     def _start(self, name: str, epoch: int) -> None:
-        if name in self._workers:
-            return
+        assert name not in self._workers, name
         instance = self._instances[name]
         seat = self._state.seats[name]
         unknown = [symbol for symbol in instance.symbols if symbol not in self._ctx.julie.symbols]
@@ -238,7 +239,7 @@ class Shell:
             seen = self._seen[name] = worker.look()
             if code is None:
                 await self._take(Looked(name, clock.monotonic_ns(), seen, worker.rss_mb()))
-                await self._tell_running(name)
+                self._tell_running(name)
                 continue
             del self._workers[name]
             worker.close()
@@ -303,12 +304,12 @@ class Shell:
 
     # Telling
 
-    async def _tell_running(self, name: str) -> None:
-        """Tell at once that a worker has begun to run."""
+    def _tell_running(self, name: str) -> None:
+        """Tell at once that a worker has begun to run; looking at the others does not wait for Redis."""
         board, seat = self._boards.get(name), self._state.seats[name]
         if board is not None and seat.phase is Phase.RUNNING and not board.ready:
             self._fill(board, seat, self._seen.get(name))
-            await board.send()
+            self._tasks.create_task(board.send())
 
     def _describe(self) -> None:
         ctx = self._ctx

@@ -135,6 +135,7 @@ class Seat:
         started_ns: When the worker was started.
         since_ns: When the worker was last seen to move, or to begin what it is doing.
         killed: Why we killed it; waits for the exit to be seen.
+        leaving: A worker of a lease that was lost has been killed, and its exit not been seen yet.
         reason: Why it is off, or why it was restarted the last time.
         rollbacks_ns: When it ended because Redis had lost entries: that slows it down, and is no failure.
     """
@@ -148,6 +149,7 @@ class Seat:
     since_ns: int = 0
     moved: tuple[int, int, bool] = (-1, -1, False)
     killed: str = ""
+    leaving: bool = False
     reason: str = ""
     failures_ns: list[int] = field(default_factory=list)
     rollbacks_ns: list[int] = field(default_factory=list)
@@ -211,20 +213,21 @@ def _place(event: Placed, state: State) -> list[Command]:
     for name, holder in event.holders.items():
         if name in seats and not seats[name].ours:
             seats[name].holder = holder
-    if event.settling:
-        # Our predecessor's, killed before it gave them back: nobody else may take these yet.
-        return [
-            Acquire(seat.instance) for seat in seats.values() if not seat.ours and seat.holder == state.host
-        ]
+    # Under our name and not ours: our predecessor's, killed before it gave them back, or granted to us by an
+    # answer that was lost. While we live nobody else takes these, so we do, whatever our share is.
+    named: list[Command] = [
+        Acquire(s.instance) for s in seats.values() if not s.ours and s.holder == state.host
+    ]
+    if named or event.settling:
+        return named
     live = event.live_hosts | {state.host}
     share = -(-len(seats) // len(live))
     count = dict.fromkeys(live, 0)
     for seat in seats.values():
-        # A lease under our name that is not ours is our predecessor's, killed before it gave it back.
-        holder = state.host if seat.ours else "" if seat.holder == state.host else seat.holder
+        holder = state.host if seat.ours else seat.holder
         if holder in count:
             count[holder] += 1
-    free = [s for s in seats.values() if not s.ours and (s.holder not in live or s.holder == state.host)]
+    free = [seat for seat in seats.values() if not seat.ours and seat.holder not in live]
     if free:
         # Each host looks at the free ones in an order of its own: fewer meet at the same lease.
         free.sort(key=lambda s: zlib.crc32(f"{state.host} {s.instance}".encode()))
@@ -255,6 +258,7 @@ def _give_up(seat: Seat, now_ns: int) -> list[Command]:
 
 def _lost(seat: Seat) -> list[Command]:
     had_worker = seat.has_worker
+    seat.leaving = seat.leaving or had_worker
     seat.phase, seat.holder = Phase.ELSEWHERE, ""
     return [Kill(seat.instance, "its lease was lost")] if had_worker else []
 
@@ -265,7 +269,7 @@ def _lost(seat: Seat) -> list[Command]:
 def _start_due(now_ns: int, state: State) -> list[Command]:
     commands: list[Command] = []
     for seat in state.seats.values():
-        if seat.phase is Phase.WAITING and now_ns >= seat.start_at_ns:
+        if seat.phase is Phase.WAITING and not seat.leaving and now_ns >= seat.start_at_ns:
             seat.phase, seat.started_ns, seat.since_ns = Phase.STARTING, now_ns, now_ns
             seat.moved, seat.killed = (-1, -1, False), ""
             commands.append(Start(seat.instance, seat.epoch))
@@ -304,7 +308,9 @@ def _kill(seat: Seat, why: str) -> list[Command]:
 
 def _exited(event: Exited, state: State) -> list[Command]:
     seat = state.seats[event.instance]
-    if not seat.ours:
+    if seat.leaving or not seat.ours:
+        # It ran by an earlier lease: its end says nothing of the one that we may have by now.
+        seat.leaving = False
         return []
     if seat.phase is Phase.STOPPING or state.stopping:
         seat.phase, seat.holder = Phase.ELSEWHERE, ""

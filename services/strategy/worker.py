@@ -249,7 +249,8 @@ class Worker:
                 except (Exception, SystemExit) as error:
                     # The author's code may raise anything; this process ends with it, in good order.
                     raise StrategyRaised(told(error), consumption.state.desk.cause) from error
-                words[BUSY] = 0
+                finally:
+                    words[BUSY] = 0  # also before the failure is journaled, which may wait for Redis
                 if consumption.intents and (at < len(rows) or number < last):
                     # More to consume, but an order must not wait for it.
                     self._commit()
@@ -393,7 +394,8 @@ class Worker:
             raise StrategyRaised(str(refused), "save") from refused
         except Exception as error:
             raise StrategyRaised(told(error), "save") from error
-        words[BUSY] = 0
+        finally:
+            words[BUSY] = 0
         outputs = [Output(self._journal, self._next_seq[self._journal], step.journal)]
         if step.intents:
             outputs.append(Output(self._intents, self._next_seq[self._intents], step.intents))

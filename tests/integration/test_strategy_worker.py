@@ -266,6 +266,8 @@ def test_raising_strategy_is_journaled_and_restarts_from_its_snapshot() -> None:
             await it.ready()
             await it.quotes(3)
             assert await it.exit_code() == EXIT_STRATEGY_FAILED
+            assert it.worker is not None
+            assert not it.worker.look().busy, "it raised; it did not hang while that was journaled"
             failed = (await it.journal())[-1]
             assert isinstance(failed, StrategyFailed)
             assert "ZeroDivisionError: on purpose" in failed.error

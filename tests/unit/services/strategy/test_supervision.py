@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_ROLLED_BACK, EXIT_STRATEGY_FAILED, Seen
 from services.strategy.supervision import (
+    KILLED,
     NS_PER_S,
     Acquire,
     AskStop,
@@ -21,6 +22,7 @@ from services.strategy.supervision import (
     Placed,
     Release,
     Rules,
+    Seat,
     Start,
     State,
     StopAsked,
@@ -179,6 +181,28 @@ def test_lost_lease_kills() -> None:
     state = running()
     assert decide(LeaseLost("a"), state) == [Kill("a", "its lease was lost")]
     assert decide(Exited("a", 1, -9, ""), state) == []
+
+
+@pytest.mark.parametrize("code", [KILLED, EXIT_FENCED])
+def test_how_a_worker_of_a_lost_lease_ended_says_nothing_of_the_next_lease(code: int) -> None:
+    """Granted again before its end was seen, the lease was forgotten, or the end counted as a failure."""
+    state = running()
+    assert decide(LeaseLost("a"), state) == [Kill("a", "its lease was lost")]
+    decide(LeaseGranted("a", 8, 10), state)
+    assert decide(Due(10), state) == [], "two of them would run"
+    assert decide(Exited("a", 20, code, ""), state) == []
+    assert decide(Due(30), state) == [Start("a", 8)]
+    assert state.seats["a"].failures_ns == []
+
+
+def test_a_lease_under_our_name_is_taken_whatever_our_share_is() -> None:
+    """Who lives keeps others from a lease of his name: beyond his share it was nobody's, for ever."""
+    state = running(("a",))
+    state.seats["b"] = Seat("b")
+    placed = Placed(10, {"b": "h1"}, frozenset({"h1", "h2"}))
+    assert decide(placed, state) == [Acquire("b")]
+    decide(LeaseGranted("b", 9, 10), state)
+    assert decide(Placed(20, {}, frozenset({"h1", "h2"})), state) == [Release("b", 9)], "its share is one"
 
 
 def test_instance_of_a_live_host_is_left_alone() -> None:
