@@ -249,6 +249,8 @@ def _spread(count: dict[str, int], now_ns: int, state: State) -> list[Command]:
 
 
 def _give_up(seat: Seat, now_ns: int) -> list[Command]:
+    if seat.phase is Phase.STOPPING:
+        return []  # it was asked before, and has no more time for being asked again
     if seat.has_worker:
         seat.phase, seat.since_ns = Phase.STOPPING, now_ns
         return [AskStop(seat.instance)]

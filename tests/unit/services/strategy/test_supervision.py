@@ -183,6 +183,17 @@ def test_lost_lease_kills() -> None:
     assert decide(Exited("a", 1, -9, ""), state) == []
 
 
+def test_a_worker_that_is_asked_to_stop_again_has_no_more_time() -> None:
+    """A host that was giving it back and was stopped itself began to wait anew."""
+    state = running()
+    assert decide(StopAsked(0), state) == [AskStop("a")]
+    assert decide(StopAsked(2 * NS_PER_S), state) == []
+    late_ns = RULES.stop_deadline_ns + 1
+    assert decide(Looked("a", late_ns, seen(1, busy=True), 50), state) == [
+        Kill("a", "it did not stop when asked")
+    ]
+
+
 @pytest.mark.parametrize("code", [KILLED, EXIT_FENCED])
 def test_how_a_worker_of_a_lost_lease_ended_says_nothing_of_the_next_lease(code: int) -> None:
     """Granted again before its end was seen, the lease was forgotten, or the end counted as a failure."""
