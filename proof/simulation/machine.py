@@ -115,6 +115,8 @@ class Incarnation:
         answer = effect()
         if name in WRITES:
             world.judge.streams.wrote(self, name, answer)
+        elif name == "SET" and self.name == "feed":
+            world.judge.feed.published(self, answer)
         self.point(point, AFTER)
         if redis.lost and rng.random() < redis.lost:
             await asyncio.sleep(rng.random())

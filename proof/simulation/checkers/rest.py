@@ -43,7 +43,7 @@ class Rest(Checker):
             return "the broker has fills that the ledger has not"
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.judge.sent.items()):
             return "orders are under way"
-        return self.judge.guard.unsettled() or self.judge.session.unsettled()
+        return self.judge.guard.unsettled() or self.judge.session.unsettled() or self.judge.feed.unsettled()
 
     def _below(self, wish: Wish) -> bool:
         """Was its id read before already? Redis was emptied and the clock set back, then.
