@@ -21,7 +21,7 @@ from proof.simulation.checkers.feed_lives import Life
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
 from proof.simulation.market_hub import SUBSCRIPTIONS
-from proof.simulation.scaled import FEED_TURN_S, PROBE_WAIT_S, STALE_AFTER_NIGHT_S, STALE_AFTER_S
+from proof.simulation.scaled import PROBE_WAIT_S, STALE_AFTER_NIGHT_S, STALE_AFTER_S
 from proof.simulation.venue import SYMBOL
 from shared.broker.port import LinkDown, LinkEvent, LinkUp, SubscriptionRefused, SubscriptionTaken
 from shared.domain.market import Bar, BarSource, FeedGap, FeedHealth, FeedState, MarketState, Quote, Trade
@@ -50,6 +50,8 @@ BUS_LOST_S = 3.0
 HOUR_BACK_S = 59.0
 """A wall clock that is so far back makes what comes look as if from the future, until an answer of the broker
 has told its time."""
+KNOWS_S = 0.75
+"""So long after such an answer a process that runs has had a turn in which it takes note of it."""
 METHODS = frozenset(SUBSCRIPTIONS.values())
 
 
@@ -79,9 +81,7 @@ class Feed(Checker):
         self, path: str, incarnation: Incarnation, token: str | None, status: int, body: bytes
     ) -> None:
         """The broker has answered a process: from then on it knows the broker's time."""
-        life = self._life(incarnation)
-        if life.answered_s is None:
-            life.answered_s = self.world.loop.now_s
+        self._life(incarnation).answered = True
 
     def linked(self, incarnation: Incarnation, event: LinkEvent) -> None:
         life = self._life(incarnation)
@@ -113,8 +113,7 @@ class Feed(Checker):
 
     def _may_be_refused(self, life: Life) -> bool:
         behind = self.world.clock.jump_ns <= -HOUR_BACK_S * NS_PER_S
-        known = life.answered_s is not None and life.answered_s + 2 * FEED_TURN_S < self.world.loop.now_s
-        return behind and not known
+        return behind and life.knows_s < KNOWS_S
 
     def _life(self, incarnation: Incarnation) -> Life:
         return self.lives.setdefault(incarnation, Life())
@@ -271,14 +270,15 @@ class Feed(Checker):
             return
         self._redis_s = self._redis_s + every_s if self.judge.liveness.redis_takes() else 0.0
         process = self.world.machine.processes["feed"]
-        running = process.now
+        running, now_s = process.now, self.world.loop.now_s
         if running is not None:
             self._older_s(running)  # takes note of who writes
+            life = self._life(running)
+            life.knows_s += every_s if life.answered and not running.held else 0.0
         if running is None or running.held or process.writer is not running or self._redis_s < APPENDED_S:
             for life in self.lives.values():
                 life.waits_s = life.comes_s = 0.0
             return
-        life, now_s = self._life(running), self.world.loop.now_s
         margin_s = BUS_LOST_S if self.world.plan.bus_lost else 0.0
         late = not life.unsure and life.at < len(life.told)
         life.waits_s = life.waits_s + every_s if late else 0.0

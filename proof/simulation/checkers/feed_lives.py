@@ -32,7 +32,8 @@ class Life:
         views: When which bid and ask came, read or not.
         unsure: It could not know the market's time, and may have refused what came.
         heard_s: When it took a price last.
-        answered_s: When it first heard an answer of the broker.
+        answered: It has heard an answer of the broker.
+        knows_s: For how long it has run since then.
         waits_s: For how long the next message is not in the stream.
         comes_s: For how long prices have come without making the market live.
     """
@@ -47,7 +48,8 @@ class Life:
     views: deque[tuple[float, Any, Any]] = field(default_factory=lambda: deque(maxlen=40))
     unsure: bool = False
     heard_s: float = 0.0
-    answered_s: float | None = None
+    answered: bool = False
+    knows_s: float = 0.0
     waits_s: float = 0.0
     comes_s: float = 0.0
 
