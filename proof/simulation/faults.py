@@ -167,7 +167,12 @@ def schedule(world: World) -> None:
         "guard's disk fails",
         lambda on: setattr(world.guard_disk, "failing", on),
     )
-    _span(world, plan.silences, "feed silent", lambda on: setattr(world.surroundings, "silent", on))
+    _span(world, plan.silences, "feed silent", lambda on: _silence(world, on))
+    if (hub := world.venue.market) is not None:
+        hub.reach = world.judge.reach
+        _span(world, plan.feed.falls, "market hub down", hub.fall)
+        _span(world, plan.feed.silences, "market hub silent", lambda on: setattr(hub, "silent", on))
+        _span(world, plan.feed.refusals, "subscriptions refused", lambda on: setattr(hub, "refusing", on))
     if (door := world.venue.door) is not None:
         door.reach = world.judge.reach
         for at_s in plan.session.revoked:
@@ -257,6 +262,12 @@ def _revoke(world: World) -> None:
     world.venue.door.revoke()
 
 
+def _silence(world: World, on: bool) -> None:
+    world.surroundings.silent = on
+    if world.venue.market is not None:
+        world.venue.market.silent = on
+
+
 def _stop_feed(world: World, on: bool) -> None:
     world.surroundings.feed_stopped = world.surroundings.silent = on
 
@@ -275,6 +286,8 @@ def _cut(world: World, on: bool) -> None:
     world.network.cut = on
     if on:
         world.network.drop_links()
+        if world.venue.market is not None:
+            world.venue.market.drop_links()
 
 
 def _hub(world: World, on: bool) -> None:
@@ -325,6 +338,8 @@ def heal(world: World) -> None:
     if world.venue.door is not None:
         world.venue.door.heal()
     world.troubles.clear()
+    if world.venue.market is not None:
+        world.venue.market.heal()
     for process in world.machine.processes.values():
         for incarnation in process.incarnations[:-1]:
             if not incarnation.dead and process.restarts:

@@ -14,6 +14,7 @@ from proof.simulation.checkers.changes import Changes
 from proof.simulation.checkers.checker import Sent, Wish
 from proof.simulation.checkers.commits import Commits
 from proof.simulation.checkers.exposure import Exposure
+from proof.simulation.checkers.feed import Feed
 from proof.simulation.checkers.guard import Guard
 from proof.simulation.checkers.hosts import Hosts
 from proof.simulation.checkers.liveness import Liveness
@@ -73,6 +74,7 @@ class Judge:
         self.liveness = Liveness(self)
         self.session = Session(self)
         self.hosts = Hosts(self)
+        self.feed = Feed(self)
 
     def check(self, invariant: str, holds: bool, say: Callable[[], str]) -> None:
         """Count one check; note what `say` says when it does not hold."""
@@ -95,6 +97,7 @@ class Judge:
         self.guard.redis_back()
         execution = self.world.machine.processes["execution"].now
         self.liveness.redis_back()
+        self.feed.redis_back()
         if head < self._known_seq(execution):
             self.lost_ns = self.world.clock.true_ns()
             self.reach("entries of execution lost")

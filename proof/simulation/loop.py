@@ -213,21 +213,23 @@ class SimClock:
     """See `shared.runtime.clock.Clock`: one machine, whose wall clock may jump.
 
     Attributes:
+        starts_ns: The time at which the world begins.
         jump_ns: What all jumps of the wall clock so far add up to.
     """
 
-    def __init__(self, loop: SimLoop) -> None:
+    def __init__(self, loop: SimLoop, starts_ns: int = EPOCH_NS) -> None:
         self._loop = loop
+        self.starts_ns = starts_ns
         self._boots = 1
         self._booted_ns = 0
         self.jump_ns = 0
 
     def now_ns(self) -> int:
-        return EPOCH_NS + self._loop.now_ns() + self.jump_ns
+        return self.starts_ns + self._loop.now_ns() + self.jump_ns
 
     def true_ns(self) -> int:
         """Return the time as the broker and the checkers have it."""
-        return EPOCH_NS + self._loop.now_ns()
+        return self.starts_ns + self._loop.now_ns()
 
     def monotonic_ns(self) -> int:
         return NS_PER_S + self._loop.now_ns() - self._booted_ns

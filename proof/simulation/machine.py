@@ -114,6 +114,8 @@ class Incarnation:
             raise lost()
         world.trace(self.name, point)
         answer = effect()
+        if name == "SET" and self.name == "feed":
+            world.judge.feed.published(self, answer)
         self.point(point, AFTER)
         if redis.lost and rng.random() < redis.lost:
             await asyncio.sleep(rng.random())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import proof.simulation.bus_mutations
+import proof.simulation.feed_mutations
 import proof.simulation.guard_mutations
 import proof.simulation.host_mutations
 import proof.simulation.order_mutations

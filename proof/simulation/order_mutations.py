@@ -84,7 +84,7 @@ def claimed_order_sent_after_a_restart() -> Patches:
     ]
 
 
-@bug(caught_in=43)
+@bug(caught_in=60)
 def order_that_a_search_does_not_show_sent_again() -> Patches:
     """As if it had never left: neither the search that fails to show it nor its own doubt holds it back."""
     not_found, hold = resolver._not_found, holds.hold
@@ -165,7 +165,7 @@ def timeout_taken_for_not_sent() -> Patches:
     return [patch.object(Gateway, "mutate", sure)]
 
 
-@bug(caught_in=79)
+@bug(caught_in=1)
 def failed_query_taken_for_flat() -> Patches:
     """A question without an answer is an empty list."""
     patches = []
@@ -205,7 +205,7 @@ def one_look_taken_for_gone() -> Patches:
     return [patch.object(orders, "vanished", given_up)]
 
 
-@bug(caught_in=111)
+@bug(caught_in=99)
 def given_up_too_soon() -> Patches:
     """Absence is believed after a second and one search."""
     rules = ExecutionConfig.rules
@@ -312,7 +312,7 @@ def timeouts_by_the_wall_clock() -> Patches:
     return [patch.object(sender.Sender, "now", wall)]
 
 
-@bug(caught_in=39)
+@bug(caught_in=63)
 def cursor_committed_before_the_effect() -> Patches:
     apply = shell.Shell._apply
 

@@ -1,6 +1,6 @@
 """What a world is drawn to be: everything that happens to it, said before it begins.
 
-`swarm` draws it from a seed; `guard_plan`, `session_plan` and `hosts_plan` draw their parts of it.
+`swarm` draws it from a seed; `guard_plan`, `session_plan`, `hosts_plan` and `feed_plan` draw their parts.
 """
 
 from __future__ import annotations
@@ -158,6 +158,31 @@ class HostsPlan:
 
 
 @dataclass(slots=True)
+class FeedPlan:
+    """Whether the real feed runs, and what its hub does. Chances are per quote.
+
+    Attributes:
+        begins_s: How far the market's minute has gone as the world begins.
+        snapshots: A new subscription is told all that is known at once.
+        repeated: A quote that comes twice.
+        overtaken: A quote that comes after a later one.
+        falls: When no link to the hub holds.
+        silences: When the hub tells nothing on links that are up.
+        refusals: When most subscriptions are refused.
+    """
+
+    on: bool = False
+    begins_s: float = 0.0
+    snapshots: bool = True
+    delay_s: float = 0.01
+    repeated: float = 0.0
+    overtaken: float = 0.0
+    falls: list[Span] = field(default_factory=list)
+    silences: list[Span] = field(default_factory=list)
+    refusals: list[Span] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Plan:
     """Everything that is drawn before a world begins.
 
@@ -200,3 +225,4 @@ class Plan:
     guard: GuardPlan = field(default_factory=GuardPlan)
     session: SessionPlan = field(default_factory=SessionPlan)
     hosts: HostsPlan = field(default_factory=HostsPlan)
+    feed: FeedPlan = field(default_factory=FeedPlan)

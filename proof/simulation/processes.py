@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 import services.broker_sync.__main__ as broker_sync_main
 import services.execution.__main__ as execution_main
+import services.feed.shell as feed_shell
 import services.guard.__main__ as guard_main
 import services.heartbeat.__main__ as heartbeat_main
 import shared.broker.projectx.adapter as adapter
 from proof.simulation import scaled
 from proof.simulation.bridge import await_, run_blocking
 from proof.simulation.disk import SimLedger, SimRecordFile
-from proof.simulation.loop import EPOCH_NS, NS_PER_S, OWNER, SimClock, quiet
+from proof.simulation.loop import NS_PER_S, OWNER, SimClock, quiet
 from proof.simulation.machine import Incarnation
+from proof.simulation.market_hub import SimMarketLink
 from proof.simulation.wire import SimAccountLink, SimHttp
 from proof.simulation.workload import Scripted, loaded
 from services.strategy.progress import SEQS, SEQS_MAX, seen_of
 from services.strategy.spec import Seen, WorkerSpec
 from services.strategy.worker import Worker
-from shared.broker.projectx.client import ProjectXAccount
+from shared.broker.projectx.client import ProjectXAccount, ProjectXMarket
 from shared.bus.blocking import BlockingBus
 from shared.domain.report import SyncHealth
 from shared.runtime.beat import BeatBoard
@@ -62,6 +64,11 @@ def _account_link(_port: ProjectXAccount, account_ids: object) -> SimAccountLink
     return SimAccountLink(incarnation, world.network)
 
 
+def _market_link(_port: ProjectXMarket) -> SimMarketLink:
+    world, incarnation = running()
+    return SimMarketLink(incarnation, world.network)
+
+
 def _record_file(path: Path) -> SimRecordFile:
     world, incarnation = running()
     return SimRecordFile(path, world.guard_disk, incarnation)
@@ -87,6 +94,7 @@ def install() -> None:
         (guard_main, "RecordFile", _record_file),
         (adapter, "Http", _http),
         (ProjectXAccount, "account_link", _account_link),
+        (ProjectXMarket, "market_link", _market_link),
     ):
         assert hasattr(where, name), name
         setattr(where, name, ours)
@@ -187,6 +195,11 @@ def broker_sync(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
     return _with_beats(context(world, incarnation, scaled.broker_sync()), broker_sync_main.run)
 
 
+def feed(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    world = incarnation.process.machine.world
+    return _with_beats(context(world, incarnation, scaled.feed()), feed_shell.run)
+
+
 def guard(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
     world = incarnation.process.machine.world
     return _with_beats(context(world, incarnation, scaled.guard(world.plan.guard)), guard_main.run)
@@ -226,7 +239,7 @@ def instance(
     world = incarnation.process.machine.world
     plan, clock = world.plan, ProcessClock(world.clock, incarnation)
     number = int(spec.strategy_id[-1])
-    until_ns = EPOCH_NS + round((plan.faults_s - 1) * NS_PER_S)
+    until_ns = world.clock.starts_ns + round((plan.faults_s - 1) * NS_PER_S)
     chosen = loaded(
         spec.strategy_id, plan.seed * 10 + number, plan.pace, plan.style, until_ns, changes=plan.changes
     )

@@ -13,6 +13,7 @@ from functools import cache
 import services.broker_sync.shell as broker_sync_shell
 import services.execution.fence as execution_fence
 import services.execution.resolver as resolver
+import services.feed.contract as feed_contract
 import services.guard.core as guard_core
 import services.guard.shell as guard_shell
 import services.guard.truth as guard_truth
@@ -30,6 +31,7 @@ from proof.simulation.swarm import ORDER_QTY_MAX, POSITION_MAX, QUARANTINE_S, SE
 from proof.simulation.venue import ACCOUNT_ID, SYMBOL, WINDOW_S
 from services.broker_sync.config import BrokerSyncSection
 from services.execution.config import ExecutionConfig, RiskSection
+from services.feed.config import FeedConfig
 from services.guard.config import GuardConfig
 from services.heartbeat.config import HeartbeatSection
 from services.strategy.config import StrategySection
@@ -66,6 +68,7 @@ def scale_constants() -> None:
     runtime_broker.GUARD_SHARE = GUARD_SHARE
     strategy_shell.HOST_DEAD_AFTER_NS = round(HOST_DEAD_AFTER_S * NS_PER_S)
     strategy_shell.FIRST_SIGHT_AGE_MAX_NS = 5 * NS_PER_S
+    feed_contract.RESUMED_NS = round(RESUMED_S * NS_PER_S)
     tokens.LONGEST_LIFE_NS = round((LIVES_S[-1] + 1) * NS_PER_S)  # type: ignore[misc]
 
 
@@ -175,6 +178,32 @@ def strategy(workers: int) -> StrategySection:
             "max_input_age_s": INTENT_TTL_S,
             "warmup_s": 2.0,
             "commit_interval_ms": 500,
+        }
+    )
+
+
+STALE_AFTER_S, STALE_AFTER_NIGHT_S, PROBE_WAIT_S = 2.0, 4.0, 1.0
+"""Least what the feed lets anybody set: it looks into no shorter silence."""
+FEED_TURN_S = 0.2
+RESUMED_S = 4.0
+
+
+@cache
+def feed() -> FeedConfig:
+    return FeedConfig.model_validate(
+        {
+            "backfill_bars": 2,
+            "backfill_attempts_max": 3,
+            "backfill_hold_s": 2.0,
+            "backfill_delay_s": 0.2,
+            "bar_grace_ms": 300,
+            "stale_after_s": STALE_AFTER_S,
+            "stale_after_night_s": STALE_AFTER_NIGHT_S,
+            "probe_wait_s": PROBE_WAIT_S,
+            "reconnect_pause_s": 3.0,
+            "jump_confirm_s": 0.5,
+            "resolve_retry_s": 2.0,
+            "state_publish_hz": 1 / FEED_TURN_S,
         }
     )
 

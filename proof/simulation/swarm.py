@@ -10,7 +10,7 @@ import random
 from functools import cache
 from pathlib import Path
 
-from proof.simulation import guard_plan, hosts_plan, session_plan
+from proof.simulation import feed_plan, guard_plan, hosts_plan, session_plan
 from proof.simulation.plan import Kill, Outage, Plan, Stop
 
 QUARANTINE_S = 8.0
@@ -311,6 +311,14 @@ def _hosts(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _feed(plan: Plan, rng: random.Random) -> bool:
+    """The real feed makes the market data of a hub that falls, is silent and refuses."""
+    if plan.guard.on or plan.session.on:
+        return False  # their checkers know only a feed that has prices, or has none
+    feed_plan.draw(plan, rng)
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -342,5 +350,6 @@ _NEWEST = {
     "guard": (0.2, _guard),
     "session": (0.2, _session),
     "hosts": (0.15, _hosts),
+    "feed": (0.27, _feed),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

@@ -18,6 +18,7 @@ import msgspec
 
 from proof.simulation.door import Door
 from proof.simulation.loop import NS_PER_S
+from proof.simulation.market_hub import MarketHub
 from proof.simulation.plan import Plan
 from services.simulator import core, rows
 from services.simulator.answers import Malformed, failed
@@ -52,6 +53,7 @@ REQUESTS_OF_GUARD = 30
 """More where guard looks as well: what it asks at once is not scaled with the window."""
 TAG_WINDOW_S = 4.0
 LOOK = "/api/Order/searchById"
+HISTORY = "/api/History/retrieveBars"
 SEARCHES = frozenset(
     {"/api/Order/search", "/api/Trade/search", "/api/Order/v2/query", "/api/Order/searchOpen"}
 )
@@ -111,8 +113,11 @@ class _View:
         self.state = state
         self.now_ns = venue.now_ns
         self.submit = venue.submit
+        self.market = venue.market
 
     def minute_bars(self, contract_id: str, start_ns: int) -> Sequence[Any]:
+        if self.market is not None:
+            return self.market.bars.minutes
         last = self.state.books[contract_id].bid if contract_id in self.state.books else None
         if last is None:
             return []
@@ -144,6 +149,9 @@ class SimVenue:
         self.door: Door | None = None
         if plan.session.on:
             self.door = Door(plan.session, random.Random(f"door {plan.seed}"), now_ns)
+        self.market: MarketHub | None = None
+        if plan.feed.on:
+            self.market = MarketHub(plan.feed, random.Random(f"market {plan.seed}"), self.contract, now_ns)
         self.storm = False
         self.lag_s = plan.search_lag_s
         self.forgets = plan.forgets
@@ -175,7 +183,7 @@ class SimVenue:
         """Do what a request asks for; return status and body."""
         if path == "/api/Auth/loginKey" and self.door is None:
             return 200, _encode({"success": True, "errorCode": 0, "token": self.issue()})
-        if self._over_budget():
+        if self._over_budget(path):
             return 429, b""
         if self.door is not None:
             if (said := self.door.says(path, token)) is not None:
@@ -200,9 +208,11 @@ class SimVenue:
         self.tokens.add(token)
         return token
 
-    def _over_budget(self) -> bool:
+    def _over_budget(self, path: str) -> bool:
         if self.storm:
             return True
+        if path == HISTORY and self.market is not None:
+            return False  # counted apart, and no feed comes near to so many
         now_ns, requests = self.now_ns(), self._requests
         while requests and requests[0] <= now_ns - round(WINDOW_S * NS_PER_S):
             requests.popleft()
@@ -244,9 +254,13 @@ class SimVenue:
     def touch(self, bid: int, qty: int) -> None:
         """Take a new touch, a tick wide."""
         self._tell(core.touch(self.state, self.contract.id, bid, qty, bid + 1, qty, self.now_ns()))
+        if self.market is not None:
+            self.market.touch(bid)
 
     def trade(self, price: int, qty: int) -> None:
         self._tell(core.trade(self.state, self.contract.id, price, qty, None, self.now_ns()))
+        if self.market is not None:
+            self.market.trade(price, qty)
 
     def open_session(self, is_open: bool) -> None:
         core.decide(core.SessionChanged(self.now_ns(), is_open), self.state)

@@ -21,7 +21,7 @@ from proof.simulation.bridge import unwind
 from proof.simulation.checkers.exposure import LOOK_S
 from proof.simulation.disk import Disk, RecordDisk
 from proof.simulation.judge import Judge
-from proof.simulation.loop import NS_PER_S, SimClock, SimLoop, run
+from proof.simulation.loop import EPOCH_NS, NS_PER_S, SimClock, SimLoop, run
 from proof.simulation.machine import Crash, Incarnation, Machine
 from proof.simulation.plan import Plan
 from proof.simulation.surroundings import Surroundings
@@ -56,7 +56,7 @@ class World:
         self._digest = hashlib.blake2b(digest_size=12)
         self.rng = random.Random(f"world {plan.seed}")
         self.loop = SimLoop()
-        self.clock = SimClock(self.loop)
+        self.clock = SimClock(self.loop, EPOCH_NS + round(plan.feed.begins_s * NS_PER_S))
         self.judge = Judge(self)
         self.machine = Machine(
             self.loop, world=self, restart_delay_s=lambda: self.rng.uniform(0.2, 1.5), trace=self.trace,
@@ -72,6 +72,9 @@ class World:
         self.venue.watch = self.judge.exposure.happened
         watch = self.judge.session
         self.network.tried, self.network.over, self.network.heard = watch.tried, watch.over, watch.heard
+        if self.venue.market is not None:
+            self.venue.market.watch = self.judge.feed
+            self.network.heard = self.judge.feed.answered
         self.venue.came = self.judge.requests.landed
         self.judge.hosts.person = hosts.by_a_person
         self.disk = Disk()
@@ -142,7 +145,8 @@ class World:
         return not away and self.disk.locked_by is running
 
     def market_ns(self) -> int:
-        return self.surroundings.heard_ns
+        """Return when the feed last vouched for prices that may be traded on."""
+        return self.judge.feed.live_ns if self.plan.feed.on else self.surroundings.heard_ns
 
     # -- life -------------------------------------------------------------------
 
@@ -167,6 +171,8 @@ class World:
         machine.spawn(self.surroundings.run(), None)
         if plan.session.on:
             machine.add("heartbeat", processes.heartbeat)
+        if plan.feed.on:
+            machine.add("feed", processes.feed)
         machine.add("broker_sync", processes.broker_sync)
         machine.add("execution", processes.execution)
         for number in range(1, plan.workers + 1):
@@ -200,6 +206,7 @@ class World:
             self.judge.liveness.tick(LOOK_S)
             self.judge.session.tick(LOOK_S)
             self.judge.hosts.tick(LOOK_S)
+            self.judge.feed.tick(LOOK_S)
             await asyncio.sleep(LOOK_S)
 
     async def _settled(self, within_s: float) -> str:

@@ -13,6 +13,7 @@ from services.execution.events import Modify, Moment
 from services.execution.records import EXIT, OrderRecord
 from services.execution.state import State
 from shared.domain.control import HaltKind, TradingState
+from shared.domain.market import FeedHealth
 from shared.domain.order import OrderType
 
 HALTED = "trading was halted before it could be sent"
@@ -21,6 +22,7 @@ GONE = "what it was to close is not there any more"
 FROZEN = "the fate of another order in its contract became unknown before it could be sent"
 UNJUDGED = "heartbeat fell silent before it could be sent"
 STALE = "the market it was decided on is too old by now"
+NOT_LIVE = "the feed does not call its market live any more"
 
 
 def hold(state: State, order: OrderRecord, at: Moment) -> str | None:
@@ -66,7 +68,10 @@ def _new_exposure(state: State, order: OrderRecord, at: Moment) -> str | None:
 
 def _stale(state: State, order: OrderRecord, at: Moment) -> str | None:
     age_ms = exposure.reference_age_ms(state, order.symbol, at)
-    return STALE if age_ms is None or age_ms > state.rules.limits.reference_age_ms_max else None
+    if age_ms is None or age_ms > state.rules.limits.reference_age_ms_max:
+        return STALE
+    # A feed whose link is down vouches for that as often as for prices.
+    return None if state.markets[order.symbol].health is FeedHealth.LIVE else NOT_LIVE
 
 
 def _closes(state: State, order: OrderRecord) -> bool:

@@ -104,7 +104,8 @@ def _tick(event: Tick, state: State) -> list[Command]:
     if event.venue_now_ns is not None:
         state.venue_offset_ns = event.venue_now_ns - mono_ns
     market_ns = state.time.now(now_ns, mono_ns)
-    if mono_ns - state.ticked_mono_ns > state.settings.stall_ns:
+    woke = mono_ns - state.ticked_mono_ns > state.settings.stall_ns
+    if woke:
         state.stalled_mono_ns = mono_ns
     state.ticked_mono_ns = mono_ns
     awake = mono_ns - state.stalled_mono_ns >= state.settings.bar_grace_ns
@@ -122,7 +123,8 @@ def _tick(event: Tick, state: State) -> list[Command]:
         commands += staleness.watch(market, state, now_ns, mono_ns)
         staleness.change_of(market, state, now_ns, mono_ns, messages)
         _append(market, messages, commands)
-        if market.dirty or mono_ns - market.published_mono_ns >= state.settings.vouch_ns:
+        # After a pause of our own the newest prices still lie in the socket: these are vouched for no more.
+        if not woke and (market.dirty or mono_ns - market.published_mono_ns >= state.settings.vouch_ns):
             _publish(market, now_ns, mono_ns, commands)
     return commands
 
@@ -204,8 +206,8 @@ def _taken(event: ContractTaken, state: State) -> list[Command]:
     messages: list[MarketMessage] = []
     _cut(market, f"the hub has refused {event.target} until now", event.now_ns, messages)
     _cover_again(market, state, state.time.now(event.now_ns, event.mono_ns))
-    if staleness.change_of(market, state, event.now_ns, event.mono_ns, messages):
-        _publish(market, event.now_ns, event.mono_ns, commands)
+    # Good news waits for the next tick: newer prices may still lie in the socket.
+    staleness.change_of(market, state, event.now_ns, event.mono_ns, messages)
     _append(market, messages, commands)
     return commands
 

@@ -71,6 +71,9 @@ TURN_NS = 2_000_000
 MARKET_TYPES = frozenset({Quote, Trade, Depth})
 RETRY_S = 0.5
 WATCH_INTERVAL_S = 1.0
+CONFIRM_INTERVAL_S = 0.5
+CONFIRMED_NS = 1_000_000_000
+"""The stream's word that it is ours still; when it is older (this process was frozen), it is asked again."""
 
 
 class Shell:
@@ -86,6 +89,7 @@ class Shell:
         self._outlets: dict[str, Outlet] = {}
         self._views: dict[str, MarketState] = {}
         self._views_ready = asyncio.Event()
+        self._confirmed_mono_ns = 0
         self._queries: set[asyncio.Task[None]] = set()
         self.refused: deque[FrameRefused] = deque(maxlen=REFUSED_KEPT)
 
@@ -235,9 +239,19 @@ class Shell:
     async def _guard(self) -> None:
         """Notice in a silent market too that another feed has taken over, or that Redis lost entries."""
         while True:
-            for outlet in self._outlets.values():
-                await outlet.writer.check()
-            await self._clock.sleep(WATCH_INTERVAL_S)
+            await self._confirm()
+            await self._clock.sleep(CONFIRM_INTERVAL_S)
+
+    async def _confirm(self) -> None:
+        """Ask the streams whether they are ours.
+
+        Raises:
+            Fenced, RolledBack: If they are not, or have lost what was acknowledged.
+        """
+        asked_mono_ns = self._clock.monotonic_ns()
+        for outlet in self._outlets.values():
+            await outlet.writer.check()
+        self._confirmed_mono_ns = asked_mono_ns
 
     async def _read_wanted(self) -> None:
         """Look which bars strategies ask for; a read that fails changes nothing."""
@@ -321,6 +335,9 @@ class Shell:
         # moment of success: asking is the only way to hear of it.
         while not task.cancelling():
             await self._views_ready.wait()
+            if self._clock.monotonic_ns() - self._confirmed_mono_ns > CONFIRMED_NS:
+                # Nothing fences the conflated view: who was frozen, and replaced meanwhile, must not vouch.
+                await self._confirm()
             self._views_ready.clear()
             views, self._views = self._views, {}
             for symbol, view in views.items():

@@ -104,9 +104,9 @@ def probed(event: BarsFetched, market: Market, state: State) -> list[Command]:
     market.probe_failures = 0
     if not asked_ns or market.last_mono_ns > asked_ns:
         return []
-    missed = _missed(event, market)
+    missed = _missed(event, market, state)
     if missed is None:
-        market.verified_mono_ns = event.mono_ns
+        market.verified_mono_ns, market.verified_bar = event.mono_ns, _newest(event)
         return []
     silent_s = (event.mono_ns - max(market.last_mono_ns, state.link_up_mono_ns)) / 1e9
     reason = f"frozen: {missed}, and the hub is silent for {silent_s:.0f} s"
@@ -145,8 +145,12 @@ def _freeze(market: Market, state: State, reason: str, mono_ns: int) -> list[Com
     return commands
 
 
-def _missed(event: BarsFetched, market: Market) -> str | None:
-    """Return what history has that the hub did not bring; None when the hub missed nothing."""
+def _missed(event: BarsFetched, market: Market, state: State) -> str | None:
+    """Return what history has that the hub did not bring; None when the hub missed nothing.
+
+    Of a minute that was not seen from its beginning nobody knows how much of it was brought. Two looks into
+    one silence tell, all the same: what was traded between them was not brought.
+    """
     if not event.bars:
         return None
     newest = event.bars[-1]
@@ -156,7 +160,16 @@ def _missed(event: BarsFetched, market: Market) -> str | None:
     ours = market.builder.volume_of(newest.ts_open_ns)
     if ours is not None and newest.volume > ours:
         return f"history has {newest.volume} contracts of a minute of which the hub brought {ours}"
+    if market.verified_mono_ns > max(market.last_mono_ns, state.link_up_mono_ns):
+        opened_ns, volume = market.verified_bar
+        if _newest(event) > market.verified_bar:
+            more = newest.volume - (volume if newest.ts_open_ns == opened_ns else 0)
+            return f"history has {more} contracts more than at the last look"
     return None
+
+
+def _newest(event: BarsFetched) -> tuple[int, int]:
+    return (event.bars[-1].ts_open_ns, event.bars[-1].volume) if event.bars else (0, 0)
 
 
 def _probe(market: Market, market_ns: int) -> FetchBars:

@@ -83,6 +83,7 @@ class Market:
         need_from_ns, need_until_ns: Minutes wanted from history; `need_from_ns` None for none.
         cover_from_ns: Market time when the link came up; minutes from there on are live.
         verified_mono_ns: When a probe found the silence to be the market's.
+        verified_bar: Opening time and volume of history's newest minute then.
         frozen_mono_ns: When a probe found the feed frozen; 0 when it is not.
     """
 
@@ -145,6 +146,7 @@ class Market:
     opened_mono_ns: int = 0
     was_open: bool = False
     verified_mono_ns: int = 0
+    verified_bar: tuple[int, int] = (0, 0)
     probe_mono_ns: int = 0
     probe_failures: int = 0
     frozen_mono_ns: int = 0

@@ -1,6 +1,7 @@
 """What time it is in the market, from the market's own timestamps.
 
-Our wall clock is the market's only when both are set well and nothing is delayed. The newest event time seen,
+Our wall clock is the market's only when both are set well and nothing is delayed: it counts until the broker
+has told its own, and that until events have. The newest event time seen,
 carried on by our monotonic clock, is never ahead of the venue, whatever its date, speed and delay: so a bar
 that is closed by it is closed after its last trade was due. The largest such estimate of the last minute
 counts: it belongs to the event that was delayed least.
@@ -39,7 +40,7 @@ class MarketTime:
 
     def tell(self, venue_now_ns: int | None, mono_ns: int) -> None:
         """Take the broker's own word on its clock; it counts only until events tell better."""
-        if self.venue and self._offset_ns is None and venue_now_ns is not None:
+        if self._offset_ns is None and venue_now_ns is not None:
             offset_ns = venue_now_ns - int(mono_ns * self.speed)
             # An answer that grows old would pull the estimate back.
             self._told_ns = offset_ns if self._told_ns is None else max(self._told_ns, offset_ns)

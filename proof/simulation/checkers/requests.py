@@ -16,7 +16,7 @@ from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
 from proof.simulation.scaled import GUARD_SHARE, HALT_WITHIN_S, INTENT_TTL_S, REFERENCE_AGE_S
 from proof.simulation.swarm import QUARANTINE_S
-from proof.simulation.venue import WINDOW_S
+from proof.simulation.venue import HISTORY, WINDOW_S
 from proof.simulation.wire import CANCEL, MODIFY, ORDER_SEARCH, PLACE, Post
 from shared.broker.projectx.payloads import PlaceOrderRequest
 from shared.domain.order import ClosePosition, OrderStatus, SubmitOrder
@@ -49,6 +49,8 @@ class Requests(Checker):
     def asked(self, path: str, incarnation: Incarnation) -> None:
         """Count a request of any kind: the window is the broker's, whoever asks."""
         now_ns, asked_ns = self.world.clock.true_ns(), self.asked_ns
+        if path == HISTORY and self.world.venue.market is not None:
+            return
         asked_ns.append(now_ns)
         if path == ORDER_SEARCH:
             self.searched_ns[incarnation] = now_ns

@@ -43,7 +43,14 @@ class Rest(Checker):
             return "the broker has fills that the ledger has not"
         if any(sent.arrives and tag not in world.venue.landed for tag, sent in self.judge.sent.items()):
             return "orders are under way"
-        return self.judge.guard.unsettled() or self.judge.session.unsettled() or self.judge.hosts.unsettled()
+        judge = self.judge
+        unsettled = (
+            judge.guard.unsettled,
+            judge.session.unsettled,
+            judge.hosts.unsettled,
+            judge.feed.unsettled,
+        )
+        return next((words for one in unsettled if (words := one())), "")
 
     def _below(self, wish: Wish) -> bool:
         """Was its id read before already? Redis was emptied and the clock set back, then.

@@ -54,6 +54,8 @@ class Streams(Checker):
                 self.judge.guard.wrote()
             if incarnation.name == "heartbeat":
                 self.judge.liveness.wrote()
+            if incarnation.name == "feed":
+                self.judge.feed.wrote(incarnation)
             if name == b"julie_step":
                 self.world.scan_intents()
 

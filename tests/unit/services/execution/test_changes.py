@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from services.execution.events import MarketRead, Modify, ModifyAnswered, OrderQueried, QueryOrder
-from services.execution.holds import CANCELED, FROZEN, GONE, HALTED, STALE, hold, hold_change
+from services.execution.holds import CANCELED, FROZEN, GONE, HALTED, NOT_LIVE, STALE, hold, hold_change
 from shared.broker.port import Accepted, NotSent, Outcome, Rejected, Unknown
 from shared.domain.control import Halt, HaltKind
 from shared.domain.execution import OrderDenied
+from shared.domain.market import FeedHealth
 from shared.domain.order import CancelOrder, ClosePosition, ModifyOrder, OrderStatus, OrderType, Side
 from tests.support.execution import MES, T0_NS, Desk, make_market, make_rules, make_submit, only
 
@@ -349,6 +350,17 @@ def test_an_order_that_waited_does_not_meet_a_market_nobody_sees() -> None:
     desk.intent(make_submit("o1"))
     desk.pass_time(3)
     assert hold(desk.state, desk.order("o1"), desk.at()) == STALE
+
+
+@pytest.mark.proves("I-4")
+def test_nor_one_of_which_the_feed_says_that_it_sees_nothing() -> None:
+    """It says so just now, and as often as it told prices before."""
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    assert hold(desk.state, desk.order("o1"), desk.at()) is None
+    lost = make_market(ts_asof_ns=desk.now_ns, health=FeedHealth.DISCONNECTED, bid_px=None, ask_px=None)
+    desk.feed(MarketRead(market=lost, at=desk.at()))
+    assert hold(desk.state, desk.order("o1"), desk.at()) == NOT_LIVE
 
 
 # -- exits ----------------------------------------------------------------------------------------------

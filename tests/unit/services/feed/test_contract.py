@@ -11,6 +11,7 @@ from services.feed.events import (
     Command,
     ContractDoubted,
     ContractTaken,
+    PublishState,
     Purpose,
     ResolveContract,
     Resumed,
@@ -120,6 +121,21 @@ def test_symbol_is_not_live_while_one_of_its_subscriptions_is_refused() -> None:
     assert desk.market().health is FeedHealth.STALE
     desk.decide(taken(desk, "SubscribeContractQuotes"))
     assert desk.of(FeedState)[-1].health is FeedHealth.LIVE
+
+
+def test_a_market_that_is_whole_again_is_vouched_for_with_the_next_tick() -> None:
+    """Who wakes from a pause hears of it in the midst of what came meanwhile."""
+    desk = Desk()
+    desk.decide(refusal(desk))
+    desk.quote(1, bid_px=99.75, ask_px=100.0)
+    desk.commands.clear()
+    desk.decide(taken(desk))
+    assert desk.of(PublishState) == []
+    desk.quote(1, bid_px=99.5)
+    desk.tick(1.05)
+    assert [(one.state.health, one.state.bid_px) for one in desk.of(PublishState)] == [
+        (FeedHealth.LIVE, 99.5)
+    ]
 
 
 def test_an_account_without_depth_sees_the_market_all_the_same() -> None:

@@ -41,6 +41,19 @@ def test_quiet_market_is_vouched_for_with_old_prices() -> None:
     assert view.ts_asof_ns == desk.now_ns
 
 
+def test_prices_are_not_vouched_for_before_the_socket_was_read_after_a_pause_of_our_own() -> None:
+    desk = Desk(stall_ns=250_000_000)
+    desk.quote(0, bid_px=99.75, ask_px=100.0)
+    desk.tick(0)
+    desk.tick(0.1)
+    desk.commands.clear()
+    desk.tick(6)
+    assert views(desk) == []
+    desk.quote(6.01, bid_px=99.5)
+    desk.tick(6.05)
+    assert [view.state.bid_px for view in views(desk)] == [99.5]
+
+
 def test_lost_link_is_published_without_waiting_for_a_tick() -> None:
     desk = Desk()
     desk.quote(0, bid_px=99.75, ask_px=100.0)

@@ -4,7 +4,7 @@ import pytest
 
 from services.feed.events import Alarm, Drained, Purpose, Reconnect, Shed
 from shared.domain.market import FeedGap, FeedHealth, FeedState
-from tests.support.feed_desk import Desk, make_history_bar
+from tests.support.feed_desk import Desk, make_history_bar, make_instrument
 
 NIGHT_S = -12 * 3600  # 21:00 Chicago the evening before: the session is open, the stock market is not
 BREAK_S = 7.5 * 3600  # 16:30 Chicago
@@ -117,6 +117,39 @@ def test_frozen_within_the_minute_shows_by_volume() -> None:
     desk.tick(21)
     desk.history(desk.fetches(Purpose.PROBE)[1], make_history_bar(0, volume=4))
     assert len(desk.of(Reconnect)) == 1
+
+
+def test_frozen_in_a_minute_that_was_not_seen_whole_shows_between_two_looks() -> None:
+    desk = live(second=20)
+    for second, volume in ((30, 3), (40, 3)):
+        desk.tick(second)
+        desk.history(desk.fetches(Purpose.PROBE)[-1], make_history_bar(0, volume=volume))
+    assert desk.of(Reconnect) == []
+    desk.tick(50)
+    desk.history(desk.fetches(Purpose.PROBE)[-1], make_history_bar(0, volume=4))
+    [reconnect] = desk.of(Reconnect)
+    assert "history has 1 contracts more than at the last look" in reconnect.reason
+
+
+def test_what_came_between_two_looks_is_not_missed() -> None:
+    desk = live(second=20)
+    desk.tick(30)
+    desk.history(desk.fetches(Purpose.PROBE)[-1], make_history_bar(0, volume=3))
+    desk.trade(35, qty=2)
+    desk.tick(45)
+    desk.history(desk.fetches(Purpose.PROBE)[-1], make_history_bar(0, volume=5))
+    assert desk.of(Reconnect) == []
+
+
+def test_silence_is_looked_into_by_the_brokers_clock_when_ours_is_an_hour_off() -> None:
+    desk = Desk(up=False)
+    desk.ahead_s = -3_600
+    desk.find(make_instrument())
+    desk.link(True)
+    desk.tick(0, venue_now_ns=desk.market_ns)
+    desk.tick(60, venue_now_ns=desk.market_ns)
+    [probe] = desk.fetches(Purpose.PROBE)
+    assert probe.start_ns <= desk.market_ns < probe.end_ns
 
 
 def test_data_that_arrives_while_probing_settles_it() -> None:

@@ -53,6 +53,14 @@ def test_wall_clock_only_without_events_and_never_for_a_venue_of_its_own_date() 
     assert MarketTime(venue=True).now(7, 1) is None
 
 
+def test_the_brokers_word_beats_our_wall_clock_and_events_beat_both() -> None:
+    time = MarketTime(venue=False)
+    time.tell(3_600 * S, 1 * S)
+    assert time.now(7, 2 * S) == 3_601 * S
+    time.observe(3_605 * S, 3 * S)
+    assert time.now(7, 3 * S) == 3_605 * S
+
+
 def test_old_answers_do_not_pull_the_estimate_back() -> None:
     time = MarketTime(venue=True, speed=10.0)
     time.tell(1_000 * S, 1 * S)
