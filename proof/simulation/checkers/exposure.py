@@ -49,6 +49,7 @@ class Exposure(Checker):
         self.naked_s = 0.0
         self.acted_s = 0.0
         self._races: deque[tuple[float, int]] = deque()
+        self._fills_seen = 0
         self._race_seen = False
         self._told: set[str] = set()
         self._heard = 0
@@ -64,14 +65,22 @@ class Exposure(Checker):
             fill = command.fill
             if fill.order_id in self.world.venue.externals:
                 self.judge.external_net += fill.size if fill.side == 0 else -fill.size
-            claim = self.judge.claims.get(self.world.venue.tag_of.get(fill.order_id, ""))
-            if claim is None or claim[0].reduce_only:
-                self._races.append((self.acted_s, fill.size))
+            self._note_races()
             self.held_ns = None if not self.world.venue.net_qty else self.held_ns or fill.created_ns
             self.within_limit(f"fill {fill.id} is booked")
         elif isinstance(command, PositionUpdated) and not command.position.net_qty:
             # What one fill turned is another position between two looks, with five seconds of its own.
             self.naked_ns, self.naked_s = None, 0.0
+
+    def _note_races(self) -> None:
+        """Note every fill that the broker has by now: of one moment there may be more than the one told."""
+        venue = self.world.venue
+        fills = venue.state.fills[self._fills_seen :]
+        self._fills_seen += len(fills)
+        for fill in fills:
+            claim = self.judge.claims.get(venue.tag_of.get(fill.order_id, ""))
+            if claim is None or claim[0].reduce_only:
+                self._races.append((self.acted_s, fill.size))
 
     def own_net(self) -> int:
         return self.world.venue.net_qty - self.judge.external_net
