@@ -39,7 +39,7 @@ def host_starts_workers_without_the_lease() -> Patches:
     return [patch.object(RedisBus, "lease", taken)]
 
 
-@bug(caught_in=186)
+@bug(caught_in=323)
 def lost_lease_not_noticed() -> Patches:
     """A host that was frozen goes on with what others hold by now."""
 

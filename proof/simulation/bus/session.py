@@ -23,7 +23,7 @@ class Parked:
         self.overdue = False
         self.answered: Callable[[Reply], None] | None = None
         """Set by the client's end; called once."""
-        self.carried_out: Callable[[Reply], None] | None = None
+        self.carried_out: Callable[[Reply], object] | None = None
         """Told what the answer is, whoever still waits for it."""
 
     def answer(self, reply: Reply) -> None:

@@ -189,29 +189,36 @@ class Feed(Checker):
 
     def published(self, incarnation: Incarnation, answer: object) -> None:
         """Look at the conflated state that has just come to Redis, if one has."""
-        if isinstance(answer, list) and any(isinstance(one, Parked) for one in answer):
-            return  # a frozen server carries it out later; by its time it is old then
-        value = self.world.stream(QUOTE)
-        if not self.on or value is None or value is self._value:
+        waiting = [one for one in answer if isinstance(one, Parked)] if isinstance(answer, list) else []
+        if waiting:  # a frozen server carries it out later; by its time it is old then
+            waiting[0].carried_out = lambda _: self._newly_published()
             return
-        self._value = value
-        state = decode(b"market_state", value)
-        assert isinstance(state, MarketState)
-        clock, life = self.world.clock, self._life(incarnation)
-        age_ns = clock.now_ns() - state.ts_asof_ns
-        self._state = state
-        live = state.health is FeedHealth.LIVE
-        if live:
-            self.live_ns = max(self.live_ns, clock.true_ns() - max(age_ns, 0))
-        if not 0 <= age_ns <= VOUCHED_S * NS_PER_S:
+        state = self._newly_published()
+        if state is None or not 0 <= self._age_ns(state) <= VOUCHED_S * NS_PER_S:
             return
         older_s = self._older_s(incarnation)
         self.check(
             "I-17", older_s <= CONFIRMED_S,
             lambda: f"a feed that is the older one for {older_s:.2f} s still says {state}",
         )  # fmt: skip
-        if live:
-            self._live(state, life, incarnation)
+        if state.health is FeedHealth.LIVE:
+            self._live(state, self._life(incarnation), incarnation)
+
+    def _age_ns(self, state: MarketState) -> int:
+        return self.world.clock.now_ns() - state.ts_asof_ns
+
+    def _newly_published(self) -> MarketState | None:
+        """Return the state in Redis, None when it was seen; take note of when it was vouched for."""
+        value = self.world.stream(QUOTE)
+        if not self.on or value is None or value is self._value:
+            return None
+        self._value = value
+        state = decode(b"market_state", value)
+        assert isinstance(state, MarketState)
+        self._state = state
+        if state.health is FeedHealth.LIVE:
+            self.live_ns = max(self.live_ns, self.world.clock.true_ns() - max(self._age_ns(state), 0))
+        return state
 
     @property
     def _right(self) -> Incarnation | None:
