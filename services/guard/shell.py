@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from services.guard import view
@@ -71,6 +72,7 @@ SHOW_S = 1.0
 CHECK_S = 0.5
 """How soon an emptied Redis is noticed."""
 RECORD_RETRY_S = 1.0
+CONFIRM_WITHIN_S = 0.5
 UNACKED_S = 1.0
 """What was said to execution and is not in Redis after this long: Redis is away for us."""
 EXECUTION = "execution"
@@ -383,7 +385,12 @@ class Shell:
             record = self._unkept
             assert record is not None
             try:
+                if not self._file.was_read:
+                    await self._confirm()
                 await asyncio.to_thread(self._file.write, record)
+            except Fenced as fenced:
+                self._refuse(fenced)
+                return
             except RecordTaken as taken:
                 self._refuse(Fenced(str(taken)))
                 return
@@ -396,6 +403,18 @@ class Shell:
             else:
                 if self.state.record_failure is not None:
                     self._decide(RecordUnwritten(reason=None, at=self._now()))
+
+    async def _confirm(self) -> None:
+        """Ask whether we are the newest guard: one that could read the record, unlike us, must not lose it.
+
+        Raises:
+            Fenced: We are not. A Redis that does not answer, or has lost entries, keeps nobody from writing.
+        """
+        writer = self._writer
+        assert writer is not None
+        with suppress(TimeoutError, RolledBack):
+            async with asyncio.timeout(CONFIRM_WITHIN_S):
+                await writer.check()
 
     async def _show(self) -> None:
         key = topics.guard(self._account_id)

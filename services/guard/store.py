@@ -43,6 +43,11 @@ class RecordFile:
         self._seen = False
         self._content: bytes | None = None  # as we have read or written it last; None: there was no file
 
+    @property
+    def was_read(self) -> bool:
+        """Say whether we know what the file holds, so that another's writing shows."""
+        return self._seen
+
     def load(self, *, account_id: int, since: str) -> Record | None:
         """Return the record; None when there is none, or it is of before a reset that the settings name.
 

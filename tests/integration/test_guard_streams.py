@@ -12,7 +12,7 @@ import pytest
 from services.guard.config import GuardConfig
 from services.guard.shell import Shell as Guard
 from services.guard.store import RecordFile
-from shared.bus.port import RolledBack
+from shared.bus.port import Fenced, RolledBack
 from shared.domain.control import Halt, HaltKind, Resume
 from shared.wire import topics
 from tests.support.eventually import eventually
@@ -22,7 +22,21 @@ from tests.support.trading_floor import Floor, trading_floor
 pytestmark = pytest.mark.integration
 
 
-def guard_of(floor: Floor) -> Guard:
+class FailingFile(RecordFile):
+    failing = True
+
+    def _read(self) -> bytes:
+        if self.failing:
+            raise OSError("disk I/O error")
+        return super()._read()
+
+    def _replace(self, value: bytes) -> None:
+        if self.failing:
+            raise OSError("disk I/O error")
+        super()._replace(value)
+
+
+def guard_of(floor: Floor, file: RecordFile | None = None) -> Guard:
     adapter = floor.adapter()
     return Guard(
         floor.context("guard", GuardConfig, profile="none"),
@@ -30,14 +44,16 @@ def guard_of(floor: Floor) -> Guard:
         account=adapter.account(),
         market=adapter.market(),
         watch=floor.watch,
-        file=RecordFile(floor.folder / "guard.json"),
+        file=file or RecordFile(floor.folder / "guard.json"),
     )
 
 
 @asynccontextmanager
-async def guarding(floor: Floor) -> AsyncIterator[tuple[Guard, asyncio.Task[None]]]:
+async def guarding(
+    floor: Floor, file: RecordFile | None = None
+) -> AsyncIterator[tuple[Guard, asyncio.Task[None]]]:
     """Run guard until it knows the account, and to the end of the block."""
-    guard = guard_of(floor)
+    guard = guard_of(floor, file)
     running = asyncio.create_task(guard.run())
     try:
         await eventually(lambda: guard.state.truth is not None, what="guard knows the account")
@@ -124,5 +140,34 @@ def test_each_start_of_guard_makes_the_record_its_own() -> None:
             before = lives()
             async with guarding(floor):
                 await eventually(lambda: lives() == before + 1, what="the next guard has taken it")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-29")
+def test_a_guard_that_could_not_read_the_record_writes_nothing_over_a_newer_guards() -> None:
+    """It cannot tell that the file has changed; who is the newest guard, the stream can."""
+
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+            file = FailingFile(floor.folder / "guard.json")
+            async with guarding(floor, file) as (guard, _):
+                await floor.bus.open(topics.CONTROL_GUARD)
+                file.path.write_text("the newer one's")
+                file.failing = False
+                # It ends when it has closed what it has begun to close.
+                await eventually(lambda: isinstance(guard._refused, Fenced), what="guard is told")
+            assert file.path.read_text() == "the newer one's"
+
+    asyncio.run(scenario())
+
+
+def test_a_guard_that_could_not_read_the_record_writes_when_it_can() -> None:
+    async def scenario() -> None:
+        async with trading_floor() as floor:
+            file = FailingFile(floor.folder / "guard.json")
+            async with guarding(floor, file):
+                file.failing = False
+                await eventually(file.path.exists, what="the record is written")
 
     asyncio.run(scenario())
