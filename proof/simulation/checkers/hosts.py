@@ -172,6 +172,7 @@ class Hosts(Checker):
             self._ended(self._newest[host, fields["instance"]], Phase(fields["now"]))
 
     def _killed(self, worker: SimWorker, why: str) -> None:
+        worker.killed = True  # decided, though somebody else may have ended it a moment before
         if not why.startswith("a callback took"):
             return
         now_s = self.world.loop.now_s
