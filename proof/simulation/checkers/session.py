@@ -202,7 +202,7 @@ class Session(Checker):
         running = self.world.machine.processes["heartbeat"].now
         asking = self.asking.get(running) if running is not None else None
         now_ns = self.world.clock.true_ns()
-        if asking is not None and now_ns - asking.last_ns < every_s * NS_PER_S:
+        if asking is not None and now_ns - asking.last_ns <= every_s * NS_PER_S:
             self._idle_s = 0.0
         self._idle_s += every_s
         bound_s = VALIDATE_S if asking is not None and asking.well else RETRY_MAX_S + REFUSED_RETRY_S
