@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 from services.guard import view
@@ -38,9 +37,9 @@ from services.guard.events import (
 )
 from services.guard.gather import AccountMissing, flat_look, look, price
 from services.guard.hours import brokers_time, day_at
-from services.guard.record import Record
+from services.guard.keeping import RecordKeeper
 from services.guard.state import NS_PER_S, State
-from services.guard.store import RecordFile, RecordTaken, RecordUnreadable
+from services.guard.store import RecordFile, RecordUnreadable
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, MarketPort, OrderPort
 from shared.bus.places import gone_back
@@ -71,8 +70,6 @@ QUOTE_POLL_S = 1.0
 SHOW_S = 1.0
 CHECK_S = 0.5
 """How soon an emptied Redis is noticed."""
-RECORD_RETRY_S = 1.0
-CONFIRM_WITHIN_S = 0.5
 UNACKED_S = 1.0
 """What was said to execution and is not in Redis after this long: Redis is away for us."""
 EXECUTION = "execution"
@@ -115,8 +112,7 @@ class Shell:
         self._writer: StreamWriter | None = None
         self._refused: BusRefused | None = None
         self._unacked_ns: int | None = None
-        self._unkept: Record | None = None
-        self._unkept_event = asyncio.Event()
+        self._record = RecordKeeper(file, self._clock, refuse=self._refuse, write_fails=self._write_fails)
         self._tasks: asyncio.TaskGroup | None = None
         self._duty = ctx.beat.duty("watch", interval_s=1.0)
         self._looks = ctx.beat.duty("look", interval_s=config.look_interval_s)
@@ -151,7 +147,7 @@ class Shell:
                 tasks.create_task(self._hear_quotes(), name="quotes")
                 tasks.create_task(self._poll_quotes(), name="quotes-polled")
                 tasks.create_task(self._hear_beats(), name="beats-heard")
-                tasks.create_task(self._keep(), name="record")
+                tasks.create_task(self._record.keep(self._writer), name="record")
                 tasks.create_task(self._show(), name="view")
                 tasks.create_task(self._check(), name="check")
         finally:
@@ -165,7 +161,7 @@ class Shell:
             self._alarm("record_unreadable", str(error))
         record = self.state.record
         if record is not None:
-            self._write(record)
+            self._record.write(record)
             self._ctx.log.info(
                 "recalled", day=record.day, high_balance=str(record.high_balance),
                 latch=record.latch.reason if record.latch is not None else "",
@@ -291,7 +287,7 @@ class Shell:
             case Send(remedy=remedy):
                 self._start(self._send(remedy), "remedy")
             case Keep(record=record):
-                self._write(record)
+                self._record.write(record)
             case Note(name=name, text=text, alarm=True):
                 self._alarm(name, text)
             case Note(name=name, text=text):
@@ -371,50 +367,12 @@ class Shell:
 
     # -- what lasts and what people see ---------------------------------------------------
 
-    def _write(self, record: Record) -> None:
-        self._unkept = record
-        self._unkept_event.set()
-
-    async def _keep(self) -> None:
-        """Write the newest record. In a thread: a slow disk must not delay closing; what was not yet written
-        at a kill is judged anew, and a loss that was realized by then breaks the rule again.
-        """
-        while True:
-            await self._unkept_event.wait()
-            self._unkept_event.clear()
-            record = self._unkept
-            assert record is not None
-            try:
-                if not self._file.was_read:
-                    await self._confirm()
-                await asyncio.to_thread(self._file.write, record)
-            except Fenced as fenced:
-                self._refuse(fenced)
-                return
-            except RecordTaken as taken:
-                self._refuse(Fenced(str(taken)))
-                return
-            except OSError as error:
-                if self.state.record_failure is None:
-                    self._alarm("record_unwritten", str(error))
-                self._decide(RecordUnwritten(reason=str(error), at=self._now()))
-                self._unkept_event.set()
-                await self._clock.sleep(RECORD_RETRY_S)
-            else:
-                if self.state.record_failure is not None:
-                    self._decide(RecordUnwritten(reason=None, at=self._now()))
-
-    async def _confirm(self) -> None:
-        """Ask whether we are the newest guard: one that could read the record, unlike us, must not lose it.
-
-        Raises:
-            Fenced: We are not. A Redis that does not answer, or has lost entries, keeps nobody from writing.
-        """
-        writer = self._writer
-        assert writer is not None
-        with suppress(TimeoutError, RolledBack):
-            async with asyncio.timeout(CONFIRM_WITHIN_S):
-                await writer.check()
+    def _write_fails(self, why: str | None) -> None:
+        """Take in that the disk does not take the record, or takes it again."""
+        if why is not None and self.state.record_failure is None:
+            self._alarm("record_unwritten", why)
+        if why != self.state.record_failure:
+            self._decide(RecordUnwritten(reason=why, at=self._now()))
 
     async def _show(self) -> None:
         key = topics.guard(self._account_id)
