@@ -141,24 +141,6 @@ def test_an_older_heartbeat_writes_nothing_over_what_its_successor_said() -> Non
     asyncio.run(main())
 
 
-@pytest.mark.proves("I-17")
-def test_of_two_heartbeats_that_nobody_fences_none_goes_on_writing() -> None:
-    async def main() -> None:
-        bus = FakeBus()
-        board = await opened(bus, SystemClock())
-        running = asyncio.create_task(board.run())
-        for _ in range(20):
-            await asyncio.sleep(0.1)
-            if running.done():
-                break
-            write_old_state(bus)
-        with pytest.raises(ExceptionGroup) as ended:
-            await running
-        assert ended.group_contains(RolledBack)
-
-    asyncio.run(main())
-
-
 @pytest.mark.proves("I-12")
 def test_a_heartbeat_whose_newest_words_redis_has_lost_ends_though_it_has_nothing_to_say() -> None:
     async def main() -> None:
