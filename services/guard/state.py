@@ -60,7 +60,7 @@ class Truth:
     """The account as the last look showed it, and what was pushed since.
 
     Attributes:
-        base_qty: contract -> position in the look.
+        base: contract -> position in the look; what was pushed since is in `positions`.
         fills: fill_id -> fill of the trading day, by looks and pushes.
         later: fill_id -> receipt of a fill that was pushed after the look: its balance does not have it yet.
         pushed_ns: contract -> receipt of a position that was. Both by our monotonic clock.
@@ -70,7 +70,7 @@ class Truth:
     looked: Moment
     balance: Decimal
     can_trade: bool
-    base_qty: dict[str, int]
+    base: dict[str, PositionReport]
     positions: dict[str, PositionReport]
     fills: dict[int, FillReport] = field(default_factory=dict)
     later: dict[int, int] = field(default_factory=dict)

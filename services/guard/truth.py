@@ -23,7 +23,7 @@ from services.guard.record import Breach, Fingerprint, Record, Rule
 from services.guard.rules import Figures, contracts_of
 from services.guard.state import NS_PER_S, Mark, State, Truth
 from shared.domain.market import FeedHealth
-from shared.domain.position import Position, unrealized_pnl
+from shared.domain.position import Position, apply_fill, unrealized_pnl
 from shared.domain.report import (
     AccountReport,
     FillReport,
@@ -32,7 +32,9 @@ from shared.domain.report import (
     SyncState,
 )
 
-ZERO = Decimal(0)
+ZERO, ONE = Decimal(0), Decimal(1)
+AVG_PX_OFF_MAX = Decimal("1e-6")
+"""Of the price: so much the broker's average may be rounded."""
 SEARCH_LAG_S = 30.0
 """So late the broker's search may show a fill that its balance and positions have already."""
 AHEAD_NS_MAX = NS_PER_S
@@ -69,8 +71,8 @@ def looked(state: State, event: Looked) -> list[Command]:
         looked=event.started,
         balance=event.account.balance,
         can_trade=event.account.can_trade,
-        base_qty={name: p.net_qty for name, p in positions.items()},
-        positions=positions,
+        base=positions,
+        positions=dict(positions),
         fills=fills,
         later=later,
     )
@@ -178,20 +180,30 @@ def fills_from_ns(state: State) -> int | None:
 
 
 def is_settled(state: State) -> bool:
-    """Do the pushes since the last look explain each other?"""
+    """Do the pushes since the last look explain each other, in quantity and average price?
+
+    A push of an older position that comes late may have the right quantity. Its loss is realized by now, and
+    would count once more as open.
+    """
     truth = state.truth
     if truth is None:
         return False
-    if not truth.later and all(
-        p.net_qty == truth.base_qty.get(name, 0) for name, p in truth.positions.items()
-    ):
-        return True
-    expected = dict(truth.base_qty)
-    for number in truth.later:
+    expected = {name: Position(net_qty=p.net_qty, avg_px=p.avg_px) for name, p in truth.base.items()}
+    for number in sorted(truth.later):
         fill = truth.fills[number]
-        expected[fill.contract_id] = expected.get(fill.contract_id, 0) + fill.side.sign * fill.last_qty
-    held = {name: p.net_qty for name, p in truth.positions.items()}
-    return all(expected.get(name, 0) == held.get(name, 0) for name in expected.keys() | held.keys())
+        before = expected.get(fill.contract_id, Position())
+        expected[fill.contract_id] = apply_fill(
+            before, side=fill.side, qty=fill.last_qty, px=fill.last_px, multiplier=ONE
+        )
+    names = expected.keys() | truth.positions.keys()
+    return all(_fits(expected.get(name), truth.positions.get(name)) for name in names)
+
+
+def _fits(expected: Position | None, held: PositionReport | None) -> bool:
+    qty, held_qty = expected.net_qty if expected else 0, held.net_qty if held else 0
+    if qty != held_qty or expected is None or held is None or not qty:
+        return qty == held_qty
+    return abs(expected.avg_px - held.avg_px) <= abs(held.avg_px) * AVG_PX_OFF_MAX
 
 
 def is_fresh(state: State, at: Moment) -> bool:
@@ -324,7 +336,8 @@ def _roll(state: State, market_ns: int) -> list[Command]:
         day = following
     # As the next look will have it, which asks for the fills of this day only.
     seen = [f for n, f in truth.fills.items() if n not in truth.later and f.ts_event_ns >= day.start_ns]
-    state.trusted = _before(truth.base_qty, truth.balance, seen, day.start_ns)
+    held = {name: p.net_qty for name, p in truth.base.items()}
+    state.trusted = _before(held, truth.balance, seen, day.start_ns)
     record = msgspec.structs.replace(record, fingerprint=state.trusted)
     if record != state.record:
         state.record = record
