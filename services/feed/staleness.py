@@ -45,8 +45,8 @@ def judge(market: Market, state: State, now_ns: int, mono_ns: int) -> tuple[Feed
         return FeedHealth.UNKNOWN, "bid and ask are not known yet since the link came up"
     if market.jump_since_mono_ns:
         return FeedHealth.STALE, market.jump_reason
-    if market.probe_mono_ns and mono_ns - market.probe_mono_ns >= state.settings.probe_wait_ns:
-        return FeedHealth.STALE, "silent, and the broker's history does not answer"
+    if market.probe_mono_ns and mono_ns - market.probe_due_mono_ns >= state.settings.probe_wait_ns:
+        return FeedHealth.STALE, "silent, and the broker's history has not answered yet"
     return FeedHealth.LIVE, ""
 
 
@@ -92,9 +92,10 @@ def watch(market: Market, state: State, now_ns: int, mono_ns: int) -> list[Comma
         market.frozen_mono_ns,
     )  # fmt: skip
     market_ns = state.time.now(now_ns, mono_ns)
-    if mono_ns - since_ns < _threshold_ns(session, state, now_ns, mono_ns) or market_ns is None:
+    due_ns = since_ns + _threshold_ns(session, state, now_ns, mono_ns)
+    if mono_ns < due_ns or market_ns is None:
         return []
-    market.probe_mono_ns = mono_ns
+    market.probe_mono_ns, market.probe_due_mono_ns = mono_ns, due_ns
     return [_probe(market, market_ns)]
 
 

@@ -148,6 +148,7 @@ class Market:
     verified_mono_ns: int = 0
     verified_bar: tuple[int, int] = (0, 0)
     probe_mono_ns: int = 0
+    probe_due_mono_ns: int = 0
     probe_failures: int = 0
     frozen_mono_ns: int = 0
     frozen_reason: str = ""

@@ -43,7 +43,7 @@ from services.guard.store import RecordFile, RecordUnreadable
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, MarketPort, OrderPort
 from shared.bus.places import gone_back
-from shared.bus.port import BusAway, BusRefused, Entry, Fenced, RolledBack, StreamWriter
+from shared.bus.port import BusAway, BusRefused, Entry, RolledBack, StreamWriter
 from shared.domain.control import Beat, HaltKind, Resume
 from shared.domain.execution import FlattenFinished, FlattenProgressed, TradingStateChanged
 from shared.domain.flat import Cancel, Remedy
@@ -395,13 +395,10 @@ class Shell:
         assert writer is not None
         async for _ in turns(self._clock, CHECK_S):
             try:
-                acked_seq = writer.acked_seq  # before the question: it may rise while we wait
-                if acked_seq:
-                    heads = await self._ctx.bus.heads([topics.CONTROL_GUARD])
-                    if heads[topics.CONTROL_GUARD] < acked_seq:
-                        self._refuse(RolledBack(f"{topics.CONTROL_GUARD} lost entries: Redis was emptied"))
-                    elif heads[topics.CONTROL_GUARD] > writer.last_seq:
-                        self._refuse(Fenced(f"another guard writes {topics.CONTROL_GUARD}"))
+                try:
+                    await writer.check()
+                except BusRefused as refused:
+                    self._refuse(refused)
                 back = await gone_back(self._ctx.bus, {one: self._reader.cursor(one) for one in self._heard})
                 if back is not None:
                     self._refuse(RolledBack(back))

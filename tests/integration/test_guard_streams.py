@@ -171,3 +171,18 @@ def test_a_guard_that_could_not_read_the_record_writes_when_it_can() -> None:
                 await eventually(file.path.exists, what="the record is written")
 
     asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-17")
+def test_a_guard_ends_when_another_has_opened_its_stream_though_neither_says_anything() -> None:
+    """What it says next would be refused: execution would wait for its resume, and nobody would tell."""
+
+    async def scenario() -> None:
+        async with trading_floor() as floor, guarding(floor) as (_, running):
+            await floor.bus.open(topics.CONTROL_GUARD)
+            await asyncio.wait({running}, timeout=20)
+            with pytest.raises(ExceptionGroup) as caught:
+                running.result()
+            assert caught.group_contains(Fenced)
+
+    asyncio.run(scenario())

@@ -235,3 +235,13 @@ def test_shedding_is_stale_and_leaves_a_gap() -> None:
     assert [g.ts_to_ns is None for g in gaps] == [True, False]
     assert desk.market().health is FeedHealth.LIVE
     assert desk.of(FeedState)[-1].health is FeedHealth.LIVE
+
+
+def test_after_a_pause_of_its_own_a_silence_is_looked_into_before_the_market_is_called_live() -> None:
+    """The look was due long ago: nobody may trade for as long as a look may take once more."""
+    desk = live()
+    desk.tick(60)
+    assert (probes(desk), desk.market().health) == (1, FeedHealth.STALE)
+    desk.history(desk.fetches(Purpose.PROBE)[0])
+    desk.tick(60.1)
+    assert desk.market().health is FeedHealth.LIVE
