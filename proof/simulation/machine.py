@@ -114,8 +114,6 @@ class Incarnation:
             raise lost()
         world.trace(self.name, point)
         answer = effect()
-        if name == "SET" and self.name == "feed":
-            world.judge.feed.published(self, answer)
         self.point(point, AFTER)
         if redis.lost and rng.random() < redis.lost:
             await asyncio.sleep(rng.random())
@@ -125,8 +123,11 @@ class Incarnation:
         return answer
 
     def carried_out(self, words: list[bytes], reply: object) -> None:
+        judge = self.process.machine.world.judge
         if words[0] == b"FCALL" and words[1] in WRITES:
-            self.process.machine.world.judge.streams.wrote(self, words, reply)
+            judge.streams.wrote(self, words, reply)
+        elif words[0] == b"PUBLISH":
+            judge.feed.published(self, words, reply)
 
     # -- what happens to it -----------------------------------------------------
 

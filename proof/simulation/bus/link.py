@@ -132,7 +132,10 @@ class Link:
 
         def each() -> list[Reply]:
             session = self._open_session()
-            return [self._server.execute(session, words) for words in commands]
+            replies = [self._server.execute(session, words) for words in commands]
+            for words, reply in zip(commands, replies, strict=True):
+                self._calls.carried_out(words, reply)
+            return replies
 
         replies = await self._carry(name, each)
         return [await answer_of(reply) if type(reply) is Parked else reply for reply in replies]

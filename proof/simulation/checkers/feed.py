@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from proof.simulation.bus.replies import ErrorReply
 from proof.simulation.bus.session import Parked
 from proof.simulation.bus.streams import Stream
 from proof.simulation.checkers.checker import Checker
@@ -31,7 +32,7 @@ from shared.wire.codec import decode
 if TYPE_CHECKING:
     from proof.simulation.judge import Judge
 
-MD, QUOTE = topics.md(SYMBOL).encode(), topics.quote(SYMBOL).encode()
+MD, QUOTES = topics.md(SYMBOL).encode(), topics.quotes(SYMBOL).encode()
 HEAD = topics.head(topics.md(SYMBOL)).encode()
 TICK = 0.25
 """Points."""
@@ -69,7 +70,6 @@ class Feed(Checker):
         self.lives: dict[Incarnation, Life] = {}
         self.live_ns = 0
         self._state: MarketState | None = None
-        self._value: object = None
         self._read = 0
         self._bar_ns = 0
         self._redis_s = 0.0
@@ -187,14 +187,16 @@ class Feed(Checker):
         if bar.source is BarSource.TRADES:
             self.reach("feed: whole minute built")
 
-    def published(self, incarnation: Incarnation, answer: object) -> None:
-        """Look at the conflated state that has just come to Redis, if one has."""
-        waiting = [one for one in answer if isinstance(one, Parked)] if isinstance(answer, list) else []
-        if waiting:  # a frozen server carries it out later; by its time it is old then
-            waiting[0].carried_out = lambda _: self._newly_published()
+    def published(self, incarnation: Incarnation, words: Sequence[bytes], answer: object) -> None:
+        """Look at the conflated state that was just heard: its key cannot hold it when Redis is full."""
+        _, channel, value = words
+        if not self.on or channel != QUOTES or isinstance(answer, ErrorReply):
             return
-        state = self._newly_published()
-        if state is None or not 0 <= self._age_ns(state) <= VOUCHED_S * NS_PER_S:
+        if isinstance(answer, Parked):  # a frozen server carries it out later; by its time it is old then
+            answer.carried_out = lambda _: self._note(value)
+            return
+        state = self._note(value)
+        if not 0 <= self._age_ns(state) <= VOUCHED_S * NS_PER_S:
             return
         older_s = self._older_s(incarnation)
         self.check(
@@ -207,12 +209,8 @@ class Feed(Checker):
     def _age_ns(self, state: MarketState) -> int:
         return self.world.clock.now_ns() - state.ts_asof_ns
 
-    def _newly_published(self) -> MarketState | None:
-        """Return the state in Redis, None when it was seen; take note of when it was vouched for."""
-        value = self.world.stream(QUOTE)
-        if not self.on or value is None or value is self._value:
-            return None
-        self._value = value
+    def _note(self, value: bytes) -> MarketState:
+        """Take note of when the market was vouched for."""
         state = decode(b"market_state", value)
         assert isinstance(state, MarketState)
         self._state = state
