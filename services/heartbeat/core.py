@@ -25,7 +25,7 @@ from shared.domain.control import Beat, Halt, HaltKind, ProcessHealth, ProcessJu
 SECOND_NS = 1_000_000_000
 ISSUER = "heartbeat"
 OWN_PAUSE_NS = SECOND_NS
-"""Two ticks further apart than this: we did not listen in between."""
+"""Two ticks, or two looks at a stored beat, further apart than this: we did not listen in between."""
 
 
 class BeatSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +64,7 @@ class Process:
 
     Attributes:
         moved_ns: When its newest beat came in.
+        looked_ns: When its stored beat was last looked at; None: never.
         unready_ns: Since when it is there and does not do its job; None while it does.
         served_ns: When the newest beat came in after which it was doing its job; None before. Later silence
             is part of what it was away.
@@ -76,6 +77,7 @@ class Process:
     build: str = ""
     settings: str = ""
     moved_ns: int = 0
+    looked_ns: int | None = None
     alive_once: bool = False
     unready_ns: int | None = None
     served_ns: int | None = None
@@ -133,6 +135,9 @@ def _see(event: BeatSeen, state: State) -> None:
             state.refused_beats += 1
             return
         process = state.processes[beat.process] = Process(name=beat.process, moved_ns=event.now_ns)
+    recent = event.live or _was_looked_at(process, event.now_ns)
+    if not event.live:
+        process.looked_ns = event.now_ns
     same = (process.started_at_ns, process.pid) == (beat.started_at_ns, beat.pid)
     if same and beat.seq <= process.seq:
         return  # repeated, or overtaken by a newer one: no proof of life
@@ -142,11 +147,11 @@ def _see(event: BeatSeen, state: State) -> None:
             state.refused_beats += 1
             return  # a late word of an earlier incarnation
         _reborn(process, event)
-        if process.seq == -1 and not event.live:
-            # Found under its key when we began to look: it may be of a process long dead. The next proves.
-            process.seq = beat.seq
-            _see_duties(process, event)
-            return
+    if not recent:
+        # It may have been sent long ago, by a process that is dead by now. The next one proves.
+        process.seq = beat.seq
+        _see_duties(process, event)
+        return
     process.seq = beat.seq
     process.alive_once = True
     process.moved_ns = event.now_ns
@@ -157,14 +162,16 @@ def _see(event: BeatSeen, state: State) -> None:
         process.unready_ns = event.now_ns
 
 
+def _was_looked_at(process: Process, now_ns: int) -> bool:
+    """A stored beat that changes under our eyes is as live as a message."""
+    return process.looked_ns is not None and now_ns - process.looked_ns <= OWN_PAUSE_NS
+
+
 def _reborn(process: Process, event: BeatSeen) -> None:
-    # A key that changes under our eyes to a later incarnation is as live as a message.
-    known = process.alive_once and event.beat.started_at_ns > process.started_at_ns
     process.started_at_ns, process.pid = event.beat.started_at_ns, event.beat.pid
     process.build, process.settings = event.beat.build, event.beat.settings
     process.duties = {}
     process.unready_ns = event.now_ns
-    process.seq = -2 if known else -1
 
 
 def _see_duties(process: Process, event: BeatSeen) -> None:

@@ -300,6 +300,21 @@ def test_a_beat_that_waited_for_us_does_not_make_a_process_live_ahead() -> None:
 
 
 @pytest.mark.proves("I-20")
+def test_a_stored_beat_that_came_during_our_own_pause_is_no_life_of_now() -> None:
+    """It is found half a second after we woke, and may have lain there for as long as we slept."""
+    room = Room()
+    for name in VITAL:
+        room.hear(name, live=False)
+    room.run(1)
+    room.silent.add("broker_sync")
+    room.now_ms += 7_000
+    room.run(0.75)
+    room.hear("broker_sync", live=False)
+    room.run(5)
+    assert not [one for _, one in room.controls() if isinstance(one, Resume)]
+
+
+@pytest.mark.proves("I-20")
 def test_after_our_own_pause_a_halt_stays_until_all_were_seen_to_be_well() -> None:
     room = Room()
     room.run(1)
