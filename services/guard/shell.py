@@ -43,7 +43,7 @@ from services.guard.store import RecordFile, RecordUnreadable
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, MarketPort, OrderPort
 from shared.bus.places import gone_back
-from shared.bus.port import BusAway, BusRefused, Entry, RolledBack, StreamWriter
+from shared.bus.port import BusAway, BusRefused, Entry, Fenced, RolledBack, StreamWriter
 from shared.domain.control import Beat, HaltKind, Resume
 from shared.domain.execution import FlattenFinished, FlattenProgressed, TradingStateChanged
 from shared.domain.flat import Cancel, Remedy
@@ -186,8 +186,14 @@ class Shell:
             at = self._now()
             self._decide(Tick(bus_away=self._is_bus_away(at.mono_ns), at=at))
             self._duty.did(at.now_ns)
-            if self._refused is not None and self.state.enforcing is None:
-                raise self._refused  # start and recovery are one path; but not while we are closing
+            # Start and recovery are one path; but not while we are closing, unless a newer guard does that.
+            if self._refused is not None and (self.state.enforcing is None or self._is_older):
+                raise self._refused
+
+    @property
+    def _is_older(self) -> bool:
+        """A newer guard has the record, and has heard what was said since: a person may have re-armed it."""
+        return isinstance(self._refused, Fenced)
 
     def _is_bus_away(self, mono_ns: int) -> bool:
         writer = self._writer
