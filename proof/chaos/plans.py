@@ -175,9 +175,9 @@ class Chaos:
                 self.world.tell("operator resumes", halts={str(kind): halts[kind] for kind in halts})
                 for name, why in strategies.items():
                     self.world.record.reach(f"strategy latched off: {why.partition(':')[0]}")
-                    await self.world.operator_arm(name)
+                    await self.world.operator.resume("looked at", strategy_id=name)
                 if latched:
-                    await self.world.operator_resume("looked at; in order")
+                    await self.world.operator.resume("looked at; in order")
                 since_s = None
 
     async def _lane(self, deadline: float, chance: random.Random) -> None:

@@ -81,15 +81,15 @@ async def come_to_rest(world: World, record: Record) -> None:
     back = await until(world.all_ready, within_s=BACK_S)
     record.check("I-18", back, f"not ready {BACK_S:g} s after the faults: {world.unready()}")
     if world.halts:
-        await world.operator_resume("the faults are over")
+        await world.operator.resume("the faults are over")
     active = await until(lambda: world.trading is TradingState.ACTIVE, within_s=BACK_S)
     record.check("I-2", active, f"trading is {world.trading} after the faults: {world.halts}")
     world.tell("at rest soon", trading=str(world.trading))
     await asyncio.sleep(5.0)
-    await world.operator_halt("the run is over")
+    await world.operator.halt("the run is over")
     await asyncio.sleep(3.0)
     held = bool(world.books.held())
-    await world.operator_flatten("the run is over")
+    await world.operator.flatten("the run is over")
     begun = time.monotonic()
     flat = await until(lambda: not world.books.held(), within_s=GET_FLAT_S)
     took_s = time.monotonic() - begun

@@ -186,6 +186,6 @@ class Sampler:
     async def _streams(self) -> None:
         for symbol in SYMBOLS:
             key = topics.md(symbol)
-            entries = await self.world.redis_command("XLEN", key)
+            entries = await self.world.operator.run("XLEN", key)
             if entries is not None:
                 self.lengths[key].append(Length(time.monotonic(), int(entries)))

@@ -13,7 +13,8 @@ Needs a simulator with `simulator.control = true`. What a fault may be told stan
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -100,3 +101,61 @@ async def venue_control(url: str) -> AsyncIterator[VenueControl]:
     timeout = aiohttp.ClientTimeout(total=WITHIN_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         yield VenueControl(session, url)
+
+
+class Venue:
+    """The venue of one run: a hand on it whenever it is there, and all faults that are in force together."""
+
+    def __init__(self, url: str, seed: int, tell: Callable[..., None]) -> None:
+        """Args:
+        tell: Writes a line of the timeline.
+        """
+        self._url = url
+        self._seed = seed
+        self._tell = tell
+        self._faults: list[Mapping[str, Any]] = []
+
+    @property
+    def is_faulty(self) -> bool:
+        return bool(self._faults)
+
+    @asynccontextmanager
+    async def hand(self) -> AsyncIterator[VenueControl | None]:
+        """Yield the hand on the venue, None while it is not there; what it loses meanwhile is told."""
+        async with venue_control(self._url) as control:
+            try:
+                await control.injected()
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                yield None
+                return
+            try:
+                yield control
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self._tell("venue away", why=str(error))
+
+    @asynccontextmanager
+    async def faults(self, *faults: Mapping[str, Any]) -> AsyncIterator[None]:
+        """Put faults in force beside those that others have, inside the block."""
+        self._faults += faults
+        try:
+            await self._put()
+            yield
+        finally:
+            for one in faults:
+                self._faults.remove(one)
+            await self._put()
+
+    async def _put(self) -> None:
+        for _ in range(20):
+            async with self.hand() as control:
+                if control is not None:
+                    await control.set_faults(*self._faults, seed=self._seed)
+                    return
+            await asyncio.sleep(0.5)
+
+    async def hits(self) -> dict[str, int]:
+        """Return fault -> hits; {} while the venue is not there."""
+        async with self.hand() as control:
+            if control is not None:
+                return await control.injected()
+        return {}

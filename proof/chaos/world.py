@@ -6,32 +6,29 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from julie.processes import PROCESSES
 from proof.chaos.books import Books
 from proof.chaos.installation import ACCOUNT_ID, Happening, Installation
+from proof.chaos.operator import Operator
 from proof.chaos.processes import Supervisor, is_stopped, until
 from proof.chaos.proxy import Door, Link, Requests
 from proof.chaos.sampler import Sampler
-from proof.chaos.venue import VenueControl, venue_control
-from proof.chaos.watch import AWAY, Recovery, Watch
+from proof.chaos.venue import Venue
+from proof.chaos.watch import Recovery, Watch
 from proof.record import Record
-from shared.bus.bus import RedisBus
-from shared.bus.port import BusAway, BusRefused, Fenced
-from shared.domain.control import Control, Flatten, Halt, HaltKind, Resume, TradingState
+from shared.domain.control import HaltKind, TradingState
 from shared.domain.execution import TradingStateChanged
 from shared.wire import topics
 
 SERVICES = tuple(one.name for one in PROCESSES)
 BEAT_NAMES = {"strategy": "strategy@chaos"}
-ISSUER = "chaos"
 READY_S = 120.0
 
 
@@ -94,7 +91,8 @@ class World:
         self._tasks: list[asyncio.Task[Any]] = []
         self.sampler = Sampler(self)
         self.books = Books(self.installation.venue_database)
-        self._venue_faults: list[Mapping[str, Any]] = []
+        self.operator = Operator(self.installation, self.tell)
+        self.venue = Venue(f"http://127.0.0.1:{self.installation.simulator_port}", self.seed, self.tell)
 
     # -- start and end ----------------------------------------------------------
 
@@ -272,7 +270,7 @@ class World:
     def can_act(self, name: str) -> bool:
         """Can a process do something about the account: does it run, and does the broker do as asked?"""
         rest = self.link(name, "rest").toxics.passes
-        return rest and not self._venue_faults and self.is_up("simulator") and self._runs(name)
+        return rest and not self.venue.is_faulty and self.is_up("simulator") and self._runs(name)
 
     def can_hear(self) -> bool:
         """Is all well between the broker and execution, so that it knows what the account holds?"""
@@ -305,77 +303,6 @@ class World:
             if changed:
                 self.kill(one.name, whole=True)
 
-    # -- the operator's and the oracle's side ----------------------------------------------
-
-    def bus(self) -> RedisBus:
-        return RedisBus(self.installation.address, now_ns=time.time_ns, monotonic_ns=time.monotonic_ns)
-
-    async def command(self, control: Control, *, within_s: float = 20.0) -> bool:
-        """Append an operator's command; return whether it is on the bus."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            bus = self.bus()
-            try:
-                await bus.ready()
-                writer = await bus.open(topics.CONTROL_OPERATOR)
-                writer.append(control)
-                await writer.flush()
-            except (BusAway, BusRefused, Fenced):
-                await asyncio.sleep(0.5)
-            else:
-                self.tell("command", command=type(control).__name__)
-                return True
-            finally:
-                await bus.close()
-        return False
-
-    async def take_over(self, stream: str) -> None:
-        """Open a stream for writing, as another process of its writer's kind would; nothing is written."""
-        bus = self.bus()
-        try:
-            await bus.ready()
-            await bus.open(stream)
-        except (BusAway, BusRefused, Fenced):
-            pass  # it does not answer: nothing has been taken over
-        finally:
-            await bus.close()
-
-    async def operator_halt(self, reason: str) -> bool:
-        return await self.command(
-            Halt(kind=HaltKind.OPERATOR, reason=reason, issuer=ISSUER, ts_ns=time.time_ns())
-        )
-
-    async def operator_resume(self, reason: str) -> bool:
-        return await self.command(
-            Resume(kind=HaltKind.OPERATOR, reason=reason, issuer=ISSUER, ts_ns=time.time_ns())
-        )
-
-    async def operator_arm(self, strategy_id: str) -> bool:
-        now_ns = time.time_ns()
-        return await self.command(
-            Resume(
-                kind=HaltKind.OPERATOR,
-                reason="looked at",
-                issuer=ISSUER,
-                ts_ns=now_ns,
-                strategy_id=strategy_id,
-            )
-        )
-
-    async def operator_flatten(self, reason: str) -> bool:
-        return await self.command(Flatten(reason=reason, issuer=ISSUER, ts_ns=time.time_ns()))
-
-    async def redis_command(self, *words: Any) -> Any:
-        """Run one command past the door; None while the server does not answer."""
-        client = self.installation.address.once_client()
-        try:
-            return await client.execute_command(*words)
-        except AWAY:
-            return None
-        finally:
-            with suppress(*AWAY):
-                await client.aclose()
-
     @contextmanager
     def hindering(self, name: str) -> Iterator[None]:
         """Inside, a process cannot do what it should, though it runs."""
@@ -396,59 +323,3 @@ class World:
 
     def orders_said(self, kind: type[msgspec.Struct]) -> list[Any]:
         return self.watch.of_kind(topics.orders(ACCOUNT_ID), kind)
-
-    async def append_raw(self, stream: str, kind: bytes, value: bytes) -> bool:
-        """Append as somebody would who knows the bus: through the function, with the right epoch.
-
-        Returns: Whether it is there.
-        """
-        head = await self.redis_command("HMGET", topics.head(stream), "epoch", "seq")
-        if head is None or head[0] is None:
-            return False
-        reply = await self.redis_command(
-            "FCALL", "julie_append", 2, stream, topics.head(stream), head[0], int(head[1] or 0) + 1,
-            time.time_ns() // 1_000_000, 0, kind, value,
-        )  # fmt: skip
-        self.tell("forged", stream=stream, kind=kind.decode(), done=reply is not None)
-        return reply is not None
-
-    @asynccontextmanager
-    async def venue(self) -> AsyncIterator[VenueControl | None]:
-        """Yield the hand on the venue, None while it is not there; what it loses meanwhile is told."""
-        async with venue_control(f"http://127.0.0.1:{self.installation.simulator_port}") as control:
-            try:
-                await control.injected()
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                yield None
-                return
-            try:
-                yield control
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                self.tell("venue away", why=str(error))
-
-    @asynccontextmanager
-    async def venue_faults(self, *faults: Mapping[str, Any]) -> AsyncIterator[None]:
-        """Put faults in force beside those that others have, inside the block."""
-        self._venue_faults += faults
-        try:
-            await self._put_venue_faults()
-            yield
-        finally:
-            for one in faults:
-                self._venue_faults.remove(one)
-            await self._put_venue_faults()
-
-    async def _put_venue_faults(self) -> None:
-        for _ in range(20):
-            async with self.venue() as control:
-                if control is not None:
-                    await control.set_faults(*self._venue_faults, seed=self.seed)
-                    return
-            await asyncio.sleep(0.5)
-
-    async def venue_hits(self) -> dict[str, int]:
-        """Return fault -> hits; {} while the venue is not there."""
-        async with self.venue() as control:
-            if control is not None:
-                return await control.injected()
-        return {}

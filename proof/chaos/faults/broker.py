@@ -21,11 +21,11 @@ async def misbehave(
 ) -> int:
     """Put faults in force for a while; count that when they hit at all. Returns how often they did."""
     world.watch.disturb(seconds + 5.0)
-    before = await world.venue_hits()
+    before = await world.venue.hits()
     world.tell("venue faults", faults=[dict(one) for one in faults], seconds=seconds)
-    async with world.venue_faults(*faults):
+    async with world.venue.faults(*faults):
         await asyncio.sleep(seconds)
-    hits = sum((await world.venue_hits()).values()) - sum(before.values())
+    hits = sum((await world.venue.hits()).values()) - sum(before.values())
     if hits >= least:
         world.record.inject(row)
     world.tell("venue hits", hits=hits)
@@ -211,7 +211,7 @@ async def trade_by_hand(world: World, chance: random.Random) -> None:
     side, back = chance.choice(ways)
     size = chance.randint(1, 2)
     world.by_hand = max(world.by_hand, size)
-    async with world.venue() as venue, world.by_hand_now():
+    async with world.venue.hand() as venue, world.by_hand_now():
         if venue is None:
             return
         placed = await venue.place_external(account_id=ACCOUNT_ID, symbol=symbol, side=side, size=size)

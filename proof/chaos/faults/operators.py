@@ -14,9 +14,10 @@ import msgspec
 
 from proof.chaos.faults import ALONE, action
 from proof.chaos.installation import ACCOUNT_ID, ROOT
+from proof.chaos.operator import ISSUER
 from proof.chaos.processes import until
 from proof.chaos.sampler import FLAT_S, FLAT_SLACK_S
-from proof.chaos.world import ISSUER, World
+from proof.chaos.world import World
 from services.guard.record import Breach, Rule
 from services.guard.record import Record as GuardRecord
 from shared.domain.control import HaltKind, Resume, TradingState
@@ -57,7 +58,7 @@ async def flatten_in_trouble(world: World, chance: random.Random) -> None:
         elif trouble == "user hub cut":
             links[1].toxics.refuse = True
             links[1].reset()
-        if not await world.operator_flatten(f"chaos: {trouble}"):
+        if not await world.operator.flatten(f"chaos: {trouble}"):
             return
         begun_s, begun_ns = time.monotonic(), time.time_ns()
         if trouble == "redis killed":
@@ -82,7 +83,7 @@ async def flatten_in_trouble(world: World, chance: random.Random) -> None:
             world.record.reach(f"flat from a position during: {trouble}")
     await until(lambda: world.trading is TradingState.HALTED, within_s=10.0)
     await asyncio.sleep(2.0)
-    await world.operator_resume("chaos: flatten is over")
+    await world.operator.resume("chaos: flatten is over")
 
 
 def flat_in_time(flat: bool, usable_s: float) -> bool:
@@ -127,7 +128,7 @@ async def panic_with_all_frozen(world: World, chance: random.Random) -> None:
     await world.in_order()
     halt_flag(world.installation.data).unlink(missing_ok=True)
     await asyncio.sleep(2.0)
-    await world.operator_resume("chaos: panic is over")
+    await world.operator.resume("chaos: panic is over")
 
 
 def panic_kept_its_word(code: int | None, left: list[str], said: str, took_s: float) -> bool:
@@ -191,7 +192,7 @@ async def breach(world: World, chance: random.Random) -> None:
         guard.extra.clear()
         world.kill("guard", whole=True)
     await world.back("guard")
-    await world.operator_resume("chaos: the breach is over")
+    await world.operator.resume("chaos: the breach is over")
 
 
 def breach_since(world: World, since_ns: int) -> Breach | None:
@@ -210,7 +211,7 @@ async def forged_commands(world: World, chance: random.Random) -> None:
     if not await _halted(world, "chaos: until it is looked at"):
         return
     obeyed = Resume(kind=HaltKind.OPERATOR, reason="chaos: looked at", issuer=ISSUER, ts_ns=time.time_ns())
-    await world.command(obeyed)
+    await world.operator.say(obeyed)
     if not await until(lambda: HaltKind.OPERATOR not in world.halts, within_s=20.0):
         return
     if not await _halted(world, "chaos: nobody may lift this"):
@@ -224,8 +225,8 @@ async def forged_commands(world: World, chance: random.Random) -> None:
     ]
     told = 0
     for stream, message in forged:
-        told += await world.append_raw(stream, kind_of(message), encode(message))
-    told += await world.append_raw(topics.CONTROL_OPERATOR, b"resume", b'{"kind":"operator"')
+        told += await world.operator.forge(stream, kind_of(message), encode(message))
+    told += await world.operator.forge(topics.CONTROL_OPERATOR, b"resume", b'{"kind":"operator"')
     if told == len(forged) + 1:
         world.record.inject("F-30", told)
         repeated_s = (time.time_ns() - obeyed.ts_ns) / 1e9
@@ -233,11 +234,11 @@ async def forged_commands(world: World, chance: random.Random) -> None:
     await asyncio.sleep(3.0)
     stands = HaltKind.OPERATOR in world.halts
     world.record.check("I-29", stands, f"a forged resume lifted an operator's halt: {world.halts}")
-    await world.operator_resume("chaos: forged commands are over")
+    await world.operator.resume("chaos: forged commands are over")
 
 
 async def _halted(world: World, reason: str) -> bool:
-    await world.operator_halt(reason)
+    await world.operator.halt(reason)
     return await until(lambda: HaltKind.OPERATOR in world.halts, within_s=20.0)
 
 
@@ -277,7 +278,7 @@ async def overtaken_execution(world: World, chance: random.Random) -> None:
         return
     pid, epoch = one.service_pid, await _epoch(world)
     try:
-        await world.take_over(topics.orders(ACCOUNT_ID))
+        await world.operator.take_over(topics.orders(ACCOUNT_ID))
         # What the bus confirmed before it froze must be too old to be sent on when it wakes.
         await asyncio.sleep(chance.uniform(1.5, 3.0))
         risen = epoch is not None and (await _epoch(world) or 0) > epoch
@@ -316,7 +317,7 @@ async def _frozen_after_claim(world: World) -> bool:
 
 async def _epoch(world: World) -> int | None:
     """Return how often the stream of execution has been opened for writing."""
-    found = await world.redis_command("HGET", topics.head(topics.orders(ACCOUNT_ID)), "epoch")
+    found = await world.operator.run("HGET", topics.head(topics.orders(ACCOUNT_ID)), "epoch")
     return None if found is None else int(found)
 
 

@@ -157,21 +157,21 @@ async def fill_ledger_disk(world: World, chance: random.Random) -> None:
 
 @action("F-9", "redis")
 async def no_memory_in_redis(world: World, chance: random.Random) -> None:
-    info = await world.redis_command("INFO", "memory")
+    info = await world.operator.run("INFO", "memory")
     if info is None:
         return
     used = info["used_memory"] if isinstance(info, dict) else 0
     world.watch.disturb(OUT_OF_MEMORY_S + 5.0)
     refused = False
-    await world.redis_command("CONFIG", "SET", "maxmemory", str(int(used) + 20_000))
+    await world.operator.run("CONFIG", "SET", "maxmemory", str(int(used) + 20_000))
     try:
         for _ in range(round(OUT_OF_MEMORY_S / PROBE_S)):
             await asyncio.sleep(PROBE_S)
-            wrote = await world.redis_command("SET", "chaos:probe", "1")
-            refused = refused or (wrote is None and await world.redis_command("PING") is not None)
+            wrote = await world.operator.run("SET", "chaos:probe", "1")
+            refused = refused or (wrote is None and await world.operator.run("PING") is not None)
     finally:
         for _ in range(50):
-            if await world.redis_command("CONFIG", "SET", "maxmemory", "0") is not None:
+            if await world.operator.run("CONFIG", "SET", "maxmemory", "0") is not None:
                 break
             await asyncio.sleep(0.2)
     if refused:
