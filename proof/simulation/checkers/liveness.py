@@ -42,14 +42,14 @@ class Seen:
         silent_s: The same, of a process of which there is no sign of life.
         away_s: For how long it has not done its job, whoever could act.
         well_s: For how long it has done its job since it was last away for so long that it shows.
-        lives_ready: How many of its lives have done their job.
+        beats: How many lives have done their job, and how many beats these have sent.
     """
 
     lost_s: float = 0.0
     silent_s: float = 0.0
     away_s: float = 0.0
     well_s: float = 0.0
-    lives_ready: int = 0
+    beats: int = 0
 
 
 class Liveness(Checker):
@@ -86,12 +86,12 @@ class Liveness(Checker):
         return any(not one.held and one.beat is not None and one.beat.ready for one in lives)
 
     def _was_well(self, name: str, seen: Seen) -> bool:
-        """Return whether a life has begun to do its job, and ended, since the last look."""
+        """Return whether a life has done its job since the last look, be it for a moment."""
         if name == "feed":
             return False
-        lives = self.world.machine.processes[name].incarnations
-        ready = sum(one.beat is not None and one.beat.ready for one in lives)
-        grew, seen.lives_ready = ready > seen.lives_ready, ready
+        boards = (one.beat for one in self.world.machine.processes[name].incarnations)
+        beats = sum(1 + board._seq for board in boards if board is not None and board.ready)
+        grew, seen.beats = beats > seen.beats, beats
         return grew
 
     def redis_takes(self) -> bool:
