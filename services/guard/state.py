@@ -62,7 +62,7 @@ class Truth:
     Attributes:
         base: contract -> position in the look; what was pushed since is in `positions`.
         fills: fill_id -> fill of the trading day, by looks and pushes.
-        later: fill_id -> receipt of a fill that was pushed after the look: its balance does not have it yet.
+        heard: fill_id -> receipt of a fill that was pushed and that no look has shown yet.
         pushed_ns: contract -> receipt of a position that was. Both by our monotonic clock.
         realized: (day, number of fills) -> the day's realized result.
     """
@@ -73,9 +73,14 @@ class Truth:
     base: dict[str, PositionReport]
     positions: dict[str, PositionReport]
     fills: dict[int, FillReport] = field(default_factory=dict)
-    later: dict[int, int] = field(default_factory=dict)
+    heard: dict[int, int] = field(default_factory=dict)
     pushed_ns: dict[str, int] = field(default_factory=dict)
     realized: tuple[tuple[int, int], Decimal] | None = None
+
+    @property
+    def later(self) -> list[int]:
+        """Fills that were pushed after the look, in their order: its balance does not have them yet."""
+        return sorted(n for n, heard_ns in self.heard.items() if heard_ns >= self.looked.mono_ns)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -48,7 +48,12 @@ def looked(state: State, event: Looked) -> list[Command]:
         state.look_failure = "nothing has told the market's time yet"
         return []
     fills = {fill.fill_id: fill for fill in event.fills if not fill.voided}
-    print_now = _fingerprint(event, fills.values())
+    before, began_ns = state.truth, event.started.mono_ns
+    heard = _not_shown(before, event)
+    known = (
+        fills if before is None else {n: before.fills[n] for n, ns in heard.items() if ns < began_ns} | fills
+    )
+    print_now = _fingerprint(event, known.values())
     expected = state.fingerprint
     if expected is not None and expected.fills_from_ns != print_now.fills_from_ns:
         expected = None
@@ -58,14 +63,10 @@ def looked(state: State, event: Looked) -> list[Command]:
         return []
     shown = frozenset(fills)
     if state.moved_ns is None or (print_now, shown) != (state.fingerprint, state.shown):
-        state.moved_ns = event.started.mono_ns
+        state.moved_ns = began_ns
     state.fingerprint = state.fingerprint_seen = print_now
     state.shown = shown
     state.look_failure = ""
-    before = state.truth
-    began_ns = event.started.mono_ns
-    later = {} if before is None else before.later
-    later = {n: ns for n, ns in later.items() if n not in fills and ns >= began_ns}
     positions = {p.contract_id: p for p in event.positions if p.net_qty}
     state.truth = Truth(
         looked=event.started,
@@ -73,19 +74,32 @@ def looked(state: State, event: Looked) -> list[Command]:
         can_trade=event.account.can_trade,
         base=positions,
         positions=dict(positions),
-        fills=fills,
-        later=later,
+        fills=known,
+        heard=heard,
     )
     if before is not None:
-        state.truth.fills.update({n: before.fills[n] for n in later})
+        state.truth.fills.update({n: before.fills[n] for n in heard})
         recent = {name: ns for name, ns in before.pushed_ns.items() if ns >= began_ns}
         state.truth.pushed_ns = recent
         state.truth.positions.update({name: before.positions[name] for name in recent})
     if event.working is not None:
         state.working = {o.broker_order_id: o for o in event.working if o.status.may_fill}
-    if not _ends_days(state, print_now, event.started.mono_ns):
+    if not _ends_days(state, print_now, began_ns):
         return []
     return _roll(state, _begun_ns(event, event.at.market_ns))
+
+
+def _not_shown(before: Truth | None, event: Looked) -> dict[int, int]:
+    """Return fill -> receipt of what was pushed and the search does not show, which may lag."""
+    if before is None:
+        return {}
+    shown = {fill.fill_id for fill in event.fills}
+    from_ns, oldest_ns = event.fills_from_ns or 0, event.started.mono_ns - _ns(SEARCH_LAG_S)
+    return {
+        number: heard_ns
+        for number, heard_ns in before.heard.items()
+        if number not in shown and heard_ns >= oldest_ns and before.fills[number].ts_event_ns >= from_ns
+    }
 
 
 def _ends_days(state: State, print_now: Fingerprint, mono_ns: int) -> bool:
@@ -125,10 +139,11 @@ def reported(state: State, event: Reported) -> None:
             state.sync = health
         case FillReport() if truth is not None:
             if report.voided:
+                truth.heard.pop(report.fill_id, None)
                 state.look_asked_ns = None
             elif report.fill_id not in truth.fills and _is_news(state, truth, report, event.at):
                 truth.fills[report.fill_id] = report
-                truth.later[report.fill_id] = _received_ns(report, event.at)
+                truth.heard[report.fill_id] = _received_ns(report, event.at)
         case PositionReport() if truth is not None and _is_later(truth, report, event.at):
             truth.positions[report.contract_id] = report
             truth.pushed_ns[report.contract_id] = _received_ns(report, event.at)
@@ -144,8 +159,12 @@ def reported(state: State, event: Reported) -> None:
 
 
 def _is_news(state: State, truth: Truth, fill: FillReport, at: Moment) -> bool:
-    """Is it of the days we look at? An older one is told again when its fees change: the balance has it."""
-    return fill.ts_event_ns >= (fills_from_ns(state) or 0) and _is_later(truth, fill, at)
+    """Is it of the days we look at, and may the search lack it?
+
+    An older one is told again when its fees change: the balance has it.
+    """
+    lags = _received_ns(fill, at) >= truth.looked.mono_ns - _ns(SEARCH_LAG_S)
+    return fill.ts_event_ns >= (fills_from_ns(state) or 0) and lags
 
 
 def _is_later(truth: Truth, report: FillReport | PositionReport | OrderReport, at: Moment) -> bool:
@@ -189,7 +208,7 @@ def is_settled(state: State) -> bool:
     if truth is None:
         return False
     expected = {name: Position(net_qty=p.net_qty, avg_px=p.avg_px) for name, p in truth.base.items()}
-    for number in sorted(truth.later):
+    for number in truth.later:
         fill = truth.fills[number]
         before = expected.get(fill.contract_id, Position())
         expected[fill.contract_id] = apply_fill(
@@ -335,7 +354,8 @@ def _roll(state: State, market_ns: int) -> list[Command]:
         commands.append(Note(name="end_of_day", text=text))
         day = following
     # As the next look will have it, which asks for the fills of this day only.
-    seen = [f for n, f in truth.fills.items() if n not in truth.later and f.ts_event_ns >= day.start_ns]
+    later = truth.later
+    seen = [f for n, f in truth.fills.items() if n not in later and f.ts_event_ns >= day.start_ns]
     held = {name: p.net_qty for name, p in truth.base.items()}
     state.trusted = _before(held, truth.balance, seen, day.start_ns)
     record = msgspec.structs.replace(record, fingerprint=state.trusted)

@@ -11,7 +11,7 @@ from services.guard.events import AskLook, AskPrice, Priced, ReArmed, RecordUnwr
 from services.guard.record import Record, Rule
 from services.guard.rules import Rules, Scale
 from services.guard.state import Demand, Level
-from services.guard.truth import fills_from_ns, held, is_settled
+from services.guard.truth import figures, fills_from_ns, held, is_settled
 from shared.domain.market import FeedHealth
 from shared.domain.report import SyncHealth
 from tests.support.guard_desk import MES, GuardDesk, S, changed, chicago, make_hours
@@ -226,6 +226,24 @@ def test_a_look_that_missed_a_fill_between_its_questions_counts_only_when_repeat
     assert desk.state.truth.balance == D("49996.30"), "the look does not count"
     desk.run(2)
     assert desk.state.truth.balance == D(50_000) - 600 - D("7.40")
+
+
+def test_a_fill_that_was_pushed_counts_although_the_search_does_not_show_it_yet() -> None:
+    """Two looks lacked the same gain: what was lost before it broke the day's limit."""
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.run(20)
+    desk.px += 16
+    desk.trade(-10)
+    for _ in range(2):
+        desk.pass_time(1)
+        desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
+        desk.feed(desk.look(fills=desk.broker.fills[:-1]))
+        desk.asked.clear()
+        known = figures(desk.state, desk.at())
+        assert known is not None
+        assert (desk.state.look_failure, known.day_realized) == ("", D("792.60"))
+        assert known.balance == D("50792.60")
 
 
 def test_money_that_no_fill_explains_is_believed_when_it_stays() -> None:
