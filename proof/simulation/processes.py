@@ -139,6 +139,8 @@ class SimLog:
             self._world.judge.liveness.resumed()
         if self._process == "guard" and event == "flat":
             self._world.judge.guard.calls_flat()
+        if self._process == "guard" and event == "said":
+            self._world.judge.guard.said(str(fields.get("why", "")))
         self._say("info", event, fields)
 
     def warning(self, event: str, **fields: object) -> None:

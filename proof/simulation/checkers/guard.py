@@ -113,8 +113,6 @@ class Guard(Checker):
                     self._spoken, self.reason = True, reason
                     self.halted_ns = now_ns if self.halted_ns is None else self.halted_ns
                     self.reach("guard: halt")
-                    if reason.startswith("blind"):  # closing for another reason until now
-                        self._blind(reason)
                 case Resume():
                     self._spoken, self.halted_ns = True, None
                     self.reach("guard: resume")
@@ -132,6 +130,11 @@ class Guard(Checker):
         last = stream.last[1] if isinstance(stream, Stream) else 0
         if last < self._seq:
             self._seq, self.halted_ns, self._spoken = last, None, False
+
+    def said(self, words: str) -> None:
+        """Take what guard tells execution, when it decides it: where Redis is away that is never written."""
+        if words.startswith("blind"):  # closing for another reason until now
+            self._blind(words)
 
     def heard(self, incarnation: Incarnation, event: str, words: str) -> None:
         """Take an alarm of guard's, as it sounds."""
