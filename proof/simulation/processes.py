@@ -167,10 +167,11 @@ def context(world: World, incarnation: Incarnation, config: Any, *, lively: bool
     bus = world.bus(incarnation, clock)
     name = incarnation.name
     plan = world.plan
-    julie = scaled.julie(scaled.LIVELY_BEATS_S) if lively or plan.session.on else scaled.julie()
+    heard = lively or plan.session.on
+    julie = scaled.julie(scaled.LIVELY_BEATS_S) if heard else scaled.julie()
     beat = incarnation.beat = BeatBoard(
         process=name, clock=clock, bus=bus,
-        interval_s=scaled.GUARDED_BEATS_S if plan.guard.on and not lively else julie.beat_interval_s,
+        interval_s=scaled.GUARDED_BEATS_S if plan.guard.on and not heard else julie.beat_interval_s,
         pid=1000 * len(name) + incarnation.number, host="sim", build=BUILD,
     )  # fmt: skip
     return Context(

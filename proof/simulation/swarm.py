@@ -20,8 +20,8 @@ SEARCH_LAG_S_MAX = 30 * SCALE
 POSITION_MAX = 4
 ORDER_QTY_MAX = 3
 REGRESSION = Path(__file__).with_name("regression_seeds.txt")
-NEWEST_FROM = "# -- with the newest kinds"
-"""Seeds above this line failed before the newest kinds were there, and draw none of them."""
+SECTION, WITHOUT = "# -- ", "# -- without "
+"""Seeds of a section failed before these kinds were there, and draw none of them."""
 
 
 ORDER_POINTS = (
@@ -53,8 +53,7 @@ WIRE_KINDS = (
 def draw(seed: int) -> Plan:
     """Return the plan of one seed; the same seed gives the same plan."""
     plan = _first_drawn(seed)
-    if seed not in _older_seeds():
-        _add_newest_kinds(plan)
+    _add_newest_kinds(plan, _unknown_kinds().get(seed, frozenset()))
     return plan
 
 
@@ -86,18 +85,27 @@ def _add_later_kinds(plan: Plan) -> None:
             plan.kinds += (kind,)
 
 
-def _add_newest_kinds(plan: Plan) -> None:
+def _add_newest_kinds(plan: Plan, unknown: frozenset[str]) -> None:
     """Draw each of the newest kinds from chances of its own: one more of them shifts no other."""
     for kind, (chance, draw_one) in _NEWEST.items():
         rng = random.Random(f"{kind} {plan.seed}")
-        if rng.random() < chance and draw_one(plan, rng):
+        if kind not in unknown and rng.random() < chance and draw_one(plan, rng):
             plan.kinds += (kind,)
 
 
 @cache
-def _older_seeds() -> frozenset[int]:
-    older, _, _ = REGRESSION.read_text(encoding="utf-8").partition(NEWEST_FROM)
-    return frozenset(regression_seeds(older))
+def _unknown_kinds() -> dict[int, frozenset[str]]:
+    """Return seed -> the kinds that were not there yet when it failed."""
+    found: dict[int, frozenset[str]] = {}
+    unknown: frozenset[str] = frozenset()
+    for line in REGRESSION.read_text(encoding="utf-8").splitlines():
+        if line.startswith(SECTION):
+            kinds = line.removeprefix(WITHOUT).split(", ") if line.startswith(WITHOUT) else []
+            assert set(kinds) <= set(_NEWEST), line
+            unknown = frozenset(kinds)
+        for seed in regression_seeds(line):
+            found[seed] = unknown
+    return found
 
 
 def regression_seeds(text: str) -> list[int]:
@@ -300,7 +308,15 @@ def _guard(plan: Plan, rng: random.Random) -> bool:
 def _session(plan: Plan, rng: random.Random) -> bool:
     """The real heartbeat keeps the session and judges who is alive."""
     if plan.guard.on:
-        return False  # guard closes what it cannot look at, and its checkers know nothing of tokens
+        return False  # see `_guard_and_session`
+    session_plan.draw(plan, rng)
+    return True
+
+
+def _guard_and_session(plan: Plan, rng: random.Random) -> bool:
+    """Both: guard closes what it cannot look at, for want of a token too."""
+    if not plan.guard.on:
+        return False
     session_plan.draw(plan, rng)
     return True
 
@@ -349,6 +365,7 @@ _NEWEST = {
     "forgets": (0.08, _forgets),
     "guard": (0.2, _guard),
     "session": (0.2, _session),
+    "guard and session": (0.35, _guard_and_session),
     "hosts": (0.15, _hosts),
     "feed": (0.27, _feed),
 }

@@ -364,10 +364,16 @@ class Shell:
             self._decide(event)
 
     async def _send(self, remedy: Remedy) -> None:
+        demanded = self.state.enforcing
+
+        def held() -> str | None:
+            """A place in the request budget may take seconds: what is open by then may be nobody's breach."""
+            return None if self.state.enforcing is demanded else "nothing demands it any more"
+
         if isinstance(remedy, Cancel):
-            outcome = await self._orders.cancel(self._account_id, remedy.broker_order_id)
+            outcome = await self._orders.cancel(self._account_id, remedy.broker_order_id, held=held)
         else:
-            outcome = await self._orders.close_contract(self._account_id, remedy.contract_id)
+            outcome = await self._orders.close_contract(self._account_id, remedy.contract_id, held=held)
         self._ctx.log.info("remedy", what=str(remedy), outcome=str(outcome))
         self._decide(RemedyAnswered(remedy=remedy, outcome=str(outcome), at=self._now()))
 

@@ -376,10 +376,20 @@ class OrderPort(VenueClock, Protocol):
         """
         ...
 
-    async def cancel(self, account_id: int, broker_order_id: int) -> Outcome: ...
+    async def cancel(
+        self, account_id: int, broker_order_id: int, *, held: Callable[[], str | None] = lambda: None
+    ) -> Outcome:
+        """Cancel a working order. `held` is asked as for `place`."""
+        ...
 
-    async def close_contract(self, account_id: int, contract_id: str) -> Outcome:
-        """Close the position at market. Resting stops and targets stay alive: cancel them."""
+    async def close_contract(
+        self, account_id: int, contract_id: str, *, held: Callable[[], str | None] = lambda: None
+    ) -> Outcome:
+        """Close the position at market. Resting stops and targets stay alive: cancel them.
+
+        Args:
+            held: Asked as for `place`: by then it may be another position, which nobody wants closed.
+        """
         ...
 
     async def partial_close(self, account_id: int, contract_id: str, order_qty: int) -> Outcome: ...

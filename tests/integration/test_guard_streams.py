@@ -152,10 +152,11 @@ def test_a_guard_that_could_not_read_the_record_writes_nothing_over_a_newer_guar
         async with trading_floor() as floor:
             file = FailingFile(floor.folder / "guard.json")
             async with guarding(floor, file) as (guard, _):
+                # It has asked, and found the disk failing: it asks again before it tries again.
+                await eventually(lambda: guard.state.record_failure is not None, what="the disk fails")
                 await floor.bus.open(topics.CONTROL_GUARD)
                 file.path.write_text("the newer one's")
                 file.failing = False
-                # It ends when it has closed what it has begun to close.
                 await eventually(lambda: isinstance(guard._refused, Fenced), what="guard is told")
             assert file.path.read_text() == "the newer one's"
 

@@ -162,6 +162,8 @@ class Guard(Checker):
     def _may_be_blind(self) -> bool:
         plan = self.world.plan
         own = (plan.stops, plan.kills, plan.outages, plan.blind, plan.silences, plan.guard.record_fails)
+        if plan.session.on:
+            return True  # its token may be dead, and what a heartbeat asks uses the same budget
         return bool(BLINDING & set(plan.kinds)) or any(own)
 
     def _breach(self, at_ns: int, words: str, incarnation: Incarnation) -> None:
@@ -314,6 +316,8 @@ class Guard(Checker):
             return False
         if guard.bus is None or not list(guard.bus.writers):
             return False  # Redis was away at its start
+        if not self.judge.session.usable():
+            return False
         net, venue = world.network, world.venue
         return not (net.cut or net.blind or venue.storm or not venue.state.session_open)
 

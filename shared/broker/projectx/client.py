@@ -385,13 +385,17 @@ class ProjectXOrders(_Port):
             endpoints.ORDER_MODIFY, request, urgent=urgent, expires_at_ns=expires_at_ns, held=held
         )
 
-    async def cancel(self, account_id: int, broker_order_id: int) -> Outcome:
+    async def cancel(
+        self, account_id: int, broker_order_id: int, *, held: Callable[[], str | None] = lambda: None
+    ) -> Outcome:
         request = payloads.OrderKeyRequest(account_id=account_id, order_id=broker_order_id)
-        return await self._gateway.mutate(endpoints.ORDER_CANCEL, request, urgent=True)
+        return await self._gateway.mutate(endpoints.ORDER_CANCEL, request, urgent=True, held=held)
 
-    async def close_contract(self, account_id: int, contract_id: str) -> Outcome:
+    async def close_contract(
+        self, account_id: int, contract_id: str, *, held: Callable[[], str | None] = lambda: None
+    ) -> Outcome:
         request = payloads.ClosePositionRequest(account_id=account_id, contract_id=contract_id)
-        return await self._gateway.mutate(endpoints.POSITION_CLOSE, request, urgent=True)
+        return await self._gateway.mutate(endpoints.POSITION_CLOSE, request, urgent=True, held=held)
 
     async def partial_close(self, account_id: int, contract_id: str, order_qty: int) -> Outcome:
         assert order_qty > 0, f"a close of {order_qty} contracts"

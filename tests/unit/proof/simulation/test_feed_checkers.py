@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from proof.simulation.checkers.feed import APPENDED_S, CONFIRMED_S, HEAD, LIVE_WITHIN_S, MD, QUOTE, READ_S
+from proof.simulation.checkers.feed import APPENDED_S, CONFIRMED_S, HEAD, LIVE_WITHIN_S, MD, QUOTES, READ_S
 from proof.simulation.loop import NS_PER_S
 from proof.simulation.machine import Incarnation
 from proof.simulation.market_hub import MarketHub, SimMarketLink
@@ -78,8 +78,7 @@ def publish(world: World, bid: float | None = 5000.0, health: FeedHealth = FeedH
         crossed=False, tick_size="0.25", tick_value="1.25", ts_event_ns=world.clock.true_ns(),
         ts_asof_ns=world.clock.now_ns(),
     )  # fmt: skip
-    world.redis.do(["SET", QUOTE, encode(state)])
-    world.judge.feed.published(feed(world), [])
+    world.judge.feed.published(feed(world), [b"PUBLISH", QUOTES, encode(state)], 1)
 
 
 def pass_time(world: World, seconds: float) -> None:

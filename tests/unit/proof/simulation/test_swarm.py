@@ -18,6 +18,13 @@ def test_seeds_that_failed_before_the_newest_kinds_draw_none_of_them() -> None:
     assert len(plan.jumps) == 1
 
 
+def test_a_seed_that_failed_before_a_kind_draws_all_others() -> None:
+    drawn = [swarm.draw(seed).kinds for seed, unknown in swarm._unknown_kinds().items() if len(unknown) == 1]
+    assert any("guard" in kinds for kinds in drawn)
+    assert not any("guard and session" in kinds for kinds in drawn)
+    assert any("guard and session" in swarm.draw(seed).kinds for seed in range(100))
+
+
 def test_a_quarter_of_all_seeds_change_their_orders() -> None:
     assert sum(swarm.draw(seed).changes for seed in range(400)) >= 100
 
