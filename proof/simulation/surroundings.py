@@ -59,8 +59,8 @@ class Writer:
         return False
 
     def _open(self) -> bool:
-        epoch_min = self._clock.now_ns() // 1_000_000
-        reply = self._redis(["FCALL", "julie_open", 1, topics.head(self.stream), epoch_min])
+        clock_us = self._clock.now_ns() // 1_000
+        reply = self._redis(["FCALL", "julie_open", 1, topics.head(self.stream), clock_us])
         if reply is None:
             return False
         self._epoch, self.seq = reply

@@ -71,12 +71,12 @@ class RedisBus:
 
     async def open(self, stream: str, *, entries_max: int = 0, pending_max: int = 65_536) -> OneStreamWriter:
         self._pipe.start()
-        epoch, seq = await self._fcall("julie_open", [topics.head(stream)], [self._epoch_min()])
+        epoch, seq = await self._fcall("julie_open", [topics.head(stream)], [self._clock_us()])
         return OneStreamWriter(self._pipe, stream, epoch, seq, entries_max, pending_max)
 
-    def _epoch_min(self) -> int:
+    def _clock_us(self) -> int:
         """An emptied Redis forgets epochs; the clock goes on, so what is opened later is newer still."""
-        return self._now_ns() // 1_000_000
+        return self._now_ns() // 1_000
 
     def reader(self) -> RedisStreamReader:
         reader = RedisStreamReader(self.address, self._monotonic_ns)
@@ -176,7 +176,7 @@ class RedisBus:
                 await asyncio.sleep(SUBSCRIBE_RETRY_S)
 
     async def lease(self, key: str, holder: str, ttl_s: float) -> Lease | str:
-        reply = await self._fcall("julie_lease", [key], [holder, _ms(ttl_s), self._epoch_min()])
+        reply = await self._fcall("julie_lease", [key], [holder, _ms(ttl_s), self._clock_us()])
         return Lease(key, holder, reply[0]) if reply[1] else str(reply[2].decode())
 
     async def renew(self, lease: Lease, ttl_s: float) -> bool:

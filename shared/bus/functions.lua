@@ -7,13 +7,13 @@
 -- Stream ids are <ms>-<seq>: ms never falls, seq rises by one. The head of a stream (a hash in the same slot)
 -- keeps epoch and seq. An append that was repeated because its reply was lost finds seq already there and
 -- adds only what is new. Only the writer whose epoch the head names may append: one with an older epoch is FENCED,
--- one with a newer epoch learns that Redis has lost its opening. An epoch is at least the opener's clock, so that after
--- an emptied Redis, too, a newer writer has a newer one.
+-- one with a newer epoch learns that Redis has lost its opening. An epoch is the opener's clock in microseconds, so that
+-- no two are the same, also when Redis has been emptied or set back in between.
 --
 -- Each redis.call and each number printed costs more than the entry itself, so the usual append (same epoch, next
 -- seq) makes three calls and prints no number that it was given as text.
 
-local VERSION = '8'
+local VERSION = '9'
 
 local function head_of(key)
   local h = redis.call('HMGET', key, 'epoch', 'seq')
@@ -72,11 +72,15 @@ local function add_new(stream, head, epoch, head_seq, first_seq, ms, args, from,
   return last
 end
 
-local function next_epoch(epoch, least)
-  return math.max(epoch + 1, tonumber(least or '0'))
+-- A clock that was set back gives no greater epoch than the newest. Two openers may then find the same newest one, where
+-- Redis has come back with less in between: the end of their clocks keeps them apart.
+local function next_epoch(epoch, clock_us)
+  local us = tonumber(clock_us or '0')
+  if us > epoch then return us end
+  return epoch + 1 + us % 1000000
 end
 
--- julie_open(head; epoch_min) -> {epoch, seq}: take the right to write; every earlier writer is fenced from now on.
+-- julie_open(head; clock_us) -> {epoch, seq}: take the right to write; every earlier writer is fenced from now on.
 redis.register_function('julie_open', function(keys, args)
   local epoch, seq = head_of(keys[1])
   epoch = next_epoch(epoch, args[1])
@@ -153,7 +157,7 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- julie_lease(lease; holder, ttl_ms, epoch_min) -> {epoch, 1} when acquired, {epoch, 0, holder} when another one holds it.
+-- julie_lease(lease; holder, ttl_ms, clock_us) -> {epoch, 1} when acquired, {epoch, 0, holder} when another one holds it.
 -- A lease is for liveness only: it follows the server's wall clock. Safety is in the epoch.
 redis.register_function('julie_lease', function(keys, args)
   local l = redis.call('HMGET', keys[1], 'epoch', 'holder', 'until_ms')
