@@ -34,6 +34,8 @@ NOTICED_S = GUARD_LOOK_S + 3.0
 FLAT_WITHIN_S = 8.0
 HINDERED_S = 6.0
 """More of both where requests, answers or prices are lost: it asks and sends again, after pauses."""
+AWAY_S = 6.0
+"""More where Redis goes away: for three seconds guard believes so, and for three it waits for a place."""
 BLIND_FOR_S = 20.0
 """So long after a position went blind its closing may take, with all that is lost of it."""
 WRITTEN_S = 1.0
@@ -85,6 +87,7 @@ class Guard(Checker):
         self._unwritten_s = 0.0
         self._broken_s = 0.0
         self._unflat_s = 0.0
+        self._held = 0
 
     # -- what is told -------------------------------------------------------------
 
@@ -279,6 +282,7 @@ class Guard(Checker):
             return
         self._broken_s += acted_s
         bound_s = NOTICED_S + (HINDERED_S if self._hindered() else 0.0)
+        bound_s += AWAY_S if self.world.plan.outages else 0.0
         self.check(
             "I-26",
             self._broken_s <= bound_s,
@@ -286,7 +290,8 @@ class Guard(Checker):
         )
 
     def _made_flat(self, acted_s: float) -> None:
-        if self.books.now.is_flat or not self.demands():
+        held, self._held = self._held, abs(self.books.now.net)
+        if self.books.now.is_flat or not self.demands() or self._held > held:  # something was opened past it
             self._unflat_s = 0.0
             return
         self._unflat_s += acted_s
