@@ -66,6 +66,7 @@ class Liveness(Checker):
         self.seen = {name: Seen() for name in VITAL}
         self.halted = True
         self.deaf_s = 0.0
+        self._spoken = 0
         self._able_s = 0.0
         self._read = 0
         self._resumed_ns = 0
@@ -116,7 +117,10 @@ class Liveness(Checker):
         if not self.on:
             return
         runs, takes = self.runs("heartbeat"), self.redis_takes()
-        self.deaf_s = 0.0 if runs else self.deaf_s + every_s
+        spoken = self._spoken
+        boards = (one.beat for one in self.world.machine.processes["heartbeat"].incarnations)
+        self._spoken = sum(board._seq for board in boards if board is not None)
+        self.deaf_s = 0.0 if runs or self._spoken > spoken else self.deaf_s + every_s
         self._able_s = self._able_s + every_s if runs and takes else 0.0
         able = self.able()
         for name, seen in self.seen.items():
