@@ -71,10 +71,9 @@ class World:
         )  # fmt: skip
         self.venue.watch = self.judge.exposure.happened
         watch = self.judge.session
-        self.network.tried, self.network.over, self.network.heard = watch.tried, watch.over, watch.heard
+        self.network.tried, self.network.over, self.network.heard = watch.tried, watch.over, self._heard
         if self.venue.market is not None:
             self.venue.market.watch = self.judge.feed
-            self.network.heard = self.judge.feed.answered
         self.venue.came = self.judge.requests.landed
         self.judge.hosts.person = hosts.by_a_person
         self.disk = Disk()
@@ -143,6 +142,13 @@ class World:
             return False
         away = self.network.cut or self.venue.storm or not self.venue.state.session_open
         return not away and self.disk.locked_by is running
+
+    def _heard(
+        self, path: str, incarnation: Incarnation, token: str | None, status: int, body: bytes
+    ) -> None:
+        """Tell who watches that a process has an answer in hand."""
+        self.judge.session.heard(path, incarnation, token, status, body)
+        self.judge.feed.answered(incarnation)
 
     def market_ns(self) -> int:
         """Return when the feed last vouched for prices that may be traded on."""

@@ -223,6 +223,8 @@ def _refusal(state: State, at: Moment) -> str | None:
     unknown = blindness(state, at)
     if unknown is not None:
         return unknown
+    if not state.whole:
+        return "the account has moved, and the broker's search does not show yet by what"
     figures = truth.figures(state, at)
     assert figures is not None and state.record is not None
     still = broken(figures, state.rules, state.record)

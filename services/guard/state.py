@@ -141,6 +141,7 @@ class State:
     shown: The fills in that look.
     moved_ns: Since when looks say `fingerprint` and show the same fills, by our monotonic clock.
     trusted: One that no fill is missing in: looks that agree with it may end a day.
+    whole: The look that `truth` is of agrees with it.
     look_failure: Why the newest look told nothing; empty when it did.
     refusal: Why a person's re-arm was refused last.
     said: The newest demand that was said on the stream; None: nothing yet.
@@ -163,6 +164,7 @@ class State:
     shown: frozenset[int] = frozenset()
     moved_ns: int | None = None
     trusted: Fingerprint | None = None
+    whole: bool = False
     looking: bool = False
     look_asked_ns: int | None = None
     look_failure: str = "it has not been read yet"

@@ -84,7 +84,8 @@ def looked(state: State, event: Looked) -> list[Command]:
         state.truth.positions.update({name: before.positions[name] for name in recent})
     if event.working is not None:
         state.working = {o.broker_order_id: o for o in event.working if o.status.may_fill}
-    if not _ends_days(state, print_now, began_ns):
+    state.whole = _ends_days(state, print_now, began_ns)
+    if not state.whole:
         return []
     return _roll(state, _begun_ns(event, event.at.market_ns))
 

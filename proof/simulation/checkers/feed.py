@@ -78,9 +78,7 @@ class Feed(Checker):
 
     # -- what it hears ------------------------------------------------------------------
 
-    def answered(
-        self, path: str, incarnation: Incarnation, token: str | None, status: int, body: bytes
-    ) -> None:
+    def answered(self, incarnation: Incarnation) -> None:
         """The broker has answered a process: from then on it knows the broker's time."""
         self._life(incarnation).answered = True
 

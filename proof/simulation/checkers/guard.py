@@ -55,6 +55,7 @@ HINDERING = frozenset({"wire", "late", "connects"})
 KNOWN = (
     "Redis is away", "execution is silent", "no sign", "execution gave up", "nothing was",
     "a resume that was heard before", "a resume of", "the broker has not shown", "still broken",
+    "the account has moved",
 )  # fmt: skip
 _record = msgspec.json.Decoder(Record)
 
@@ -87,7 +88,7 @@ class Guard(Checker):
         self._unwritten_s = 0.0
         self._broken_s = 0.0
         self._unflat_s = 0.0
-        self._held = 0
+        self._held: int | None = None
 
     # -- what is told -------------------------------------------------------------
 
@@ -290,8 +291,11 @@ class Guard(Checker):
         )
 
     def _made_flat(self, acted_s: float) -> None:
+        if self.books.now.is_flat or not self.demands():
+            self._unflat_s, self._held = 0.0, None
+            return
         held, self._held = self._held, abs(self.books.now.net)
-        if self.books.now.is_flat or not self.demands() or self._held > held:  # something was opened past it
+        if held is not None and self._held > held:  # something was opened past it
             self._unflat_s = 0.0
             return
         self._unflat_s += acted_s

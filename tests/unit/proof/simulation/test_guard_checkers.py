@@ -123,6 +123,19 @@ def test_an_account_that_is_not_made_flat(world: World, guard: Incarnation) -> N
     assert violated(world) == {"I-26": 1}
 
 
+def test_what_is_opened_past_guard_has_its_own_time(world: World, guard: Incarnation) -> None:
+    buy(world, 2)
+    write(world, guard, LATCHED)
+    for _ in range(round(FLAT_WITHIN_S)):
+        world.judge.guard.tick(1.0)
+    buy(world, 1)
+    for _ in range(round(FLAT_WITHIN_S) + 1):
+        world.judge.guard.tick(1.0)
+    assert not violated(world)
+    world.judge.guard.tick(1.0)
+    assert violated(world) == {"I-26": 1}
+
+
 def test_guard_closes_only_with_a_reason_and_never_places(world: World, guard: Incarnation) -> None:
     post = Post(CLOSE, b"{}", world.clock.true_ns(), guard, arrives=True)
     world.judge.guard.posted(post)

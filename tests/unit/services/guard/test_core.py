@@ -655,6 +655,42 @@ def test_a_re_arm_without_a_latch_changes_nothing() -> None:
     assert desk.said == before
 
 
+def test_a_re_arm_waits_for_what_the_search_may_still_lack() -> None:
+    """After a restart nobody has told the newest loss: two looks that lacked it would let trading go on."""
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.px += 60
+    desk.trade(-10)
+    desk.jump_market("2026-03-04 17:00:01")
+    desk.run(60)
+    desk.trade(10)
+    desk.px -= 25
+    desk.run(0.2)
+    desk.execution_obeys()
+    desk.run(5)
+    assert latch(desk) is Rule.DAILY_LOSS
+    desk.jump_market("2026-03-05 17:00:01")
+    desk.run(60)
+    desk.pushes = False
+    desk.trade(10)
+    desk.px -= 21
+    desk.trade(-10)
+    desk.restart()
+    desk.state.flat_seen = True
+    for _ in range(2):
+        desk.pass_time(1)
+        desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
+        desk.feed(desk.look(fills=desk.broker.fills[:-2]))
+        desk.asked.clear()
+    desk.re_arm()
+    assert latch(desk) is Rule.DAILY_LOSS
+    assert "does not show yet by what" in desk.state.refusal
+    desk.run(40)
+    desk.re_arm()
+    assert latch(desk) is Rule.DAILY_LOSS
+    assert "still broken, daily loss" in desk.state.refusal
+
+
 def test_a_re_arm_while_blind_is_refused() -> None:
     desk = breached()
     desk.rest = False
