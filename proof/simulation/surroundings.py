@@ -167,7 +167,7 @@ class Surroundings:
         self._redis(["PUBLISH", topics.BEATS, encode(beat)])
 
     def _beat_as_feed(self) -> None:
-        if self.feed_stopped:
+        if self.feed_stopped or self._venue.market is not None:  # the real feed beats itself
             return
         self._beats += 1
         now_ns = self._clock.now_ns()

@@ -330,8 +330,22 @@ def _hosts(plan: Plan, rng: random.Random) -> bool:
 def _feed(plan: Plan, rng: random.Random) -> bool:
     """The real feed makes the market data of a hub that falls, is silent and refuses."""
     if plan.guard.on or plan.session.on:
-        return False  # their checkers know only a feed that has prices, or has none
+        return False  # see `_feed_with_others`
     feed_plan.draw(plan, rng)
+    return True
+
+
+def _feed_with_others(plan: Plan, rng: random.Random) -> bool:
+    """The real feed beside the real guard, which needs its prices, or the real heartbeat, which judges it."""
+    if not (plan.guard.on or plan.session.on):
+        return False
+    feed_plan.draw(plan, rng)
+    plan.stops += [Stop(at_s, "feed", for_s, False) for at_s, for_s in plan.session.feed_stops]
+    plan.session.feed_stops.clear()
+    if plan.guard.reopen_s:  # its hours are the market's, and this world begins later
+        plan.guard.reopen_s += round(plan.feed.begins_s)
+    if plan.guard.flat_by_s:
+        plan.guard.flat_by_s += round(plan.feed.begins_s)
     return True
 
 
@@ -368,5 +382,6 @@ _NEWEST = {
     "guard and session": (0.35, _guard_and_session),
     "hosts": (0.15, _hosts),
     "feed": (0.27, _feed),
+    "feed with others": (0.25, _feed_with_others),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

@@ -73,22 +73,25 @@ class Liveness(Checker):
 
     # -- truth ------------------------------------------------------------------------
 
+    def _has_stand_in(self, name: str) -> bool:
+        return name == "feed" and not self.world.plan.feed.on
+
     def runs(self, name: str) -> bool:
         """Return whether there is any sign of life of a process."""
-        if name == "feed":
+        if self._has_stand_in(name):
             return not self.world.surroundings.feed_stopped
         return any(not one.held for one in self.world.machine.processes[name].incarnations)
 
     def well(self, name: str) -> bool:
         """Return whether a process does its job, be it the older of two."""
-        if name == "feed":
+        if self._has_stand_in(name):
             return self.runs(name)
         lives = self.world.machine.processes[name].incarnations
         return any(not one.held and one.beat is not None and one.beat.ready for one in lives)
 
     def _was_well(self, name: str, seen: Seen) -> bool:
         """Return whether a life has done its job since the last look, be it for a moment."""
-        if name == "feed":
+        if self._has_stand_in(name):
             return False
         boards = (one.beat for one in self.world.machine.processes[name].incarnations)
         beats = sum(1 + board._seq for board in boards if board is not None and board.ready)
