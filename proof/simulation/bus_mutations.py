@@ -100,7 +100,7 @@ def epoch_not_checked() -> Patches:
 @bug(caught_in=93)
 def epochs_begin_again() -> Patches:
     """An emptied Redis gives the newer writer the older one's number."""
-    return lua(("return math.max(epoch + 1, tonumber(least or '0'))", "return epoch + 1"))
+    return lua(("if us > epoch then return us end", ""))
 
 
 @bug(caught_in=16)

@@ -24,7 +24,7 @@ def latch_of_guard_lifted_while_not_flat() -> Patches:
     return [patch.object(core, "_refusal", lambda state, at: None)]
 
 
-@bug(caught_in=28)
+@bug(caught_in=353)
 def breach_judged_without_fees() -> Patches:
     def gross(fills: Any) -> Any:
         return sum(((fill.realized_pnl or truth.ZERO) for fill in fills), truth.ZERO)
@@ -32,7 +32,7 @@ def breach_judged_without_fees() -> Patches:
     return [patch.object(truth, "net_of", gross)]
 
 
-@bug(caught_in=57)
+@bug(caught_in=55)
 def breach_judged_without_the_open_loss() -> Patches:
     figures = truth.figures
 
@@ -43,7 +43,7 @@ def breach_judged_without_the_open_loss() -> Patches:
     return [patch.object(truth, "figures", realized)]
 
 
-@bug(caught_in=1)
+@bug(caught_in=96)
 def breach_not_written_down() -> Patches:
     """It holds in memory only."""
     obey = shell.Shell._obey

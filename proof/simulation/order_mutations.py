@@ -118,7 +118,7 @@ def expired_intent_sent() -> Patches:
     return [patch.object(intents, "take", late), patch.object(Gateway, "mutate", ageless)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=3)
 def bracket_sent_separately() -> Patches:
     """The stop follows the entry in a request of its own."""
     place = ProjectXOrders.place
@@ -250,7 +250,7 @@ def halt_not_asked_with_the_connection_in_hand() -> Patches:
     return [patch.object(Gateway, "mutate", once)]
 
 
-@bug(caught_in=215)
+@bug(caught_in=227)
 def change_sent_while_halted() -> Patches:
     """A change is taken for no new order: it is not held up, neither when it is decided nor as it leaves."""
     check = risk.check

@@ -7,11 +7,12 @@ instead of 120 s, and what lands late or lags is scaled with it.
 from __future__ import annotations
 
 import random
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 from proof.simulation import feed_plan, guard_plan, hosts_plan, session_plan
-from proof.simulation.plan import Kill, Outage, Plan, Stop
+from proof.simulation.plan import GuardPlan, Kill, Outage, Plan, Stop
 
 QUARANTINE_S = 8.0
 SCALE = QUARANTINE_S / 120.0
@@ -349,6 +350,19 @@ def _feed_with_others(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _left_open(plan: Plan, rng: random.Random) -> bool:
+    """Nothing hinders guard; a person opens positions and leaves them: an open loss is a loss."""
+    if not plan.guard.on:
+        return False
+    calm = Plan(seed=plan.seed, workers=plan.workers, pace=plan.pace, style=plan.style)
+    for setting in fields(Plan):
+        setattr(plan, setting.name, getattr(calm, setting.name))
+    plan.guard = GuardPlan(on=True, daily_loss=rng.choice((5, 9)))
+    plan.externals = sorted(rng.uniform(2, plan.faults_s - 8) for _ in range(rng.randint(2, 4)))
+    plan.kinds = ("guard",)
+    return True
+
+
 _DRAWS = {
     "wire": _wire,
     "late": _late,
@@ -383,5 +397,6 @@ _NEWEST = {
     "hosts": (0.15, _hosts),
     "feed": (0.27, _feed),
     "feed with others": (0.25, _feed_with_others),
+    "left open": (0.12, _left_open),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

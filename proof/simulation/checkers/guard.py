@@ -31,6 +31,8 @@ READY_S = 4.0
 """From a start until two looks at the account have agreed."""
 NOTICED_S = GUARD_LOOK_S + 3.0
 """One look that does not fit, and the next."""
+NOTICED_AT_ONCE_S = 2.0
+"""Where nothing hinders it and all that is pushed comes at once: a price, and what it says of the account."""
 FLAT_WITHIN_S = 8.0
 HINDERED_S = 6.0
 """More of both where requests, answers or prices are lost: it asks and sends again, after pauses."""
@@ -284,6 +286,8 @@ class Guard(Checker):
         self._broken_s += acted_s
         bound_s = NOTICED_S + (HINDERED_S if self._hindered() else 0.0)
         bound_s += AWAY_S if self.world.plan.outages else 0.0
+        if "left open" in self.world.plan.kinds:
+            bound_s = NOTICED_AT_ONCE_S
         self.check(
             "I-26",
             self._broken_s <= bound_s,

@@ -253,7 +253,8 @@ def test_a_silent_hub_forgets_the_links_that_are_up_and_knows_new_ones(world: Wo
     assert not link.forgotten
 
 
-def test_a_seventh_of_all_seeds_have_the_real_feed() -> None:
-    plans = [draw(seed) for seed in range(400)]
-    assert 40 <= sum(plan.feed.on for plan in plans) <= 80
-    assert not any(plan.feed.on and (plan.guard.on or plan.session.on) for plan in plans)
+def test_a_fifth_of_all_seeds_have_the_real_feed_some_of_them_with_guard_or_heartbeat() -> None:
+    plans = [plan for plan in map(draw, range(400)) if plan.feed.on]
+    assert 60 <= len(plans) <= 110
+    assert sum(plan.guard.on for plan in plans) >= 8
+    assert sum(plan.session.on for plan in plans) >= 8
