@@ -100,7 +100,9 @@ def epoch_not_checked() -> Patches:
 @bug(caught_in=93)
 def epochs_begin_again() -> Patches:
     """An emptied Redis gives the newer writer the older one's number."""
-    return lua(("if us > epoch then return us end", ""))
+    return lua(
+        ("if us > epoch then return us end", ""), ("return epoch + 1 + us % 1000000", "return epoch + 1")
+    )
 
 
 @bug(caught_in=16)

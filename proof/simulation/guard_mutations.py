@@ -18,7 +18,7 @@ from services.guard.state import State
 from shared.domain.control import Halt
 
 
-@bug(caught_in=66)
+@bug(caught_in=76)
 def latch_of_guard_lifted_while_not_flat() -> Patches:
     """A person's resume is enough: what the broker holds is not asked."""
     return [patch.object(core, "_refusal", lambda state, at: None)]
@@ -56,7 +56,7 @@ def breach_not_written_down() -> Patches:
     return [patch.object(shell.Shell, "_obey", forgetful)]
 
 
-@bug(caught_in=32)
+@bug(caught_in=122)
 def record_of_guard_forgotten_at_a_restart() -> Patches:
     load = store.RecordFile.load
 
@@ -79,12 +79,12 @@ def record_of_a_newer_guard_overwritten() -> Patches:
     return [patch.object(store.RecordFile, "write", unseeing)]
 
 
-@bug(caught_in=149)
+@bug(caught_in=130)
 def guard_waits_for_an_execution_that_is_wedged() -> Patches:
     return [patch.object(enforce, "_why_alone", lambda state, enforcing, at: "")]
 
 
-@bug(caught_in=1)
+@bug(caught_in=55)
 def halt_of_guard_ignored_by_execution() -> Patches:
     control = trading.control
 
@@ -95,6 +95,18 @@ def halt_of_guard_ignored_by_execution() -> Patches:
     return [patch.object(trading, "control", deaf)]
 
 
-@bug(caught_in=102)
+def _forgets_what_was_pushed() -> Any:
+    not_shown = truth._not_shown
+
+    def only_later(before: Any, event: Any) -> Any:
+        return {n: ns for n, ns in not_shown(before, event).items() if ns >= event.started.mono_ns}
+
+    return patch.object(truth, "_not_shown", only_later)
+
+
+@bug(caught_in=181)
 def day_of_guard_ended_while_a_search_lags() -> Patches:
-    return [patch.object(truth, "_ends_days", lambda state, print_now, mono_ns: True)]
+    return [
+        patch.object(truth, "_ends_days", lambda state, print_now, mono_ns: True),
+        _forgets_what_was_pushed(),
+    ]

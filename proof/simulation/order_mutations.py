@@ -40,7 +40,7 @@ from shared.runtime.limiter import SharedLimiter
 # -- sending ------------------------------------------------------------------------
 
 
-@bug(caught_in=0)
+@bug(caught_in=30)
 def fresh_tag_on_retry() -> Patches:
     """An order without an answer is sent again, under another name."""
     place = ProjectXOrders.place
@@ -55,7 +55,7 @@ def fresh_tag_on_retry() -> Patches:
     return [patch.object(ProjectXOrders, "place", again)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=30)
 def same_tag_on_retry() -> Patches:
     """An order without an answer is sent again, in the trust that the broker knows its name."""
     place = ProjectXOrders.place
@@ -152,7 +152,7 @@ def http_400_taken_for_a_rejection() -> Patches:
     return [patch.object(Gateway, "mutate", sure)]
 
 
-@bug(caught_in=0)
+@bug(caught_in=48)
 def timeout_taken_for_not_sent() -> Patches:
     mutate = Gateway.mutate
 
@@ -219,7 +219,7 @@ def given_up_too_soon() -> Patches:
 # -- state ----------------------------------------------------------------------------
 
 
-@bug(caught_in=1)
+@bug(caught_in=3)
 def fill_counted_twice() -> Patches:
     take = fills.take
 

@@ -45,7 +45,7 @@ def token_not_renewed_after_a_refusal() -> Patches:
     return [patch.object(session, "decide", keeping)]
 
 
-@bug(caught_in=15)
+@bug(caught_in=33)
 def silent_process_not_halted() -> Patches:
     """Who is silent is called dead, and nothing follows from it once trading goes on."""
     decide = core.decide

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from proof.simulation import feed_plan, guard_plan, hosts_plan, session_plan
-from proof.simulation.plan import GuardPlan, Kill, Outage, Plan, Stop
+from proof.simulation.plan import Kill, Outage, Plan, Stop
 
 QUARANTINE_S = 8.0
 SCALE = QUARANTINE_S / 120.0
@@ -354,13 +354,42 @@ def _left_open(plan: Plan, rng: random.Random) -> bool:
     """Nothing hinders guard; a person opens positions and leaves them: an open loss is a loss."""
     if not plan.guard.on:
         return False
+    _calm(plan)
+    plan.guard.daily_loss = rng.choice((5, 9))
+    plan.externals = sorted(rng.uniform(2, plan.faults_s - 8) for _ in range(rng.randint(2, 4)))
+    return True
+
+
+def _re_armed(plan: Plan, rng: random.Random) -> bool:
+    """Any loss is too much, execution is frozen, and a person re-arms before anything is closed."""
+    if not plan.guard.on:
+        return False
+    _calm(plan)
+    at_s = rng.uniform(3, 8)
+    plan.guard.daily_loss, plan.externals = 1, [at_s]
+    plan.stops = [Stop(at_s - 0.2, "execution", 6.0)]
+    plan.commands = [(at_s + after_s, "resume") for after_s in (0.8, 1.5, 2.2)]
+    return True
+
+
+def _turned(plan: Plan, rng: random.Random) -> bool:
+    """The trading day turns while the broker's searches lag, and guard has not heard what was pushed."""
+    if not plan.guard.on:
+        return False
+    _calm(plan)
+    plan.guard.max_loss, plan.guard.reopen_s = 35, rng.randint(6, 10)
+    plan.search_lag_s = SEARCH_LAG_S_MAX
+    plan.externals = sorted(plan.guard.reopen_s + rng.uniform(-1.5, 1.5) for _ in range(5))
+    plan.kills = [Kill(at_s, "guard", "now") for at_s in plan.externals[2:4]]
+    return True
+
+
+def _calm(plan: Plan) -> None:
+    """Leave nothing but a guard without rules."""
     calm = Plan(seed=plan.seed, workers=plan.workers, pace=plan.pace, style=plan.style)
     for setting in fields(Plan):
         setattr(plan, setting.name, getattr(calm, setting.name))
-    plan.guard = GuardPlan(on=True, daily_loss=rng.choice((5, 9)))
-    plan.externals = sorted(rng.uniform(2, plan.faults_s - 8) for _ in range(rng.randint(2, 4)))
-    plan.kinds = ("guard",)
-    return True
+    plan.guard.on, plan.kinds = True, ("guard",)
 
 
 _DRAWS = {
@@ -397,6 +426,8 @@ _NEWEST = {
     "hosts": (0.15, _hosts),
     "feed": (0.27, _feed),
     "feed with others": (0.25, _feed_with_others),
-    "left open": (0.12, _left_open),
+    "left open": (0.1, _left_open),
+    "re-armed": (0.08, _re_armed),
+    "turned": (0.08, _turned),
 }
 """Kind -> its chance, and what draws it and says whether it fits the rest of the plan."""

@@ -33,6 +33,8 @@ NOTICED_S = GUARD_LOOK_S + 3.0
 """One look that does not fit, and the next."""
 NOTICED_AT_ONCE_S = 2.0
 """Where nothing hinders it and all that is pushed comes at once: a price, and what it says of the account."""
+SEEN_S = 0.5
+"""So soon it hears there what was opened."""
 FLAT_WITHIN_S = 8.0
 HINDERED_S = 6.0
 """More of both where requests, answers or prices are lost: it asks and sends again, after pauses."""
@@ -233,7 +235,8 @@ class Guard(Checker):
         self.check("I-29", shown, lambda: f"re-armed before the broker has shown it flat: {now}")
         said_ns = min(self.resumes[name] for name in said)
         self.reach("guard: re-armed")
-        flat = self.books.was_flat(said_ns - round((GUARD_LOOK_S + 1.0) * NS_PER_S))
+        old_s = SEEN_S if "re-armed" in self.world.plan.kinds else GUARD_LOOK_S + 1.0
+        flat = self.books.was_flat(said_ns - round(old_s * NS_PER_S))
         self.check("I-29", flat, lambda: f"re-armed while not flat: {self.books.now}")
         kept = self.books.were_kept(said_ns - round(PICTURE_S * NS_PER_S))
         self.check("I-29", kept, lambda: f"re-armed while broken: {self.books.broken()}, {self.books.now}")
