@@ -32,7 +32,7 @@ def breach_judged_without_fees() -> Patches:
     return [patch.object(truth, "net_of", gross)]
 
 
-@bug(caught_in=55)
+@bug(caught_in=102)
 def breach_judged_without_the_open_loss() -> Patches:
     figures = truth.figures
 
