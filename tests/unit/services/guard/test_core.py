@@ -13,7 +13,7 @@ from services.guard.rules import Rules, Scale
 from services.guard.state import Demand, Level
 from services.guard.truth import figures, fills_from_ns, held, is_settled
 from shared.domain.market import FeedHealth
-from shared.domain.report import SyncHealth
+from shared.domain.report import FillReport, SyncHealth
 from tests.support.guard_desk import MES, GuardDesk, S, changed, chicago, make_hours
 
 D = Decimal
@@ -27,6 +27,14 @@ def latch(desk: GuardDesk) -> Rule | None:
 
 
 # -- starting ---------------------------------------------------------------------------
+
+
+def look_that_shows(desk: GuardDesk, fills: list[FillReport]) -> None:
+    """Let a second pass, then look: the broker's search shows these fills only."""
+    desk.pass_time(1)
+    desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
+    desk.feed(desk.look(fills=fills))
+    desk.asked.clear()
 
 
 def test_it_halts_until_two_looks_agree_and_then_resumes() -> None:
@@ -236,10 +244,7 @@ def test_a_fill_that_was_pushed_counts_although_the_search_does_not_show_it_yet(
     desk.px += 16
     desk.trade(-10)
     for _ in range(2):
-        desk.pass_time(1)
-        desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
-        desk.feed(desk.look(fills=desk.broker.fills[:-1]))
-        desk.asked.clear()
+        look_that_shows(desk, desk.broker.fills[:-1])
         known = figures(desk.state, desk.at())
         assert known is not None
         assert (desk.state.look_failure, known.day_realized) == ("", D("792.60"))
@@ -678,10 +683,7 @@ def test_a_re_arm_waits_for_what_the_search_may_still_lack() -> None:
     desk.restart()
     desk.state.flat_seen = True
     for _ in range(2):
-        desk.pass_time(1)
-        desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
-        desk.feed(desk.look(fills=desk.broker.fills[:-2]))
-        desk.asked.clear()
+        look_that_shows(desk, desk.broker.fills[:-2])
     desk.re_arm()
     assert latch(desk) is Rule.DAILY_LOSS
     assert "does not show yet by what" in desk.state.refusal
@@ -888,10 +890,7 @@ def test_a_fill_that_the_search_does_not_show_yet_is_no_part_of_the_day_before()
     desk.px += 16
     desk.trade(-10)
     for _ in range(3):
-        desk.pass_time(1)
-        desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
-        desk.feed(desk.look(fills=desk.broker.fills[:-1]))
-        desk.asked.clear()
+        look_that_shows(desk, desk.broker.fills[:-1])
     assert desk.state.record is not None
     assert desk.state.record.day == "2026-03-04"
     desk.run(20)
@@ -904,21 +903,14 @@ def test_one_fill_that_the_search_lacks_after_another_like_it_is_no_part_of_the_
     """Position and money lack the same each time, as if nothing had moved since."""
     desk = GuardDesk(at="2026-03-04 16:58:00", hours=NO_HOURS).started()
     desk.pushes = False
-
-    def look(shown: int) -> None:
-        desk.pass_time(1)
-        desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
-        desk.feed(desk.look(fills=desk.broker.fills[:shown]))
-        desk.asked.clear()
-
     desk.trade(10)
-    look(shown=0)
-    look(shown=0)
+    look_that_shows(desk, [])
+    look_that_shows(desk, [])
     desk.trade(-10)
     desk.jump_market("2026-03-04 17:00:01")
     desk.trade(10)
     desk.pass_time(60)
-    look(shown=2)
+    look_that_shows(desk, desk.broker.fills[:2])
     assert desk.state.look_failure == ""
     assert desk.state.record is not None
     assert desk.state.record.day == "2026-03-04"
