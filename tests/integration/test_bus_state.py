@@ -356,3 +356,23 @@ def test_wrong_password_is_told_with_its_remedy(server: BusServer) -> None:
             await stranger.ready()
 
     run(scenario)
+
+
+@pytest.mark.proves("I-17")
+def test_two_who_find_the_same_newest_epoch_get_two_when_the_clock_was_set_back(server: BusServer) -> None:
+    """Redis came back with less in between: nothing but their clocks keeps them apart."""
+
+    async def scenario() -> None:
+        bus = await ready_bus(server)
+        newest = 4 * 10**15  # of a clock that was years ahead
+        epochs = set()
+        for holder in ("host-a", "host-b"):
+            await bus._once.execute_command("HSET", LEASE, "epoch", newest, "holder", "", "until_ms", 0)
+            lease = await bus.lease(LEASE, holder, 30)
+            assert isinstance(lease, Lease)
+            epochs.add(lease.epoch)
+            await asyncio.sleep(0.001)
+        assert len(epochs) == 2
+        assert min(epochs) > newest
+
+    run(scenario)

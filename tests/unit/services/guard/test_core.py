@@ -13,7 +13,7 @@ from services.guard.rules import Rules, Scale
 from services.guard.state import Demand, Level
 from services.guard.truth import figures, fills_from_ns, held, is_settled
 from shared.domain.market import FeedHealth
-from shared.domain.report import FillReport, SyncHealth
+from shared.domain.report import FillReport, PositionReport, SyncHealth
 from tests.support.guard_desk import MES, GuardDesk, S, changed, chicago, make_hours
 
 D = Decimal
@@ -27,6 +27,18 @@ def latch(desk: GuardDesk) -> Rule | None:
 
 
 # -- starting ---------------------------------------------------------------------------
+
+
+def turned_over() -> tuple[GuardDesk, PositionReport]:
+    """Return a desk on which a position was closed with a loss and one like it opened, and the older one."""
+    desk = GuardDesk().started()
+    desk.pushes = False
+    desk.trade(10)
+    old = desk.broker.position(desk.now_ns)
+    desk.px -= 11
+    desk.trade(-10)
+    desk.trade(10)
+    return desk, old
 
 
 def look_that_shows(desk: GuardDesk, fills: list[FillReport]) -> None:
@@ -184,13 +196,7 @@ def test_a_push_that_waited_for_us_does_not_overtake_a_later_look() -> None:
 
 def test_a_push_of_an_older_position_that_comes_late_is_no_loss_once_more() -> None:
     """Its quantity is what we hold; its loss was realized when it was closed, and is in the balance."""
-    desk = GuardDesk().started()
-    desk.pushes = False
-    desk.trade(10)
-    old = desk.broker.position(desk.now_ns)
-    desk.px -= 11
-    desk.trade(-10)
-    desk.trade(10)
+    desk, old = turned_over()
     desk.run(20)
     assert is_settled(desk.state)
     desk.feed(Reported(report=msgspec.structs.replace(old, ts_recv_ns=desk.now_ns), at=desk.at()))
@@ -203,13 +209,7 @@ def test_a_push_of_an_older_position_that_comes_late_is_no_loss_once_more() -> N
 
 def test_fills_whose_positions_have_not_come_are_no_loss_once_more() -> None:
     """They close and open again: the quantity of the older position is right by chance."""
-    desk = GuardDesk().started()
-    desk.pushes = False
-    desk.trade(10)
-    old = desk.broker.position(desk.now_ns)
-    desk.px -= 11
-    desk.trade(-10)
-    desk.trade(10)
+    desk, old = turned_over()
     for report in (old, *desk.broker.fills):
         desk.feed(Reported(report=msgspec.structs.replace(report, ts_recv_ns=desk.now_ns), at=desk.at()))
     assert not is_settled(desk.state)
