@@ -155,6 +155,8 @@ def test_missing_token_store_and_time_and_a_halt_prove_that_nothing_was_sent() -
         )
         assert isinstance(await desk.orders.place(late), NotSent)
         assert isinstance(await desk.orders.place(TICKET, held=lambda: "halted"), NotSent)
+        assert isinstance(await desk.orders.cancel(1, 5, held=lambda: "over"), NotSent)
+        assert isinstance(await desk.orders.close_contract(1, "C", held=lambda: "over"), NotSent)
         desk.token = None
         assert isinstance(await desk.orders.place(TICKET), NotSent)
         with pytest.raises(errors.Unauthorized):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import msgspec
 import pytest
 
 from services.guard.config import GuardConfig
 from services.guard.shell import Shell as Guard
+from services.guard.state import Enforcing
 from services.guard.store import RecordFile
+from shared.broker.port import NotSent, OrderPort, Outcome
 from shared.bus.port import Fenced, RolledBack
 from shared.domain.control import Halt, HaltKind, Resume
+from shared.domain.flat import Close
 from shared.wire import topics
 from tests.support.eventually import eventually
 from tests.support.simulator import ACCOUNT_ID
@@ -185,5 +189,35 @@ def test_a_guard_ends_when_another_has_opened_its_stream_though_neither_says_any
             with pytest.raises(ExceptionGroup) as caught:
                 running.result()
             assert caught.group_contains(Fenced)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-26")
+def test_a_remedy_that_waited_stays_when_nothing_demands_it_any_more() -> None:
+    """By then it may be another position: a person has re-armed, or the closing hours are over."""
+
+    class Orders:
+        """Asks as the last thing before it sends, when a place in the request budget has come at last."""
+
+        def __init__(self, guard: Guard) -> None:
+            self.guard = guard
+            self.asked: list[str | None] = []
+
+        async def close_contract(
+            self, account_id: int, contract_id: str, *, held: Callable[[], str | None]
+        ) -> Outcome:
+            self.asked.append(held())
+            self.guard.state.enforcing = None
+            self.asked.append(held())
+            return NotSent(reason="held")
+
+    async def scenario() -> None:
+        async with trading_floor() as floor, guarding(floor) as (guard, _):
+            orders = Orders(guard)
+            guard._orders = cast(OrderPort, orders)
+            guard.state.enforcing = Enforcing(reason="t", since=guard._now())
+            await guard._send(Close(contract_id="C"))
+            assert orders.asked == [None, "nothing demands it any more"]
 
     asyncio.run(scenario())
