@@ -33,6 +33,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
         "p99 {deciding_again_clean_s_p99} s ({deciding_again_clean_samples} times)",
         "whatever else was killed meanwhile p50 {deciding_again_any_s_p50} s, "
         "p99 {deciding_again_any_s_p99} s ({deciding_again_any_samples} times)",
+        "all killed at once: all decide again in at most {all_again_s_max} s ({all_again_samples} times)",
         "breach to flat at most {breach_to_flat_s_max} s ({breach_to_flat_samples} times)",
     ),
     "fuzz": ("{inputs} inputs", "{failures} failures"),

@@ -55,6 +55,7 @@ class World:
     rebuilt_ns: When Redis lost data on purpose.
     clocks_jumped: Processes whose wall clock was not everybody's for a while.
     hindered: Processes whose disk, memory or descriptors fail at this moment.
+    restarts_s: How long it took, each time all were killed at once, until all did their jobs again.
     """
 
     installation: Installation
@@ -73,6 +74,7 @@ class World:
     mixed: list[tuple[int, int]] = field(default_factory=list)
     flat_s: list[float] = field(default_factory=list)
     breach_s: list[float] = field(default_factory=list)
+    restarts_s: list[float] = field(default_factory=list)
     started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:

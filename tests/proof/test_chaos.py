@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proof.chaos.checkers import endurance
+from proof.chaos.checkers import endurance, timing
 from proof.chaos.checkers.endurance import WARM_UP_S, lives, slope_pct_per_10min
 from proof.chaos.checkers.evidence import Evidence
 from proof.chaos.faults import ACTIONS
@@ -27,7 +27,7 @@ from proof.record import Record
 from shared.bus.client import Address
 from shared.domain.control import Beat
 from shared.wire.codec import encode
-from tests.support.chaos_run import NS
+from tests.support.chaos_run import NS, blank
 
 # -- doors ------------------------------------------------------------------------
 
@@ -227,6 +227,21 @@ def test_time_to_deciding_counts_from_the_last_kill_and_overall_from_the_first()
     (found,) = watch.recoveries
     assert found.took_s < found.overall_s
     assert found.overall_s <= time.monotonic() - first_s + 0.1
+
+
+def test_kill_of_everything_is_told_apart_from_the_kill_of_one(evidence: Evidence) -> None:
+    watch = evidence.world.watch
+    watch.killed("guard", 7)
+    beat(watch, "guard")
+    watch.killed("guard", 8)
+    watch.disturb()  # as `kill_all` does
+    beat(watch, "guard")
+    evidence.world.restarts_s = [3.5, 5.25]
+    record = blank()
+    timing._recoveries(evidence, record)
+    assert record.figures["deciding_again_any_samples"] == 2
+    assert record.figures["deciding_again_clean_samples"] == 1
+    assert (record.figures["all_again_s_max"], record.figures["all_again_samples"]) == (5.25, 2)
 
 
 def beat(watch: Watch, process: str) -> None:

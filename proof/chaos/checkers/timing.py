@@ -138,6 +138,9 @@ def _recoveries(evidence: Evidence, record: Record) -> None:
         for share, label in ((0.5, "p50"), (0.99, "p99")):
             record.figures[f"deciding_again_{name}_s_{label}"] = round(percentile(values, share), 3)
         record.figures[f"deciding_again_{name}_samples"] = len(values)
+    if restarts_s := evidence.world.restarts_s:
+        record.figures["all_again_s_max"] = round(max(restarts_s), 3)
+        record.figures["all_again_samples"] = len(restarts_s)
     record.check("I-18", not watch.waiting, f"never came back: {', '.join(watch.waiting)}", times=1)
     if watch.recoveries:
         record.check("I-18", True, times=len(watch.recoveries))
