@@ -153,13 +153,23 @@ def searched(turn: Turn, look: Searched) -> None:
         if state.unmatched and not state.doubts:
             brackets.judge_unmatched(turn)
         flatten.searched(turn, look)
+        _catch_up(state, look)
     incomplete = bool(state.unmatched) or any(order.missing_qty for order in state.open.values())
+    incomplete |= state.unread_ns is not None
     if not state.searched or state.doubts or incomplete or _flattening(state, look):
         pause_s = SEARCH_PAUSES_S[min(state.search_attempt, len(SEARCH_PAUSES_S) - 1)]
         state.search_attempt += 1
         orders.want_search(turn, delay_s=pause_s)
     else:
         state.search_attempt = 0
+
+
+def _catch_up(state: State, look: Searched) -> None:
+    """Once a search lags no more behind what was missed, it has shown all of that."""
+    unread_ns = state.unread_ns
+    if unread_ns is not None:
+        shown_ns = unread_ns + round(state.rules.quarantine_s * NS_PER_S)
+        state.unread_ns = None if look.started.mono_ns >= shown_ns else unread_ns
 
 
 def _flattening(state: State, look: Searched) -> bool:

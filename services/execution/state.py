@@ -258,6 +258,7 @@ class State:
         self.search_attempt = 0
         self.search_running = False
         self.searched = False
+        self.unread_ns: int | None = None  # since when reports are missing that no search made up for
         self.cancels_running: set[int] = set()
         self.modifies_running: dict[int, Change] = {}
         self.sizes_unknown_ns: dict[str, int] = {}  # order -> since when a change of its size is in doubt

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.execution import conduct, flatten
 from services.execution.events import ControlRead, StreamGap
 from services.execution.halts import add, announce, halt, resume
+from services.execution.orders import want_search
 from services.execution.state import NS_PER_S
 from services.execution.turn import Turn
 from shared.domain.control import HALTS, Flatten, Halt, HaltKind, Lifter, Resume, untimely
@@ -90,6 +91,10 @@ def gap(turn: Turn, event: StreamGap) -> None:
         case "reports":
             turn.state.sync.complete = False  # until the next whole picture
             turn.state.sync.begun_ns = None
+            # That picture holds positions. Fills that cancel out, or are from before it, only a search shows.
+            if turn.state.unread_ns is None:
+                want_search(turn, delay_s=0.0)
+            turn.state.unread_ns = turn.at.mono_ns
         case "control":
             halt(turn, HaltKind.INVARIANT, f"control messages lost on {event.stream}")
         case _:

@@ -315,3 +315,22 @@ def test_numbers_that_come_again_tell_of_a_redis_that_was_set_back(set_back: boo
     desk.feed(StreamGap(stream="intents", what="intents", missing=missing, set_back=set_back, at=desk.at()))
     assert "stream_gap" in desk.alarm_names()
     assert (HaltKind.INVARIANT in desk.state.standing.halts) is set_back
+
+
+@pytest.mark.proves("I-8")
+def test_fills_of_reports_that_are_missing_are_searched_for() -> None:
+    """Found by simulation: the next whole picture holds no fills, and its positions agree."""
+    desk = Desk()
+    desk.ready()
+    for side in (Side.BUY, Side.SELL):
+        desk.broker.fill(desk.broker.external(side=side))  # by hand, and told in what is missing
+    shown, desk.broker.fills = desk.broker.fills, []
+    desk.feed(StreamGap(stream="reports", what="reports", missing="after entry 2 comes 9", at=desk.at()))
+    desk.run(1, failure="busy")
+    desk.run(1)  # the search lags
+    assert not desk.state.fills
+    desk.broker.fills = shown
+    desk.run(desk.state.rules.quarantine_s)
+    assert len(desk.state.fills) == 2
+    desk.run(15)
+    assert desk.state.unread_ns is None, "it asks no further"
