@@ -12,6 +12,7 @@ import pytest
 
 from shared.domain import calendar
 
+pytestmark = pytest.mark.xdist_group("calendar")  # one reading of the source is enough
 ROOT = Path(__file__).resolve().parents[3]
 
 
