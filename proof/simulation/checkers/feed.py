@@ -257,7 +257,9 @@ class Feed(Checker):
         """
         hub, clock = self.world.venue.market, self.world.clock
         assert hub is not None
-        first_look_s = life.heard_s + self._threshold_s() + PROBE_WAIT_S + ANSWER_S
+        # One that stands still as its first look is due takes it when it wakes.
+        due_s = life.heard_s + self._threshold_s() + PROBE_WAIT_S
+        first_look_s = life.awake_s(due_s) + ANSWER_S
         since_ns = clock.starts_ns + round(first_look_s * NS_PER_S)
         place = bisect_left(hub.traded_ns, since_ns)
         return (clock.true_ns() - hub.traded_ns[place]) / NS_PER_S if place < len(hub.traded_ns) else 0.0
@@ -283,6 +285,8 @@ class Feed(Checker):
             self._older_s(running)  # takes note of who writes
             life = self._life(running)
             life.knows_s += every_s if life.answered and not running.held else 0.0
+            if running.held:
+                life.stands_still(now_s, every_s)
         if running is None or running.held or self._right is not running or self._redis_s < APPENDED_S:
             for life in self.lives.values():
                 life.waits_s = life.comes_s = 0.0

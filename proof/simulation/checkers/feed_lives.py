@@ -32,6 +32,7 @@ class Life:
         views: When which bid and ask came, read or not.
         unsure: It could not know the market's time, and may have refused what came.
         heard_s: When it took a price last.
+        held: From when to when it stood still, each time.
         answered: It has heard an answer of the broker.
         knows_s: For how long it has run since then.
         waits_s: For how long the next message is not in the stream.
@@ -48,10 +49,25 @@ class Life:
     views: deque[tuple[float, Any, Any]] = field(default_factory=lambda: deque(maxlen=40))
     unsure: bool = False
     heard_s: float = 0.0
+    held: list[tuple[float, float]] = field(default_factory=list)
     answered: bool = False
     knows_s: float = 0.0
     waits_s: float = 0.0
     comes_s: float = 0.0
+
+    def stands_still(self, now_s: float, every_s: float) -> None:
+        """Note that it did nothing at this look; looks come each `every_s`."""
+        since_s = now_s - every_s
+        if self.held and self.held[-1][1] >= since_s:
+            since_s = self.held.pop()[0]
+        self.held.append((since_s, now_s + every_s))
+
+    def awake_s(self, due_s: float) -> float:
+        """Return when it could do what was due at `due_s`."""
+        for since_s, until_s in self.held:
+            if since_s <= due_s < until_s:
+                due_s = until_s
+        return due_s
 
     def fell(self, now_s: float) -> None:
         """The link is down: what was known is not known any more."""
