@@ -1,7 +1,8 @@
 """Making an account flat: look at the broker, cancel and close what is there, look again. Pure.
 
-Whoever has to be flat (guard, `julie panic`) asks the broker, hands in what it showed and sends what comes
-back, until the account was seen flat twice. The rules:
+Guard asks the broker, hands in what it showed and sends what comes back, until the account was seen flat
+twice. (`julie panic` has a blunter rule of its own, in `julie/flat.py`: it runs for a minute with a person
+beside it, and acts once more on what it saw last when the broker does not answer.) The rules:
 
 * Only a look says what is there. An answer proves nothing: a stop may fill beside the close, closing leaves
   resting orders alive, and an order that was under way may land after all was gone.
