@@ -26,6 +26,7 @@ from services.execution.ledger import SqliteLedger
 from services.execution.shell import Shell as Execution
 from services.feed.config import FeedConfig
 from services.feed.shell import Shell as Feed
+from services.simulator.market_synthetic import SyntheticMarket
 from services.simulator.shell import Simulator
 from shared.broker.limiter import LocalLimiter
 from shared.broker.port import AccountPort, Credentials, LoggedIn, OrderPort
@@ -179,6 +180,13 @@ class Floor:
             and shell.state.heartbeat_ns is not None
             and shell.state.session is SessionHealth.ACTIVE
         )
+
+    def lift_market(self, ticks: float) -> None:
+        """Have the synthetic market go on so much higher than it would."""
+        market = self.simulator._market
+        assert isinstance(market, SyntheticMarket)
+        for one in market._instruments:
+            one.own += ticks / one.start_ticks
 
     async def _heartbeat(self) -> None:
         holder: list[str] = []
