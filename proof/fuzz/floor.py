@@ -98,8 +98,10 @@ class Floor:
         ticket, limits = place.ticket, self._state.rules.limits
         room = limits.collar_ticks * TICK_SIZE
         prices = [px for px in (ticket.limit_price, ticket.stop_price) if px is not None]
+        trading, order = self._state.trading_state, self._state.orders[ticket.client_order_id]
+        closing = order.reduce_only and trading is TradingState.REDUCING  # an earlier input may have halted
         sound = (
-            self._state.trading_state is TradingState.ACTIVE
+            (trading is TradingState.ACTIVE or closing)
             and 1 <= ticket.order_qty <= limits.order_qty_max
             and ticket.contract_id == self._contract_id
             and ticket.expires_at_ns is not None

@@ -130,8 +130,9 @@ RESUME_AHEAD_S_MAX: Final = 5.0
 
 def untimely(order: Resume, now_ns: int, age_s_max: float = CONTROL_AGE_S_MAX) -> str:
     """Return why a resume is too old, or too early, to loosen anything; empty when it may."""
-    age_s = (now_ns - order.ts_ns) / 1e9
-    return "" if -RESUME_AHEAD_S_MAX <= age_s <= age_s_max else f"a resume of {age_s:.0f} s ago"
+    age_ns = now_ns - order.ts_ns  # whole numbers: a written one may be too great for any other
+    timely = round(-RESUME_AHEAD_S_MAX * 1e9) <= age_ns <= round(age_s_max * 1e9)
+    return "" if timely else f"a resume of {age_ns // 1_000_000_000} s ago"
 
 
 class Flatten(msgspec.Struct, frozen=True, kw_only=True, tag="flatten"):

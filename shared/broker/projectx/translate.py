@@ -374,7 +374,7 @@ def _time_ns(text: str, field: str) -> int:
 
 
 def _amount(value: Decimal, field: str) -> Decimal:
-    if not value.is_finite() or abs(value) > AMOUNT_MAX:
+    if not value.is_finite() or value.copy_abs() > AMOUNT_MAX:  # `abs` overflows beyond 1E999999
         raise Untranslatable(field, f"{value} is not a possible amount")
     return _plain(value)
 

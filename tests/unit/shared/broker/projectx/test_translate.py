@@ -422,3 +422,10 @@ def test_place_request_on_the_wire() -> None:
         "limitPrice": 6335.25,
         "customTag": "t",
     }
+
+
+@pytest.mark.parametrize("text", ["1E+1000025", "-1E+1000025", "NaN", "Infinity"])
+def test_amount_beyond_all_arithmetic_is_refused(text: str) -> None:
+    """Found by fuzzing: the magnitude alone raised what nobody caught."""
+    with pytest.raises(Untranslatable, match="not a possible amount"):
+        translate._amount(Decimal(text), "fees")
