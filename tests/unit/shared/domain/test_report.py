@@ -13,8 +13,8 @@ from shared.domain.report import FillReport
 
 def fill(**changes: Any) -> FillReport:
     values: dict[str, Any] = {
-        "account_id": 1, "fill_id": 2, "broker_order_id": 3, "contract_id": "C", "side": Side.BUY, "last_qty": 1,
-        "last_px": Decimal(5), "fees": Decimal(0), "ts_event_ns": 1, "ts_recv_ns": 1,
+        "account_id": 1, "fill_id": 2, "broker_order_id": 3, "contract_id": "C", "side": Side.BUY,
+        "last_qty": 1, "last_px": Decimal(5), "fees": Decimal(0), "ts_event_ns": 1, "ts_recv_ns": 1,
     }  # fmt: skip
     return FillReport(**values | changes)
 
