@@ -25,6 +25,7 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "tick_size": st.sampled_from(["0.25", "0.1", "0.00005", "1"]),
     "tick_value": st.sampled_from(["12.5", "1.25", "0.5"]),
     "last_qty": st.integers(1, 2**31),
+    "ts_event_ns": st.integers(0, 2**63 - 1),
 }
 """Fields that refuse what their type would allow."""
 
