@@ -368,9 +368,12 @@ def _member(kind: Any, value: int, field: str, meanings: Mapping[Any, Any]) -> A
 
 def _time_ns(text: str, field: str) -> int:
     try:
-        return parse_ns(text)
+        time_ns = parse_ns(text)
     except ValueError as error:
         raise Untranslatable(field, str(error)) from None
+    if time_ns < 0:  # the zone can carry the first hours of 1970 there
+        raise Untranslatable(field, f"{text!r} is before 1970")
+    return time_ns
 
 
 def _amount(value: Decimal, field: str) -> Decimal:

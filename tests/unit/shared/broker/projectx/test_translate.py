@@ -429,3 +429,8 @@ def test_amount_beyond_all_arithmetic_is_refused(text: str) -> None:
     """Found by fuzzing: the magnitude alone raised what nobody caught."""
     with pytest.raises(Untranslatable, match="not a possible amount"):
         translate._amount(Decimal(text), "fees")
+
+
+def test_time_that_its_zone_carries_before_1970_is_refused() -> None:
+    with pytest.raises(Untranslatable, match="before 1970"):
+        translate._time_ns("1970-01-01T00:00:00+14:00", "creationTimestamp")
