@@ -246,7 +246,7 @@ def figures(state: State, at: Moment) -> Figures | None:
     return Figures(
         balance=_balance(truth),
         open_pnl=sum(known, ZERO) if len(known) == len(pnls) else None,
-        day_realized=_realized(truth, day_at(at.market_ns, state.hours)),
+        day_realized=_day_realized(state, truth, day_at(at.market_ns, state.hours)),
         contracts=contracts_of((symbol_of(state, p.contract_id), p.net_qty) for p in held(state)),
     )
 
@@ -296,6 +296,19 @@ def symbol_of(state: State, contract_id: str) -> str | None:
 def _balance(truth: Truth) -> Decimal:
     """Return the balance with every fill that is known: the look's lacks what was pushed after it."""
     return truth.balance + net_of(truth.fills[number] for number in truth.later)
+
+
+def _day_realized(state: State, truth: Truth, day: Day) -> Decimal:
+    """Return the day's realized result: by its fills, or by the balance since it began if that says more.
+
+    The search may lack a gain that the balance has, and after a restart nobody has heard its push: without
+    it the day's limit would seem broken. A payout lowers the balance, and no fill. Both agree once a look
+    is trusted.
+    """
+    by_fills, trusted = _realized(truth, day), state.trusted
+    if trusted is None or trusted.fills_from_ns != day.start_ns:
+        return by_fills
+    return max(by_fills, _balance(truth) - trusted.balance_before)
 
 
 def _realized(truth: Truth, day: Day) -> Decimal:

@@ -26,9 +26,6 @@ def latch(desk: GuardDesk) -> Rule | None:
     return record.latch.rule if record is not None and record.latch is not None else None
 
 
-# -- starting ---------------------------------------------------------------------------
-
-
 def turned_over() -> tuple[GuardDesk, PositionReport]:
     """Return a desk on which a position was closed with a loss and one like it opened, and the older one."""
     desk = GuardDesk().started()
@@ -47,6 +44,9 @@ def look_that_shows(desk: GuardDesk, fills: list[FillReport]) -> None:
     desk.asked.append(AskLook(fills_from_ns=fills_from_ns(desk.state), working=False))
     desk.feed(desk.look(fills=fills))
     desk.asked.clear()
+
+
+# -- starting ---------------------------------------------------------------------------
 
 
 def test_it_halts_until_two_looks_agree_and_then_resumes() -> None:
@@ -249,6 +249,34 @@ def test_a_fill_that_was_pushed_counts_although_the_search_does_not_show_it_yet(
         assert known is not None
         assert (desk.state.look_failure, known.day_realized) == ("", D("792.60"))
         assert known.balance == D("50792.60")
+
+
+def test_after_a_restart_a_gain_that_the_search_does_not_show_yet_is_no_loss() -> None:
+    """Nobody has heard its push, but the balance has it: the loss before it did not break the day's limit."""
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.px -= 16
+    desk.trade(-10)
+    desk.trade(10)
+    desk.run(40)
+    desk.px += 16
+    desk.trade(-10)
+    desk.restart()
+    for _ in range(2):
+        look_that_shows(desk, desk.broker.fills[:-1])
+    known = figures(desk.state, desk.at())
+    assert known is not None
+    assert (desk.state.look_failure, known.day_realized) == ("", -4 * D("3.70"))
+    assert latch(desk) is None
+
+
+def test_a_payout_is_no_loss_of_the_day() -> None:
+    desk = GuardDesk().started()
+    desk.broker.balance -= 1_500
+    desk.run(60)
+    assert desk.state.truth is not None
+    assert desk.state.truth.balance == 48_500
+    assert latch(desk) is None
 
 
 def test_money_that_no_fill_explains_is_believed_when_it_stays() -> None:
