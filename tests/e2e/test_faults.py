@@ -110,7 +110,7 @@ CODES = [code for code in LoginErrorCode if code is not LoginErrorCode.SUCCESS]
 
 def test_each_login_code_in_words_and_the_fatal_ones_once(tmp_path: Path) -> None:
     """A fatal refusal is not repeated until its remedy was tried: another credentials file."""
-    key = tmp_path / "key"
+    key, new = tmp_path / "key", tmp_path / "new-key"
 
     async def scenario(server: ValkeyServer, hostile: HostileServer) -> None:
         bus = make_bus(server.address)
@@ -118,7 +118,8 @@ def test_each_login_code_in_words_and_the_fatal_ones_once(tmp_path: Path) -> Non
         for number, code in enumerate([*fatal, *(c for c in CODES if c not in fatal)]):
             asked = len(hostile.requests)
             hostile.answer = http(json.dumps({"success": False, "errorCode": int(code)}).encode())
-            key.write_text(f"key-number-{number:04}")
+            new.write_text(f"key-number-{number:04}")
+            new.replace(key)  # at once: a file that is being written changes twice
             advice = LOGIN_ADVICE[code]
 
             async def told(words: str = advice.sentence.rstrip(".")) -> bool:
