@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-import tempfile
+import os
 from pathlib import Path
 
 from cyclopts.exceptions import CycloptsError
@@ -28,17 +28,19 @@ MODELS = COMMON | {
     if name not in COMMON
 }
 SAMPLE = Path(__file__).resolve().parents[2] / "julie.toml"
-_folder = tempfile.TemporaryDirectory(prefix="julie-fuzz-")
-_file = Path(_folder.name) / "julie.toml"
+FOLDER = Path("build/fuzz/settings")
+"""An engine may end without a word: what it leaves is no litter here."""
 _quiet = Console(file=io.StringIO())
 
 
 def _settings(data: bytes) -> None:
-    _file.write_bytes(data)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    file = FOLDER / f"{os.getpid()}.toml"
+    file.write_bytes(data)
     name, _, value = data[:80].partition(b"=")
     variable = name.decode("utf-8", "ignore").replace("\0", "").strip()
     environment = {
-        "JULIE_CONFIG": str(_file),
+        "JULIE_CONFIG": str(file),
         f"JULIE_{variable.upper()}": value.decode("utf-8", "ignore").replace("\0", ""),
     }
     settings = Settings.read(environment)
