@@ -13,6 +13,7 @@ import urllib.request
 from decimal import Decimal
 from typing import Any
 
+from shared.bus.port import Bus
 from shared.domain.market import MarketState
 from shared.domain.order import Bracket, OrderType, Side, SubmitOrder
 from shared.wire import topics
@@ -29,6 +30,26 @@ FAR_TICKS = 60
 WIDE_TICKS = 400
 
 
+async def _touch(bus: Bus, symbol: str, side: Side) -> tuple[Decimal, Decimal]:
+    """Return the tick size and the price at this side, as soon as there is one.
+
+    Behind a link that has just come up the first quotes may have told one side only.
+    """
+
+    async def told() -> tuple[Decimal, Decimal] | None:
+        value = await bus.get(topics.quote(symbol))
+        if value is None:
+            return None
+        market = decode(b"market_state", value)
+        assert isinstance(market, MarketState)
+        px = market.bid_px if side is Side.BUY else market.ask_px
+        return None if px is None else (Decimal(market.tick_size), Decimal(str(px)))
+
+    found = await eventually(told, what=f"a price of {symbol}")
+    assert isinstance(found, tuple)
+    return found
+
+
 class Orders:
     """A strategy that has no process: the test is its mind."""
 
@@ -41,15 +62,8 @@ class Orders:
         bus = self._stack.installation().bus()
         try:
             await bus.ready()
-            value = await bus.get(topics.quote(symbol))
-            assert value is not None
-            market = decode(b"market_state", value)
-            assert isinstance(market, MarketState)
-            assert market.bid_px is not None
-            assert market.ask_px is not None
-            tick = Decimal(market.tick_size)
-            touch = market.bid_px if side is Side.BUY else market.ask_px
-            price = Decimal(str(touch)) - side.sign * FAR_TICKS * tick
+            tick, touch = await _touch(bus, symbol, side)
+            price = touch - side.sign * FAR_TICKS * tick
             self._count += 1
             now_ns = time.time_ns()
             intent = SubmitOrder(
