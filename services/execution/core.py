@@ -60,7 +60,7 @@ def decide(event: Event, state: State) -> list[Command]:
             turn.cause = event.cause
             trading.control(turn, event)
         case MarketRead():
-            _market(turn, event.market)
+            _market(turn, event.market, polled=event.polled)
             management.follow(turn, event.market)
         case Tick():
             state.session = event.session
@@ -116,10 +116,19 @@ def _distrust(turn: Turn, what: str) -> None:
     halts.add(turn, HaltKind.INVARIANT, what)
 
 
-def _market(turn: Turn, market: MarketState) -> None:
+def _market(turn: Turn, market: MarketState, *, polled: bool) -> None:
+    """Take a market state in.
+
+    By the wall clock alone an old one is young when that was set back: what lies under its key counts as
+    heard where it has changed since we looked.
+    """
     state = turn.state
+    known = state.markets.get(market.symbol)
+    if known == market:
+        return  # read once more, not said once more
+    if known is not None or not polled:
+        state.market_heard_ns[market.symbol] = turn.at.mono_ns
     state.markets[market.symbol] = market
-    state.market_heard_ns[market.symbol] = turn.at.mono_ns
     if market.contract_id and market.contract_id not in state.standing.contracts:
         tick_size = Decimal(market.tick_size)
         standing = state.change_standing()

@@ -69,8 +69,11 @@ class StreamGap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarketRead(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes: polled: it lay under its key, since when nobody knows; else it was just published."""
+
     market: MarketState
     at: Moment
+    polled: bool = False
 
 
 class HeartbeatHeard(msgspec.Struct, frozen=True, kw_only=True):

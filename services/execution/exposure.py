@@ -135,7 +135,8 @@ def reference_age_ms(state: State, symbol: str, at: Moment) -> int | None:
     if market is None:
         return None
     vouched_ms = (at.now_ns - market.ts_asof_ns) // NS_PER_MS
-    heard_ms = (at.mono_ns - state.market_heard_ns[symbol]) // NS_PER_MS
+    heard_ns = state.market_heard_ns.get(symbol)
+    heard_ms = (at.mono_ns - heard_ns) // NS_PER_MS if heard_ns is not None else NEVER_MS
     if vouched_ms < 0:
         # Written in our future: clocks disagree. A second is tolerated, more is not fresh but wrong.
         vouched_ms = 0 if vouched_ms > -1_000 else NEVER_MS

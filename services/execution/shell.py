@@ -258,9 +258,9 @@ class Shell:
     async def _markets(self) -> None:
         channels = [topics.quotes(symbol) for symbol in self._ctx.julie.symbols]
         async for _, value in self._ctx.bus.subscribe(channels):
-            self._market(value)
+            self._market(value, polled=False)
 
-    def _market(self, value: bytes) -> None:
+    def _market(self, value: bytes, *, polled: bool) -> None:
         try:
             market = decode(b"market_state", value)
         except MessageRefused as refused:
@@ -270,9 +270,10 @@ class Shell:
         assert isinstance(market, MarketState)
         known, at = self.state.markets.get(market.symbol), self._now()
         # Our wall clock may have been set back since the last one: what was said is in order all the same.
-        rested = known is not None and at.mono_ns - self.state.market_heard_ns[market.symbol] > NS_PER_S
+        heard_ns = self.state.market_heard_ns.get(market.symbol)
+        rested = heard_ns is None or at.mono_ns - heard_ns > NS_PER_S
         if known is None or market.ts_asof_ns > known.ts_asof_ns or rested:
-            self._apply(MarketRead(market=market, at=at))
+            self._apply(MarketRead(market=market, at=at, polled=polled))
 
     async def _beats(self) -> None:
         async for _, value in self._ctx.bus.subscribe([topics.BEATS]):
@@ -318,7 +319,7 @@ class Shell:
                 for symbol in self._ctx.julie.symbols:
                     value = await self._ctx.bus.get(topics.quote(symbol))
                     if value is not None:
-                        self._market(value)
+                        self._market(value, polled=True)
                 heads = await self._ctx.bus.heads(sorted(self._followed))
                 self._ctx.beat.lag = {
                     stream: max(0, head - Position.of(self._inbox.place(stream)).seq)

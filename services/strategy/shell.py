@@ -83,6 +83,7 @@ class Shell:
         self._heads: dict[str, int] = {}
         self._turn = 0
         self._tasks: asyncio.TaskGroup
+        self._releases: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Run until cancelled; then every worker commits, leaves, and its lease is given back."""
@@ -109,6 +110,7 @@ class Shell:
         async for _ in turns(ctx.clock, ctx.config.placement_interval_s, duty):
             try:
                 await self._renew()
+                await self._given_back()
                 placed = await self._look_around()
                 await self._read_heads()
                 if self._turn == SETTLE_TURNS:
@@ -135,6 +137,7 @@ class Shell:
         while self._workers:
             await self._look_at_workers()
             await clock.sleep(0.01)
+        await self._given_back()
         self._spawn.close()
 
     # Doing what was decided
@@ -149,7 +152,9 @@ class Shell:
             case Acquire(instance=name):
                 await self._acquire(name)
             case Release(instance=name, epoch=epoch):
-                await self._release(name, epoch)
+                self._boards.pop(name, None)
+                # Looking at the workers does not wait for Redis: another one may hang meanwhile.
+                self._releases.add(asyncio.create_task(self._release(name, epoch)))
             case Start(instance=name, epoch=epoch):
                 self._start(name, epoch)
             case AskStop(instance=name):
@@ -172,11 +177,18 @@ class Shell:
             await self._take(LeaseGranted(name, lease.epoch, self._ctx.clock.monotonic_ns()))
 
     async def _release(self, name: str, epoch: int) -> None:
-        self._boards.pop(name, None)
         try:
             await self._ctx.bus.release(self._lease(name, epoch))
         except (BusAway, BusRefused) as error:
             self._ctx.log.warning("lease_not_released", instance=name, why=str(error))
+
+    async def _given_back(self) -> None:
+        """Wait for leases on their way back: until then they stand under our name, as if we held them."""
+        while self._releases:
+            done, _ = await asyncio.wait(self._releases.copy())
+            self._releases -= done
+            for one in done:
+                one.result()
 
     def _start(self, name: str, epoch: int) -> None:
         assert name not in self._workers, name

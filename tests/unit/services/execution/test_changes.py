@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from services.execution.events import MarketRead, Modify, ModifyAnswered, OrderQueried, QueryOrder
+from services.execution.exposure import NEVER_MS, reference_age_ms
 from services.execution.holds import CANCELED, FROZEN, GONE, HALTED, NOT_LIVE, STALE, hold, hold_change
 from shared.broker.port import Accepted, NotSent, Outcome, Rejected, Unknown
 from shared.domain.control import Halt, HaltKind
@@ -361,6 +362,34 @@ def test_nor_one_of_which_the_feed_says_that_it_sees_nothing() -> None:
     lost = make_market(ts_asof_ns=desk.now_ns, health=FeedHealth.DISCONNECTED, bid_px=None, ask_px=None)
     desk.feed(MarketRead(market=lost, at=desk.at()))
     assert hold(desk.state, desk.order("o1"), desk.at()) == NOT_LIVE
+
+
+def set_back(desk: Desk, seconds: int) -> None:
+    desk.pass_time(seconds)
+    desk.now_ns -= seconds * 1_000_000_000
+
+
+@pytest.mark.proves("I-4")
+def test_a_market_that_still_lies_under_its_key_grows_old_though_the_clock_was_set_back() -> None:
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    set_back(desk, 3)
+    desk.feed(MarketRead(market=desk.state.markets["MES"], at=desk.at(), polled=True))
+    assert hold(desk.state, desk.order("o1"), desk.at()) == STALE
+    again = msgspec.structs.replace(desk.state.markets["MES"], ts_asof_ns=desk.now_ns + 1)
+    desk.feed(MarketRead(market=again, at=desk.at(), polled=True))
+    assert hold(desk.state, desk.order("o1"), desk.at()) is None
+
+
+@pytest.mark.proves("I-4")
+def test_nor_is_one_fresh_that_lay_there_when_we_started() -> None:
+    """By the clock it is of this moment; nobody has heard it."""
+    desk = Desk()
+    desk.feed(MarketRead(market=make_market(ts_asof_ns=desk.now_ns), at=desk.at(), polled=True))
+    assert reference_age_ms(desk.state, "MES", desk.at()) == NEVER_MS
+    desk.pass_time(0.5)
+    desk.feed(MarketRead(market=make_market(ts_asof_ns=desk.now_ns), at=desk.at(), polled=True))
+    assert reference_age_ms(desk.state, "MES", desk.at()) == 0
 
 
 # -- exits ----------------------------------------------------------------------------------------------
