@@ -267,6 +267,10 @@ def test_after_a_restart_a_gain_that_the_search_does_not_show_yet_is_no_loss() -
     known = figures(desk.state, desk.at())
     assert known is not None
     assert (desk.state.look_failure, known.day_realized) == ("", -4 * D("3.70"))
+    desk.trade(10)
+    desk.px -= 5  # 250: without the gain it would be more than the day's 1,000
+    desk.quote()
+    assert is_settled(desk.state)
     assert latch(desk) is None
 
 
