@@ -40,7 +40,7 @@ from services.execution.events import (
     Tick,
 )
 from services.execution.records import ContractRecord
-from services.execution.state import State
+from services.execution.state import NS_PER_S, State
 from services.execution.turn import Turn
 from shared.domain.control import HaltKind
 from shared.domain.market import MarketState
@@ -117,15 +117,18 @@ def _distrust(turn: Turn, what: str) -> None:
 
 
 def _market(turn: Turn, market: MarketState, *, polled: bool) -> None:
-    """Take a market state in.
+    """Take a market state in, if it is news: neither the one that is known, nor one of before it.
 
     By the wall clock alone an old one is young when that was set back: what lies under its key counts as
-    heard where it has changed since we looked.
+    heard where it has changed since we looked. Nor can all that is said since then be of before: after a
+    second without news anything else is.
     """
     state = turn.state
-    known = state.markets.get(market.symbol)
-    if known == market:
-        return  # read once more, not said once more
+    known, heard_ns = state.markets.get(market.symbol), state.market_heard_ns.get(market.symbol)
+    if known is not None:
+        silent = heard_ns is None or turn.at.mono_ns - heard_ns > NS_PER_S
+        if market == known or (market.ts_asof_ns < known.ts_asof_ns and not silent):
+            return
     if known is not None or not polled:
         state.market_heard_ns[market.symbol] = turn.at.mono_ns
     state.markets[market.symbol] = market

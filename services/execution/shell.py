@@ -268,12 +268,7 @@ class Shell:
             self._alarm("market_refused", str(refused))
             return
         assert isinstance(market, MarketState)
-        known, at = self.state.markets.get(market.symbol), self._now()
-        # Our wall clock may have been set back since the last one: what was said is in order all the same.
-        heard_ns = self.state.market_heard_ns.get(market.symbol)
-        rested = heard_ns is None or at.mono_ns - heard_ns > NS_PER_S
-        if known is None or market.ts_asof_ns > known.ts_asof_ns or rested:
-            self._apply(MarketRead(market=market, at=at, polled=polled))
+        self._apply(MarketRead(market=market, at=self._now(), polled=polled))
 
     async def _beats(self) -> None:
         async for _, value in self._ctx.bus.subscribe([topics.BEATS]):

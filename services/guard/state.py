@@ -85,10 +85,14 @@ class Truth:
 
 @dataclass(slots=True, kw_only=True)
 class Mark:
-    """The feed's newest of one contract. Attributes: mono_ns: when we heard it, which no set clock moves."""
+    """The feed's newest of one contract.
+
+    Attributes:
+        mono_ns: When we heard it, which no set clock moves. None: it lay under its key when we first looked.
+    """
 
     market: MarketState
-    mono_ns: int
+    mono_ns: int | None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -181,17 +181,22 @@ def marked(state: State, event: Marked) -> None:
     """Take a price in: one that was just published always, one that lay under a key when it is newer.
 
     Newer is by the feed's wall clock. When that was set back nothing would be newer for as long, and a price
-    that nobody moves would be judged by: what has grown old by our own clock gives way to any other.
+    that nobody moves would be judged by: what has grown old by our own clock gives way to any other. Since
+    when the first one has lain there, nobody knows: it is heard when it changes.
     """
-    market, mono_ns = event.market, event.at.mono_ns
+    market, mono_ns, age_s_max = event.market, event.at.mono_ns, state.limits.price_age_s_max
     known = state.marks.get(market.contract_id)
     if known is not None and event.polled:
         since_ns = market.ts_asof_ns - known.market.ts_asof_ns
-        young = mono_ns - known.mono_ns <= _ns(state.limits.price_age_s_max)
-        if since_ns == 0 or (since_ns < 0 and young):
+        if since_ns == 0 or (since_ns < 0 and _was_heard_within(known, age_s_max, mono_ns)):
             return
     if market.contract_id:
-        state.marks[market.contract_id] = Mark(market=market, mono_ns=mono_ns)
+        heard = known is not None or not event.polled
+        state.marks[market.contract_id] = Mark(market=market, mono_ns=mono_ns if heard else None)
+
+
+def _was_heard_within(mark: Mark, seconds: float, mono_ns: int) -> bool:
+    return mark.mono_ns is not None and mono_ns - mark.mono_ns <= _ns(seconds)
 
 
 def fills_from_ns(state: State) -> int | None:
@@ -253,7 +258,6 @@ def figures(state: State, at: Moment) -> Figures | None:
 
 def open_pnl(state: State, position: PositionReport, at: Moment) -> Decimal | str:
     """Return what closing now would realize, gross of fees, or why that is unknown."""
-    age_max_ns = _ns(state.limits.price_age_s_max)
     heard = state.marks.get(position.contract_id)
     own = Position(net_qty=position.net_qty, avg_px=position.avg_px)
     why = "no price of this contract was heard"
@@ -267,23 +271,23 @@ def open_pnl(state: State, position: PositionReport, at: Moment) -> Decimal | st
             why = "there is no price to close at"
         elif not closed and mark.health is not FeedHealth.LIVE:
             why = f"the feed is {mark.health}"
-        elif not closed and not _is_young(heard, at, age_max_ns):
+        elif not closed and not _is_young(heard, at, state.limits.price_age_s_max):
             why = "the price is too old"
         else:
             multiplier = Decimal(mark.tick_value) / Decimal(mark.tick_size)
             return unrealized_pnl(own, mark_px=Decimal(str(px)), multiplier=multiplier)
     price = state.prices.get(position.contract_id)
-    if price is not None and at.mono_ns - price.mono_ns <= age_max_ns:
+    if price is not None and at.mono_ns - price.mono_ns <= _ns(state.limits.price_age_s_max):
         return unrealized_pnl(own, mark_px=price.px, multiplier=price.multiplier)
     return why
 
 
-def _is_young(heard: Mark, at: Moment, age_max_ns: int) -> bool:
+def _is_young(heard: Mark, at: Moment, age_s_max: float) -> bool:
     """Is a price young by the worse of two clocks: the feed's word, and when we heard it?"""
     vouched_ns = at.now_ns - heard.market.ts_asof_ns
     if vouched_ns < -AHEAD_NS_MAX:
         return False  # written in our future: clocks disagree, and its age is not known
-    return max(vouched_ns, at.mono_ns - heard.mono_ns) <= age_max_ns
+    return vouched_ns <= _ns(age_s_max) and _was_heard_within(heard, age_s_max, at.mono_ns)
 
 
 def symbol_of(state: State, contract_id: str) -> str | None:

@@ -382,7 +382,7 @@ def test_a_market_that_still_lies_under_its_key_grows_old_though_the_clock_was_s
 
 
 @pytest.mark.proves("I-4")
-def test_nor_is_one_fresh_that_lay_there_when_we_started() -> None:
+def test_a_market_that_lay_under_its_key_when_we_started_is_not_fresh() -> None:
     """By the clock it is of this moment; nobody has heard it."""
     desk = Desk()
     desk.feed(MarketRead(market=make_market(ts_asof_ns=desk.now_ns), at=desk.at(), polled=True))
@@ -390,6 +390,19 @@ def test_nor_is_one_fresh_that_lay_there_when_we_started() -> None:
     desk.pass_time(0.5)
     desk.feed(MarketRead(market=make_market(ts_asof_ns=desk.now_ns), at=desk.at(), polled=True))
     assert reference_age_ms(desk.state, "MES", desk.at()) == 0
+
+
+@pytest.mark.parametrize(("silent_s", "taken"), [(0.9, False), (1.1, True)])
+def test_a_market_of_before_is_taken_only_where_nothing_newer_was_for_a_second(
+    silent_s: float, taken: bool
+) -> None:
+    """It came late; or the feed's clock was set back, and everything it says is of before."""
+    desk = ready_desk()
+    known = desk.state.markets["MES"]
+    before = msgspec.structs.replace(known, ts_asof_ns=known.ts_asof_ns - 1)
+    desk.pass_time(silent_s)
+    desk.feed(MarketRead(market=before, at=desk.at()))
+    assert (desk.state.markets["MES"] == before) is taken
 
 
 # -- exits ----------------------------------------------------------------------------------------------

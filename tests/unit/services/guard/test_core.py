@@ -415,6 +415,20 @@ def test_what_lies_under_the_key_counts_when_newer_or_when_what_is_known_is_old(
     assert mark_px() == 4
 
 
+def test_a_price_that_lay_under_the_key_when_guard_started_is_none_until_it_changes() -> None:
+    """By the clock it is of this moment; nobody has heard it."""
+    desk = GuardDesk()
+    desk.quotes = False
+    desk.quote(polled=True)
+    desk.started()
+    desk.trade(1)
+    desk.run(0.2)
+    desk.quote(polled=True, ts_asof_ns=desk.state.marks[MES].market.ts_asof_ns)
+    assert desk.state.demand.level is Level.HALT
+    desk.quote(polled=True)
+    assert desk.state.demand.level is Level.CLEAR
+
+
 def test_crossed_or_one_sided_prices_are_no_price() -> None:
     for changes in ({"crossed": True}, {"bid_px": None}):
         desk = GuardDesk().started()
