@@ -121,6 +121,7 @@ class Redis:
             world.forgotten |= {name for name in world.judge.wishes if name not in world.disk.orders}
             world.judge.data_lost = True
             world.judge.streams.lost()
+            world.judge.requests.redis_forgot()
         world.judge.redis_back(head)
         world.trace("redis", "back", head)
 
@@ -242,6 +243,7 @@ def _twin(world: World, incarnation: Incarnation) -> None:
 def _jump(world: World, by_s: float) -> None:
     world.trace("clock jumps", by_s)
     world.judge.reach("wall clock jumped")
+    world.judge.requests.clock_jumped(by_s)
     world.clock.jump_ns += round(by_s * 1e9)
 
 

@@ -122,11 +122,13 @@ class Feed(Checker):
     def redis_back(self) -> None:
         """Redis has started again: what lies there was looked at before, what it lost may come again."""
         stream = self.world.stream(MD)
+        rows = stream.rows if isinstance(stream, Stream) else []
         self._read = stream.added if isinstance(stream, Stream) else 0
         if self.judge.data_lost:
             self._bar_ns = 0
+            there = [decode(*row[1]) for row in rows]  # type: ignore[misc]
             for life in self.lives.values():
-                life.at, life.gap = 0, True
+                life.at, life.gap = life.after(there), True
 
     def wrote(self, incarnation: Incarnation) -> None:
         """Look at what has come to the stream since the last look."""

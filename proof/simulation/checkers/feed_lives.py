@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,11 @@ class Told:
 
     message: Quote | Trade
     after_gap: bool
+
+    @property
+    def key(self) -> tuple[type, int]:
+        """Return what no other message has: each has a time of its own."""
+        return type(self.message), self.message.ts_event_ns
 
 
 @dataclass(slots=True)
@@ -98,12 +104,17 @@ class Life:
         )  # fmt: skip
 
     def place(self, message: Quote | Trade) -> int | None:
-        """Return where a message is among those that are still to come; each has a time of its own."""
+        """Return where a message is among those that are still to come."""
         for place in range(self.at, len(self.told)):
-            one = self.told[place].message
-            if type(one) is type(message) and one.ts_event_ns == message.ts_event_ns:
+            if self.told[place].key == (type(message), message.ts_event_ns):
                 return place
         return None
+
+    def after(self, messages: Iterable[object]) -> int:
+        """Return the place after the last one that is among these."""
+        times = {(type(one), one.ts_event_ns) for one in messages if isinstance(one, Quote | Trade)}
+        places = (place for place, one in enumerate(self.told, 1) if one.key in times)
+        return max(places, default=0)
 
     def shown_since(self, from_s: float) -> list[tuple[Any, Any]]:
         """Return each bid and ask that held at any time from then on."""

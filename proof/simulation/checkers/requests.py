@@ -1,6 +1,6 @@
 """What leaves for the broker, and what becomes of it there: once, claimed, in time, not while halted.
 
-I-1, I-3 to I-6, I-16, I-26.
+I-1, I-3 to I-6, I-16, I-25, I-26.
 """
 
 from __future__ import annotations
@@ -35,36 +35,53 @@ class Requests(Checker):
     """See the module.
 
     Attributes:
-        asked_ns: When each request of the last window left.
+        left: When each request of the last window left, true time, and who asked.
+        last_ns: When each life of a process asked last.
+        forgot_ns: When Redis lost its count, or its clock fell back, last: those who live tell it what they
+            were granted before, when they ask next.
+        leapt_ns: When its clock leapt ahead last: for it what was granted before is over.
         searched_ns: When each life of a process last asked for the orders of a window, true time.
         waited_s: How long a cancel has been waiting since a storm; None: no storm was, or it got through.
     """
 
     def __init__(self, judge: Judge) -> None:
         super().__init__(judge)
-        self.asked_ns: deque[int] = deque()
+        self.left: deque[tuple[int, Incarnation]] = deque()
+        self.last_ns: dict[Incarnation, int] = {}
+        self.forgot_ns = self.leapt_ns = 0
         self.searched_ns: dict[Incarnation, int] = {}
         self.waited_s: float | None = None
 
     def asked(self, path: str, incarnation: Incarnation) -> None:
         """Count a request of any kind: the window is the broker's, whoever asks."""
-        now_ns, asked_ns = self.world.clock.true_ns(), self.asked_ns
+        now_ns, left = self.world.clock.true_ns(), self.left
         if path == HISTORY and self.world.venue.market is not None:
             return
-        asked_ns.append(now_ns)
+        left.append((now_ns, incarnation))
+        self.last_ns[incarnation] = now_ns
         if path == ORDER_SEARCH:
             self.searched_ns[incarnation] = now_ns
         self.judge.session.asked(path, incarnation)
-        while asked_ns[0] <= now_ns - round(WINDOW_S * NS_PER_S):
-            asked_ns.popleft()
-        count = len(asked_ns)
+        while left[0][0] <= now_ns - round(WINDOW_S * NS_PER_S):
+            left.popleft()
+        count = sum(self._is_known(at_ns, by) for at_ns, by in left)
         most = self.world.venue.requests_max
-        if self.judge.data_lost or self.world.plan.jumps:
-            # Redis has forgotten the window; who lives tells it again, when he asks next. Who died does not.
-            most += most // 4
         if self.world.plan.guard.on and self._redis_may_be_away():
             most += GUARD_SHARE  # by its own count, so that it can close: the broker refuses what is too much
         self.check("I-25", count <= most, lambda: f"{count} requests in {WINDOW_S:g} s, now {path}")
+
+    def _is_known(self, at_ns: int, by: Incarnation) -> bool:
+        """Say whether Redis can count a request: what died with who asked, nobody tells it again."""
+        return at_ns > self.leapt_ns and (at_ns > self.forgot_ns or self.last_ns[by] > self.forgot_ns)
+
+    def redis_forgot(self) -> None:
+        self.forgot_ns = self.world.clock.true_ns()
+
+    def clock_jumped(self, by_s: float) -> None:
+        if by_s > 0:
+            self.leapt_ns = self.world.clock.true_ns()
+        else:
+            self.redis_forgot()
 
     def _redis_may_be_away(self) -> bool:
         plan = self.world.plan
