@@ -168,6 +168,12 @@ def schedule(world: World) -> None:
         "guard's disk fails",
         lambda on: setattr(world.guard_disk, "failing", on),
     )
+    _span(
+        world,
+        plan.recorder.fails,
+        "recorder's disk fails",
+        lambda on: setattr(world.archive, "failing", on),
+    )
     _span(world, plan.silences, "feed silent", lambda on: _silence(world, on))
     if (hub := world.venue.market) is not None:
         hub.reach = world.judge.reach
@@ -334,7 +340,7 @@ def heal(world: World) -> None:
     world.trace("healed")
     world.network.heal()
     world.redis.heal()
-    world.disk.failing = world.guard_disk.failing = False
+    world.disk.failing = world.guard_disk.failing = world.archive.failing = False
     world.venue.open_session(True)
     world.surroundings.silent = world.surroundings.feed_stopped = False
     if world.venue.door is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proof.record import Record
+from proof.simulation.checkers.archive import Archive
 from proof.simulation.checkers.changes import Changes
 from proof.simulation.checkers.checker import Sent, Wish
 from proof.simulation.checkers.commits import Commits
@@ -75,6 +76,7 @@ class Judge:
         self.session = Session(self)
         self.hosts = Hosts(self)
         self.feed = Feed(self)
+        self.archive = Archive(self)
 
     def check(self, invariant: str, holds: bool, say: Callable[[], str]) -> None:
         """Count one check; note what `say` says when it does not hold."""

@@ -7,6 +7,7 @@ import proof.simulation.feed_mutations
 import proof.simulation.guard_mutations
 import proof.simulation.host_mutations
 import proof.simulation.order_mutations
+import proof.simulation.recorder_mutations
 import proof.simulation.session_mutations  # noqa: F401
 from proof.simulation.planting import BUGS, CAUGHT, SEEDS_MAX, planted
 

@@ -1,6 +1,7 @@
 """What a world is drawn to be: everything that happens to it, said before it begins.
 
-`swarm` draws it from a seed; `guard_plan`, `session_plan`, `hosts_plan` and `feed_plan` draw their parts.
+`swarm` draws it from a seed; `guard_plan`, `session_plan`, `hosts_plan`, `feed_plan` and
+`recorder_plan` draw their parts.
 """
 
 from __future__ import annotations
@@ -183,6 +184,19 @@ class FeedPlan:
 
 
 @dataclass(slots=True)
+class RecorderPlan:
+    """Attributes:
+    on: The real recorder archives the streams and trims them.
+    slow_s: Longest time that a file takes.
+    fails: When the disk takes none.
+    """
+
+    on: bool = False
+    slow_s: float = 0.0
+    fails: list[Span] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Plan:
     """Everything that is drawn before a world begins.
 
@@ -226,3 +240,4 @@ class Plan:
     session: SessionPlan = field(default_factory=SessionPlan)
     hosts: HostsPlan = field(default_factory=HostsPlan)
     feed: FeedPlan = field(default_factory=FeedPlan)
+    recorder: RecorderPlan = field(default_factory=RecorderPlan)

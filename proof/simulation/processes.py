@@ -16,8 +16,10 @@ import services.execution.__main__ as execution_main
 import services.feed.shell as feed_shell
 import services.guard.__main__ as guard_main
 import services.heartbeat.__main__ as heartbeat_main
+import services.recorder.shell as recorder_shell
 import shared.broker.projectx.adapter as adapter
 from proof.simulation import scaled
+from proof.simulation.archive import SimArchive
 from proof.simulation.bridge import await_, run_blocking
 from proof.simulation.disk import SimLedger, SimRecordFile
 from proof.simulation.loop import NS_PER_S, OWNER, SimClock, quiet
@@ -74,6 +76,11 @@ def _record_file(path: Path) -> SimRecordFile:
     return SimRecordFile(path, world.guard_disk, incarnation)
 
 
+def _archive(path: Path) -> SimArchive:
+    world, incarnation = running()
+    return SimArchive(world.archive, incarnation)
+
+
 class Switch:
     """Stands where the kill switch's file stands."""
 
@@ -92,6 +99,7 @@ def install() -> None:
         (execution_main, "SqliteLedger", _ledger),
         (execution_main, "KillSwitch", Switch),
         (guard_main, "RecordFile", _record_file),
+        (recorder_shell, "DiskArchive", _archive),
         (adapter, "Http", _http),
         (ProjectXAccount, "account_link", _account_link),
         (ProjectXMarket, "market_link", _market_link),
@@ -211,6 +219,12 @@ def guard(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
 def heartbeat(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
     world = incarnation.process.machine.world
     return _with_beats(context(world, incarnation, scaled.heartbeat()), heartbeat_main.run)
+
+
+def recorder(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    world = incarnation.process.machine.world
+    ahead_s = sum(max(0.0, by_s) for _, by_s in world.plan.jumps)
+    return _with_beats(context(world, incarnation, scaled.recorder(ahead_s)), recorder_shell.run)
 
 
 # -- workers ----------------------------------------------------------------------

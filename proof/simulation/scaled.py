@@ -34,6 +34,7 @@ from services.execution.config import ExecutionConfig, RiskSection
 from services.feed.config import FeedConfig
 from services.guard.config import GuardConfig
 from services.heartbeat.config import HeartbeatSection
+from services.recorder.config import RecorderConfig
 from services.strategy.config import StrategySection
 from shared.runtime.config import BrokerSection, JulieSection
 
@@ -205,6 +206,34 @@ def feed() -> FeedConfig:
             "resolve_retry_s": 2.0,
             "state_publish_hz": 1 / FEED_TURN_S,
         }
+    )
+
+
+RECORDER_SCAN_S, RECORDER_FLUSH_S, RECORDER_RETRY_S = 0.5, 1.0, 1.0
+KEPT_S, SESSION_KEPT = 6.0, 8
+INTENTS_KEPT_S = ORDERS_KEPT_S = 3_600.0
+"""Of what is archived: seconds in Redis, and entries of the session stream. No reader is away for longer than
+intents and orders are kept: in production that is days."""
+
+
+@cache
+def recorder(ahead_s: float) -> RecorderConfig:
+    """Return settings beyond what the recorder lets anybody set: a world lasts no hour.
+
+    Args:
+        ahead_s: So far the wall clock leaps ahead in all; a leap of days is no part of the simulation.
+    """
+    return RecorderConfig.model_construct(
+        scan_interval_s=RECORDER_SCAN_S,
+        flush_interval_s=RECORDER_FLUSH_S,
+        rows_max=100,
+        keep_s=KEPT_S,
+        keep_intents_s=INTENTS_KEPT_S + ahead_s,
+        keep_session_entries=SESSION_KEPT,
+        trim_orders_after_s=ORDERS_KEPT_S + ahead_s,
+        retry_s=RECORDER_RETRY_S,
+        compact_bytes_max=65_536,
+        compact_files_max=3,
     )
 
 

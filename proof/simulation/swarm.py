@@ -11,7 +11,7 @@ from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
-from proof.simulation import feed_plan, guard_plan, hosts_plan, session_plan
+from proof.simulation import feed_plan, guard_plan, hosts_plan, recorder_plan, session_plan
 from proof.simulation.plan import Kill, Outage, Plan, Stop
 
 QUARANTINE_S = 8.0
@@ -384,6 +384,12 @@ def _turned(plan: Plan, rng: random.Random) -> bool:
     return True
 
 
+def _recorder(plan: Plan, rng: random.Random) -> bool:
+    """The real recorder archives every stream, and deletes from Redis what it has archived."""
+    recorder_plan.draw(plan, rng)
+    return True
+
+
 def _calm(plan: Plan) -> None:
     """Leave nothing but a guard without rules."""
     calm = Plan(seed=plan.seed, workers=plan.workers, pace=plan.pace, style=plan.style)
@@ -426,6 +432,7 @@ _NEWEST = {
     "hosts": (0.15, _hosts),
     "feed": (0.27, _feed),
     "feed with others": (0.25, _feed_with_others),
+    "recorder": (0.12, _recorder),
     "left open": (0.1, _left_open),
     "re-armed": (0.08, _re_armed),
     "turned": (0.08, _turned),

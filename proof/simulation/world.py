@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from proof.simulation import faults, hosts, processes, swarm
+from proof.simulation.archive import ArchiveDisk
 from proof.simulation.bridge import unwind
 from proof.simulation.checkers.exposure import LOOK_S
 from proof.simulation.disk import Disk, RecordDisk
@@ -80,8 +81,12 @@ class World:
         self.disk.watch = self.judge.commits.committed
         self.guard_disk = RecordDisk()
         self.guard_disk.watch = self.judge.guard.recorded
+        self.archive = ArchiveDisk()
+        self.archive.slow_s = plan.recorder.slow_s
+        self.archive.stored, self.archive.removed = self.judge.archive.stored, self.judge.archive.removed
         self.loop.thread_s = lambda: self.guard_disk.rng.random() * plan.guard.record_s
         self.redis = faults.Redis(self)
+        self.redis.server.store.trimmed = self.judge.archive.trimmed
         self.surroundings = Surroundings(
             self.redis.do, self.clock, self.venue, random.Random(self.rng.random())
         )
@@ -190,6 +195,8 @@ class World:
             machine.add(name, hosts.host)
         if plan.guard.on:
             machine.add("guard", processes.guard)
+        if plan.recorder.on:
+            machine.add("recorder", processes.recorder)
         for process in machine.processes.values():
             if not process.restarts:
                 continue

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Protocol
 from services.recorder import merging
 from services.recorder.disk import make_folders, store
 from services.recorder.events import Hole
-from services.recorder.files import ArchiveFile, Rows, file_named, shown, sort_out
+from services.recorder.files import ArchiveFile, EntryId, Rows, file_named, shown, sort_out
 from shared.wire import topics
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Archive(Protocol):
     async def lock(self) -> None: ...
     async def unlock(self) -> None: ...
     async def files(self, stream: str) -> list[ArchiveFile]: ...
+    async def payload(self, stream: str, last: EntryId) -> bytes | None: ...
     async def write(self, stream: str, rows: Rows, *, aside: bool = False) -> ArchiveFile: ...
     async def merge(self, stream: str, parts: Sequence[ArchiveFile]) -> ArchiveFile: ...
     async def remove(self, stream: str, files: Sequence[ArchiveFile]) -> None: ...
@@ -96,6 +97,10 @@ class DiskArchive:
     async def files(self, stream: str) -> list[ArchiveFile]:
         return await asyncio.to_thread(_files, self._folder(stream), clean=True)
 
+    async def payload(self, stream: str, last: EntryId) -> bytes | None:
+        """Return the payload of the entry that ends a file; None: none ends with it."""
+        return await asyncio.to_thread(self._payload, self._folder(stream), last)
+
     async def write(self, stream: str, rows: Rows, *, aside: bool = False) -> ArchiveFile:
         return await asyncio.to_thread(self._write, stream, rows, aside)
 
@@ -113,6 +118,15 @@ class DiskArchive:
 
     def _folder(self, stream: str) -> Path:
         return self.root.joinpath(*topics.folder_of(stream))
+
+    def _payload(self, folder: Path, last: EntryId) -> bytes | None:
+        from services.recorder import columns
+
+        file = next((file for file in _files(folder, clean=False) if file.last == last), None)
+        if file is None:
+            return None
+        payload: bytes = columns.read([folder / file.day / file.name])["payload"][-1]
+        return payload
 
     def _write(self, stream: str, rows: Rows, aside: bool) -> ArchiveFile:
         from services.recorder import columns

@@ -269,7 +269,7 @@ def _read(event: EntriesRead, state: State) -> list[Command]:
     if not event.ids:
         return _succeeded(event.stream, s)
     assert s.cursor is None or event.ids[0] > s.cursor, "an entry would be archived twice"
-    holes = _holes(s.cursor, event.ids)
+    holes = _holes(s, event.ids)
     s.holes = holes
     return [
         Write(
@@ -311,15 +311,17 @@ def _parts(ids: Sequence[EntryId]) -> list[Part]:
     return parts
 
 
-def _holes(cursor: EntryId | None, ids: Sequence[EntryId]) -> list[Hole]:
+def _holes(s: StreamState, ids: Sequence[EntryId]) -> list[Hole]:
+    """Return where the numbers do not go on. What was set aside in between is not missing."""
     holes: list[Hole] = []
-    before = cursor
-    expected = 1 if cursor is None else cursor[1] + 1
+    before, known = s.cursor, s.aside_to or s.cursor
+    expected = 1 if s.cursor is None else s.cursor[1] + 1
     for entry_id in ids:
         seq = entry_id[1]
         if seq != expected:
-            holes.append(Hole(after=before, before=entry_id, missing=max(0, seq - expected)))
-        before = entry_id
+            missing = max(0, seq - 1 - (known[1] if known else 0))
+            holes.append(Hole(after=before, before=entry_id, missing=missing))
+        before = known = entry_id
         expected = seq + 1
     return holes
 

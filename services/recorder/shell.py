@@ -58,6 +58,7 @@ class Shell:
         self._archive = archive
         self._duty = beat.duty("archive")
         self._rows: dict[str, Rows] = {}
+        self._ends: dict[tuple[str, bool], tuple[EntryId, bytes]] = {}
         self._bus_away = False
         self.entries_written = 0
         self.entries_trimmed = 0
@@ -167,14 +168,29 @@ class Shell:
             return [self._failed(stream, error, merging=isinstance(command, Merge | RemoveFiles))]
         return []
 
-    async def _stands(self, stream: str, entry_id: EntryId) -> bool:
-        return bool(await self._bus.between(stream, shown(entry_id), shown(entry_id), 1))
+    async def _stands(self, stream: str, entry_id: EntryId, *, aside: bool = False) -> bool:
+        """Say whether an entry that ends one of our files stands in Redis: it, and no other under its id.
+
+        A Redis that lost its newest entries gives their ids again for as long as the clock is set back.
+        """
+        found = await self._bus.between(stream, shown(entry_id), shown(entry_id), 1)
+        return bool(found) and await self._payload(stream, entry_id, aside) in (None, found[0].value)
+
+    async def _payload(self, stream: str, entry_id: EntryId, aside: bool) -> bytes | None:
+        """Return what we have archived under an id; None: nobody can say."""
+        end = self._ends.get((stream, aside))
+        if end is not None and end[0] == entry_id:
+            return end[1]
+        payload = None if aside else await self._archive.payload(stream, entry_id)
+        if payload is not None:
+            self._ends[stream, aside] = entry_id, payload
+        return payload
 
     async def _read(self, command: ReadOn) -> EntriesRead:
         rows = Rows([], [], [])
-        joined = (
-            not command.joins or command.after is None or await self._stands(command.stream, command.after)
-        )
+        joined = not command.joins or command.after is None
+        if command.after is not None and not joined:
+            joined = await self._stands(command.stream, command.after, aside=command.aside)
         after = f"({shown(command.after)}" if command.after else "-"
         size = 0
         until = shown(command.until) if command.until else "+"
@@ -212,6 +228,7 @@ class Shell:
                 file = await self._archive.write(
                     stream, Rows(rows.ids[cut], rows.kinds[cut], rows.payloads[cut]), aside=command.aside
                 )
+                self._ends[stream, command.aside] = rows.ids[cut][-1], rows.payloads[cut][-1]
                 outcomes.append(Written(stream=stream, file=file, aside=command.aside))
                 self.entries_written += part.stop - part.start
         except OSError as error:

@@ -75,7 +75,7 @@ TOPICS = (
         kind=Kind.STREAM,
         writer="strategy worker ID",
         readers="execution, recorder",
-        retention="trimmed by recorder after archiving and after execution has passed it",
+        retention="trimmed by recorder after archiving, a day old: execution has passed it long before",
     ),
     Topic(
         key="journal:{ACCT}:ID",

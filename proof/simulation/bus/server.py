@@ -283,7 +283,9 @@ class SimServer:
             loading: Refuse nearly everything until `loading` is set back.
         """
         assert not self.up, "it runs"
+        trimmed = self.store.trimmed
         store = self.store = Store(self.store.wall_us)
+        store.trimmed = trimmed
         self.functions = {}
         log = self.log if keep is None else self.log[:keep]
         self.log = []

@@ -18,7 +18,7 @@ WRITE, GROWS, ADMIN = 1, 2, 4
 class Store:
     """All keys. A value is bytes (string), dict (hash), list, or a class of its own (stream, sorted set)."""
 
-    __slots__ = ("appended", "effect", "ends_ms", "keys", "loading", "wall_us")
+    __slots__ = ("appended", "effect", "ends_ms", "keys", "loading", "trimmed", "wall_us")
 
     def __init__(self, wall_us: Callable[[], int]) -> None:
         self.wall_us = wall_us
@@ -29,6 +29,8 @@ class Store:
         self.effect: list[bytes] | None = None
         """How the running command is written to the append-only file, where not as it was sent."""
         self.loading = False
+        self.trimmed: Callable[[bytes, list[Any]], None] = lambda key, rows: None
+        """Hears of each trim, before it: the stream, and the rows that go."""
 
     def now_ms(self) -> int:
         return self.wall_us() // 1000

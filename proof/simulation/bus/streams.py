@@ -215,6 +215,8 @@ def xtrim(store: Store, args: list[bytes]) -> Reply:
     excess = len(stream.ids) - most if how == b"MAXLEN" else bisect_left(stream.ids, first_kept)
     if approximate:
         excess = max(0, excess) // NODE_ENTRIES * NODE_ENTRIES
+    if excess > 0 and not store.loading:
+        store.trimmed(args[1], stream.rows[:excess])
     return stream.drop_first(excess)
 
 

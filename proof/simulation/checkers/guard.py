@@ -52,7 +52,7 @@ LATE_S = 2.0
 """What was sent for a reason may leave so long after it has passed, with its place in the request budget."""
 BLINDING = frozenset(
     {"queries", "storms", "partitions", "long", "bus", "outages", "silences", "jumps", "stops", "reboots",
-     "closed", "set back", "storm over orders", "lag", "kills", "kills again", "claims"}
+     "closed", "set back", "storm over orders", "lag", "kills", "kills again", "claims", "recorder"}
 )  # fmt: skip
 """Kinds of fault that take prices or answers from guard, or others' places in the request budget."""
 HINDERING = frozenset({"wire", "late", "connects"})

@@ -49,6 +49,7 @@ class Rest(Checker):
             judge.session.unsettled,
             judge.hosts.unsettled,
             judge.feed.unsettled,
+            judge.archive.unsettled,
         )
         return next((words for one in unsettled if (words := one())), "")
 
@@ -104,6 +105,8 @@ class Rest(Checker):
         world = self.world
         self.judge.streams.streams()
         self.judge.session.leaks()
+        if not left:
+            self.judge.archive.at_rest()
         self.check("I-2", not left, lambda: f"not at rest in {world.settle_s:g} s after the faults: {left}")
         if left:
             return

@@ -283,6 +283,18 @@ def test_what_stands_before_the_archives_end_is_set_aside_before_anything_behind
     assert not write.aside
 
 
+@pytest.mark.parametrize(("number", "missing"), [(12, 0), (14, 2)])
+def test_what_was_set_aside_is_not_told_to_be_missing(number: int, missing: int) -> None:
+    end = (NOON_MS, 2)
+    aside = make_file((NOON_MS - 5_000, 3), (NOON_MS - 100, 11))
+    state = make_state(cursor=end, files=[make_file((NOON_MS - 10, 1), end)])
+    decide(Written(stream=MD, file=aside, aside=True), state)
+    next_id = (NOON_MS + 100, number)
+    (write,) = decide(EntriesRead(stream=MD, ids=[next_id], more=False, monotonic_ns=0), state)
+    assert isinstance(write, Write)
+    assert write.holes == [Hole(after=end, before=next_id, missing=missing)]
+
+
 def test_trim_is_repeated_until_done() -> None:
     file = make_file((NOON_MS - DAY_MS, 1), (NOON_MS - DAY_MS + 5, 6))
     state = make_state(cursor=file.last, files=[file])
