@@ -137,6 +137,10 @@ class Feed(Checker):
             return
         rows = stream.rows[self._read - stream.added :] if stream.added > self._read else []
         self._read = stream.added
+        if self.judge.archive.on:
+            # A bar that is archived and gone may come again: who reads bars knows which it has had.
+            older = (decode(*row[1]) for row in stream.rows[: len(stream.rows) - len(rows)])  # type: ignore[misc]
+            self._bar_ns = max((one.ts_open_ns for one in older if isinstance(one, Bar)), default=0)
         life = self._life(incarnation)
         for row in rows:
             fields: Any = row[1]
