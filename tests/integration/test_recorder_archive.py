@@ -28,7 +28,7 @@ from shared.runtime.beat import BeatBoard
 from shared.runtime.clock import NS_PER_S, SystemClock
 from shared.runtime.logs import Log
 from shared.wire import topics
-from shared.wire.codec import decode
+from shared.wire.codec import decode, encode, kind_of
 from tests.support.buses import make_bus, run
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer, running_valkey
@@ -283,6 +283,39 @@ def test_what_an_emptied_redis_got_by_a_clock_set_back_is_set_aside(
     assert seqs(tmp_path, MD) == [1, 2, 3, 4, 5, 6]
     aside = pl.read_parquet(tmp_path / "archive/md/MES/aside/*/*.parquet")
     assert aside["seq"].to_list() == [1, 2, 3]
+
+
+@pytest.mark.proves("I-15")
+@pytest.mark.parametrize("restarted", [False, True])
+def test_another_entry_under_the_id_of_the_archives_end_is_not_taken_for_it(
+    server: ValkeyServer, tmp_path: Path, restarted: bool
+) -> None:
+    """Redis lost its newest entries; while the clock is set back their ids are given again."""
+
+    async def scenario() -> None:
+        bus = make_bus(server.address)
+        await bus.ready()
+        long_ago_ms = SystemClock().now_ns() // 1_000_000 - 2 * HOUR_S * 1_000
+
+        async def archive(shell: Shell, *numbers: int) -> None:
+            for seq, number in enumerate(numbers, 1):
+                quote, entry_id = make_quote(number), f"{long_ago_ms}-{seq}"
+                await bus._once.execute_command("XADD", MD, entry_id, kind_of(quote), encode(quote))
+            entries = shell.entries_written + len(numbers)
+            async with running_shell(shell):
+                await eventually(lambda: shell.entries_written == entries)
+
+        shell = make_shell(bus, tmp_path, SystemClock())
+        await archive(shell, 1, 2)
+        await bus.delete(MD)
+        if restarted:
+            shell = make_shell(bus, tmp_path, SystemClock())
+        await archive(shell, 1, 20, 30)
+
+    run(scenario)
+    assert seqs(tmp_path, MD) == [1, 2, 3]
+    aside = pl.read_parquet(tmp_path / "archive/md/MES/aside/*/*.parquet")
+    assert aside["payload"].to_list() == [encode(make_quote(1)), encode(make_quote(20))]
 
 
 def test_undecodable_entries_and_foreign_keys(server: ValkeyServer, tmp_path: Path) -> None:
