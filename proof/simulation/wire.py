@@ -49,13 +49,14 @@ PENDING = (
 
 @dataclass(slots=True, frozen=True)
 class Post:
-    """One request that left, as the checkers see it."""
+    """One request that left, as the checkers see it. Attributes: late: something holds it on its way."""
 
     path: str
     body: bytes
     at_ns: int
     incarnation: Incarnation
     arrives: bool
+    late: bool = False
 
 
 class Network:
@@ -169,7 +170,7 @@ class SimHttp:
         net.asked(path, incarnation)
         if path in MUTATIONS:
             arrives = fate.arrives_in_s is not None
-            net.sent(Post(path, body, net.clock.true_ns(), incarnation, arrives))
+            net.sent(Post(path, body, net.clock.true_ns(), incarnation, arrives, bool(fate.arrives_in_s)))
         self._send(path, body, token, fate, up_s, down_s, reply)
         incarnation.point(name, SENT)
         try:

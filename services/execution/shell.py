@@ -40,7 +40,7 @@ from services.execution.switch import KillSwitch
 from shared.broker.port import AccountPort, OrderPort
 from shared.bus.places import ends_before, gone_back, parsed_id
 from shared.bus.port import BusAway, BusRefused, RolledBack
-from shared.domain.control import Beat
+from shared.domain.control import HELD, HELD_NONE, Beat
 from shared.domain.market import MarketState
 from shared.domain.report import SyncState
 from shared.runtime import marks
@@ -409,6 +409,7 @@ class Shell:
         self._sender.check()
         state, detail = self.state, self._ctx.beat.detail
         detail["trading"] = str(state.trading_state)
+        detail[HELD] = ", ".join(sorted(state.halts)) or HELD_NONE
         if state.halts:
             detail["halts"] = state.halt_reason()[:200]
         else:

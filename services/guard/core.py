@@ -51,6 +51,8 @@ ISSUER = "guard"
 RELOOK_S = 1.0
 """Between two looks while the picture does not fit together."""
 PRICE_ASK_S = 5.0
+HEARD_S = 5.0
+"""Execution reads a word, obeys and shows it within this long."""
 RESUMES_KEPT = 50
 """No person says so many within the minute in which one counts."""
 CLEAR = Demand(level=Level.CLEAR)
@@ -76,8 +78,9 @@ def decide(event: Event, state: State) -> list[Command]:
             )
         case ExecutionSaid(message=message):
             enforce.heard(state, message)
-        case ExecutionBeat():
+        case ExecutionBeat(held=held):
             state.execution_ns = at.mono_ns
+            state.execution_holds = None if held is None else HaltKind.GUARD in held
         case FlatLooked(look=look):
             commands += enforce.looked(state, look, at)
         case RemedyAnswered():
@@ -235,6 +238,26 @@ def _refusal(state: State, at: Moment) -> str | None:
 
 
 def _announce(state: State, at: Moment) -> list[Command]:
+    """Say what is new, and again what execution does not show in its beats: it has never read it.
+
+    A Redis that lost its newest entries gives their ids again while the clock is set back: who had read the
+    old ones passes the new ones over.
+    """
+    words = _news(state, at)
+    said, beat_ns = state.said, state.execution_ns
+    silent = beat_ns is None or at.mono_ns - beat_ns > round(state.limits.silent_s * NS_PER_S)
+    shown = None if silent else state.execution_holds
+    if words or said is None or shown in (None, said.level is not Level.CLEAR):
+        state.unheard_ns = None
+    elif state.unheard_ns is None:
+        state.unheard_ns = at.mono_ns
+    elif at.mono_ns - state.unheard_ns >= round(HEARD_S * NS_PER_S):
+        state.unheard_ns = at.mono_ns
+        words = [_word(said, state, at)]
+    return words
+
+
+def _news(state: State, at: Moment) -> list[Command]:
     demand, said = state.demand, state.said
     if demand.level is Level.CLEAR:
         if said is not None and said.level is Level.CLEAR:
@@ -244,13 +267,19 @@ def _announce(state: State, at: Moment) -> list[Command]:
         if said is not None and at.mono_ns - state.calm_ns < round(state.limits.resume_after_s * NS_PER_S):
             return []
         state.said = demand
-        reason = f"the account keeps the rules of {state.rules.profile}"
-        return [Say(control=Resume(kind=HaltKind.GUARD, reason=reason, issuer=ISSUER, ts_ns=at.now_ns))]
+        return [_word(demand, state, at)]
     state.calm_ns = None
     if said is not None and said.level is not Level.CLEAR and said.reason == demand.reason:
         return []
     state.said = demand
-    return [Say(control=Halt(kind=HaltKind.GUARD, reason=demand.reason, issuer=ISSUER, ts_ns=at.now_ns))]
+    return [_word(demand, state, at)]
+
+
+def _word(said: Demand, state: State, at: Moment) -> Say:
+    if said.level is Level.CLEAR:
+        reason = f"the account keeps the rules of {state.rules.profile}"
+        return Say(control=Resume(kind=HaltKind.GUARD, reason=reason, issuer=ISSUER, ts_ns=at.now_ns))
+    return Say(control=Halt(kind=HaltKind.GUARD, reason=said.reason, issuer=ISSUER, ts_ns=at.now_ns))
 
 
 # -- asking ---------------------------------------------------------------------------

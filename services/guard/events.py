@@ -88,7 +88,10 @@ class ExecutionSaid(_At, frozen=True, kw_only=True):
     message: OrderMessage
 
 
-class ExecutionBeat(_At, frozen=True, kw_only=True): ...
+class ExecutionBeat(_At, frozen=True, kw_only=True):
+    """Attributes: held: The kinds of halt that it shows; None: it shows nothing."""
+
+    held: frozenset[str] | None = None
 
 
 class ReArmed(_At, frozen=True, kw_only=True):

@@ -271,7 +271,7 @@ class Shell:
                 self._ctx.refuse("a beat", refused.why, value)
                 continue
             if isinstance(beat, Beat) and beat.process == EXECUTION:
-                self._decide(ExecutionBeat(at=self._now()))
+                self._decide(ExecutionBeat(held=beat.held, at=self._now()))
 
     # -- decide and obey ------------------------------------------------------------
 

@@ -149,6 +149,9 @@ class State:
     look_failure: Why the newest look told nothing; empty when it did.
     refusal: Why a person's re-arm was refused last.
     said: The newest demand that was said on the stream; None: nothing yet.
+    execution_ns: When execution's newest beat was heard.
+    execution_holds: A halt of guard's, as that beat shows; None: it shows nothing.
+    unheard_ns: Since when execution shows something else than was said.
     calm_ns: Since when the demand is lower than what was said.
     flat_seen: Flat was seen since the account has had to be flat.
     """
@@ -178,6 +181,8 @@ class State:
     prices: dict[str, Price] = field(default_factory=dict)
     price_asked_ns: dict[str, int] = field(default_factory=dict)
     execution_ns: int | None = None
+    execution_holds: bool | None = None
+    unheard_ns: int | None = None
     bus_away: bool = False
     blind_since_ns: int | None = None
     demand: Demand = field(default_factory=lambda: Demand(level=Level.CLEAR))

@@ -211,6 +211,10 @@ class Duty(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lateness_ms_max: float = 0.0
 
 
+HELD, HELD_NONE = "held", "nothing"
+"""In the detail of execution's beat: kinds of halt, or that there is none."""
+
+
 class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     """What a process did so far. It says nothing about being healthy: that is for others to judge.
 
@@ -234,3 +238,9 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     lag: dict[str, int] = {}
     detail: dict[str, str] = {}
     settings: str = ""
+
+    @property
+    def held(self) -> frozenset[str] | None:
+        """Return the kinds of halt that execution holds, as its beat shows them; None: it shows nothing."""
+        words = self.detail.get(HELD)
+        return None if words is None else frozenset(words.split(", ")) - {HELD_NONE}

@@ -172,6 +172,7 @@ class GuardDesk:
         self.pushes = True
         self.bus_away = False
         self.execution_beats = True
+        self.held: frozenset[str] | None = None
         self.record_on_disk = record
         self.said: list[Control] = []
         self.notes: list[Note] = []
@@ -235,7 +236,7 @@ class GuardDesk:
             if self.quotes:
                 self.quote()
             if self.execution_beats:
-                self.feed(ExecutionBeat(at=self.at()))
+                self.feed(ExecutionBeat(held=self.held, at=self.at()))
             self.feed(Tick(bus_away=self.bus_away, at=self.at()))
             self.answer_looks()
             self.answer_flat_looks()

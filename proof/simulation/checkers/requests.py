@@ -115,8 +115,8 @@ class Requests(Checker):
         self.judge.guard.posted(post)
         if post.path == CANCEL:
             self.reach("cancel sent")
-            if self.waited_s is not None and not post.arrives:
-                self.waited_s = 0.0  # it had its way; then the link lost it
+            if self.waited_s is not None and (post.late or not post.arrives):
+                self.waited_s = 0.0  # it had its way; then the link held it, or lost it
         elif post.path == MODIFY:
             self.judge.changes.posted(post)
         elif post.path == PLACE:

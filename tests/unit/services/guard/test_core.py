@@ -12,6 +12,7 @@ from services.guard.record import Record, Rule
 from services.guard.rules import Rules, Scale
 from services.guard.state import Demand, Level
 from services.guard.truth import figures, fills_from_ns, held, is_settled
+from shared.domain.control import HaltKind
 from shared.domain.market import FeedHealth
 from shared.domain.report import FillReport, PositionReport, SyncHealth
 from tests.support.guard_desk import MES, GuardDesk, S, changed, chicago, make_hours
@@ -1027,3 +1028,41 @@ def test_a_record_of_before_is_taken_up() -> None:
     )  # fmt: skip
     desk = GuardDesk(balance=49_500, record=known).started()
     assert latch(desk) is Rule.MAX_LOSS, "the floor is 49,500"
+
+
+# -- what execution shows ---------------------------------------------------------------
+
+
+def test_a_word_that_execution_does_not_show_is_said_again() -> None:
+    """Redis lost it, or gave its id to another one that was read before."""
+    desk = GuardDesk().started()
+    assert desk.words == ["halt", "resume"]
+    desk.held = frozenset({HaltKind.GUARD, HaltKind.CLOCK})
+    desk.run(4.9)
+    assert desk.words == ["halt", "resume"]
+    desk.run(0.3)
+    assert desk.words == ["halt", "resume", "resume"]
+    desk.run(5)
+    assert desk.words == ["halt", "resume", "resume", "resume"]
+    desk.held = frozenset({HaltKind.CLOCK})
+    desk.run(20)
+    assert desk.words[4:] == []
+    desk.trade(1)
+    desk.quotes = False
+    desk.run(10.2)
+    assert desk.words[4:] == ["halt"]
+    desk.run(10.2)
+    assert desk.words[4:] == ["halt", "halt", "halt"]
+    assert desk.said[-1].reason == desk.said[4].reason == f"no price of {MES}, of which a position is open"
+
+
+@pytest.mark.parametrize("held", [None, frozenset({HaltKind.GUARD})])
+def test_an_execution_that_shows_nothing_or_is_silent_is_told_nothing_again(
+    held: frozenset[str] | None,
+) -> None:
+    desk = GuardDesk().started()
+    desk.held = held
+    desk.run(0.5)
+    desk.execution_beats = held is None
+    desk.run(20)
+    assert desk.words == ["halt", "resume"]

@@ -1,10 +1,10 @@
-"""How old a word that loosens may be."""
+"""How old a word that loosens may be, and what a beat shows of halts."""
 
 from __future__ import annotations
 
 import pytest
 
-from shared.domain.control import HaltKind, Resume, untimely
+from shared.domain.control import HELD, HELD_NONE, Beat, HaltKind, Resume, untimely
 
 NOW_NS = 1_753_105_500_000_000_000
 S = 1_000_000_000
@@ -25,3 +25,21 @@ S = 1_000_000_000
 def test_a_resume_loosens_for_a_minute(age_ns: int, timely: bool) -> None:
     order = Resume(kind=HaltKind.OPERATOR, reason="x", issuer="me", ts_ns=NOW_NS - age_ns)
     assert (untimely(order, NOW_NS) == "") is timely
+
+
+@pytest.mark.parametrize(
+    ("detail", "held"),
+    [
+        ({}, None),
+        ({HELD: HELD_NONE}, frozenset()),
+        ({HELD: "guard"}, frozenset({HaltKind.GUARD})),
+        ({HELD: "clock, guard"}, frozenset({HaltKind.CLOCK, HaltKind.GUARD})),
+    ],
+)
+def test_a_beat_shows_which_halts_are_held_or_nothing(
+    detail: dict[str, str], held: frozenset[str] | None
+) -> None:
+    beat = Beat(
+        process="execution", pid=1, host="h", build="b", started_at_ns=1, ts_ns=NOW_NS, seq=1, detail=detail
+    )
+    assert beat.held == held
