@@ -86,7 +86,7 @@ def older_feed_vouches_for_its_prices() -> Patches:
     return [patch.object(shell, "CONFIRMED_NS", NEVER_NS), *prices_vouched_for_on_waking()]
 
 
-@bug(caught_in=52)
+@bug(caught_in=197)
 def prices_vouched_for_on_waking() -> Patches:
     """After a pause of its own the feed says that all is live, with what it knew before."""
     settings = FeedConfig.settings

@@ -102,7 +102,7 @@ class Incarnation:
             Crash: If the process dies before or after it.
         """
         world = self.process.machine.world
-        redis, rng = world.redis, world.rng
+        redis, rng = world.redis, world.chance(self.name)
         point = f"{port} {name}"
         self.point(point, BEFORE)
         if redis.latency_s:
@@ -200,7 +200,7 @@ class Machine:
         loop: SimLoop,
         *,
         world: World,
-        restart_delay_s: Callable[[], float],
+        restart_delay_s: Callable[[str], float],
         trace: Callable[..., None],
         reach: Callable[[str], None],
         failed: Callable[[Incarnation, BaseException], None],
@@ -266,7 +266,7 @@ class Machine:
         process = incarnation.process
         if self.closed or not process.restarts or process.incarnations[-1] is not incarnation:
             return
-        self.later(self._restart_delay_s(), lambda: self._restart(process))
+        self.later(self._restart_delay_s(process.name), lambda: self._restart(process))
 
     def _restart(self, process: Process) -> None:
         if process.now is None and not self.closed:

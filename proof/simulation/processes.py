@@ -189,7 +189,7 @@ def context(world: World, incarnation: Incarnation, config: Any, *, lively: bool
         broker=scaled.broker(world.venue.requests_max),
         settings_hash="sim",
         clock=clock,
-        rng=random.Random(world.rng.random()),
+        rng=random.Random(world.chance(name).random()),
         bus=bus,
         beat=beat,
         log=cast(Log, SimLog(world, name, incarnation)),

@@ -28,7 +28,7 @@ def trimmed_by_age_alone() -> Patches:
     return [patch.object(core, "may_trim_before", old), patch.object(Shell, "_stands", stands)]
 
 
-@bug(caught_in=3)
+@bug(caught_in=208)
 def failed_write_taken_for_written() -> Patches:
     """The disk was full, and the cursor moved on."""
     write = Shell._write

@@ -41,6 +41,8 @@ FLAT_S = 30.0
 RESUME_EVERY_S, RESUMES_MAX = 3.0, 4
 EVENTS_KEPT = 50
 RECOVERED_S = 1.5
+APART = ("recorder",)
+"""Processes with chances of their own: a world is the same for all others with and without them."""
 INTENT_KINDS = frozenset({b"submit_order", b"modify_order", b"close_position"})
 
 
@@ -56,12 +58,13 @@ class World:
         self.events: deque[str] = deque(maxlen=EVENTS_KEPT)
         self._digest = hashlib.blake2b(digest_size=12)
         self.rng = random.Random(f"world {plan.seed}")
+        self._chances = {name: random.Random(f"{name} {plan.seed}") for name in APART}
         self.loop = SimLoop()
         self.clock = SimClock(self.loop, EPOCH_NS + round(plan.feed.begins_s * NS_PER_S))
         self.judge = Judge(self)
         self.machine = Machine(
-            self.loop, world=self, restart_delay_s=lambda: self.rng.uniform(0.2, 1.5), trace=self.trace,
-            reach=self.judge.reach, failed=self._failed,
+            self.loop, world=self, restart_delay_s=lambda name: self.chance(name).uniform(0.2, 1.5),
+            trace=self.trace, reach=self.judge.reach, failed=self._failed,
         )  # fmt: skip
         self.venue = SimVenue(plan, self.clock.true_ns)
         self.network = Network(
@@ -111,6 +114,10 @@ class World:
         return self._digest.hexdigest()
 
     # -- what processes get -----------------------------------------------------
+
+    def chance(self, process: str) -> random.Random:
+        """Return where a process's chances come from."""
+        return self._chances.get(process, self.rng)
 
     def bus(self, incarnation: Incarnation, clock: Any) -> Any:
         bus = incarnation.bus = self.redis.bus(incarnation, clock)
@@ -200,7 +207,7 @@ class World:
         for process in machine.processes.values():
             if not process.restarts:
                 continue
-            machine.later(self.rng.random() * 0.3, process.start)
+            machine.later(self.chance(process.name).random() * 0.3, process.start)
         faults.schedule(self)
         look = machine.spawn(self._look(), None)
         await asyncio.sleep(plan.faults_s)
