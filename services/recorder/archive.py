@@ -123,10 +123,7 @@ class DiskArchive:
         from services.recorder import columns
 
         file = next((file for file in _files(folder, clean=False) if file.last == last), None)
-        if file is None:
-            return None
-        payload: bytes = columns.read([folder / file.day / file.name])["payload"][-1]
-        return payload
+        return None if file is None else columns.last_payload(folder / file.day / file.name)
 
     def _write(self, stream: str, rows: Rows, aside: bool) -> ArchiveFile:
         from services.recorder import columns

@@ -49,6 +49,21 @@ def read(paths: Iterable[Path]) -> pl.DataFrame:
     return pl.concat([pl.DataFrame(schema=SCHEMA), *(_read(path) for path in paths)])
 
 
+def last_payload(path: Path) -> bytes:
+    """Return the payload of the last entry in a file; nothing else of it is read.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ArchiveDamaged: If it cannot be read.
+    """
+    try:
+        lazy = pl.scan_parquet(path, hive_partitioning=False).select("payload").tail(1)
+        payload: bytes = lazy.collect().item()
+    except pl.exceptions.PolarsError as error:
+        raise _damaged(path, error) from error
+    return payload
+
+
 def between(frame: pl.DataFrame, first_ms: int, last_ms: int) -> pl.DataFrame:
     """Return the rows that were received in a span of UTC milliseconds, both ends included."""
     return frame.filter(pl.col("ts_ms").is_between(first_ms, last_ms))
@@ -64,6 +79,8 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path.read_bytes(), hive_partitioning=False)
     except pl.exceptions.PolarsError as error:
-        raise ArchiveDamaged(
-            f"{path} is not readable Parquet ({error}); restore it or move it away"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ArchiveDamaged:
+    return ArchiveDamaged(f"{path} is not readable Parquet ({error}); restore it or move it away")
