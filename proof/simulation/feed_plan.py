@@ -22,8 +22,6 @@ POINTS = (
     ("", "before"),
 )
 OPENING = "bus julie_open"
-BOMB_EVERY_S = 3.0
-"""So long a kill waits for its point: one after the other they wait for all the time of a world."""
 FAULTS_S = 22.0
 """Longer than other worlds: that a silent link is silent takes two looks at the broker's history."""
 PACE = 0.5
@@ -71,11 +69,7 @@ def _quotes(plan: Plan, rng: random.Random) -> None:
 
 
 def _kills(plan: Plan, rng: random.Random) -> None:
-    point, when = rng.choice(POINTS)
-    at_s = rng.uniform(0.3, 4)
-    while at_s < plan.faults_s:
-        plan.kills.append(Kill(at_s, "feed", point, when, rng.choice((0, 0, 1, 3))))
-        at_s += BOMB_EVERY_S
+    plan.kill_at(POINTS, "feed", rng)
 
 
 def _opening(plan: Plan, rng: random.Random) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from proof.simulation.plan import Kill, Outage, Plan, Stop
+from proof.simulation.plan import BOMB_EVERY_S, Kill, Outage, Plan, Stop
 
 POINTS = (
     ("record write", "before"),
@@ -17,8 +17,6 @@ POINTS = (
     ("bus julie_append", "after"),
     ("", "before"),
 )
-BOMB_EVERY_S = 3.0
-"""So long a kill waits for its point: one after the other they wait for all the time of a world."""
 
 
 def draw(plan: Plan, rng: random.Random) -> None:

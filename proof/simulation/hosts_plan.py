@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from proof.simulation.plan import Kill, Outage, Plan, Stop, Trouble
+from proof.simulation.plan import BOMB_EVERY_S, Kill, Outage, Plan, Stop, Trouble
 
 POINTS = (
     ("bus julie_lease", "before"),
@@ -17,8 +17,6 @@ POINTS = (
     ("", "before"),
 )
 """Where a host is killed."""
-BOMB_EVERY_S = 3.0
-"""So long a kill waits for its point: one after the other they wait for all the time of a world."""
 TTLS_S = (0.3, 1.2, 2.0, 4.0, 7.0)
 """Freezes shorter and longer than a lease is valid."""
 

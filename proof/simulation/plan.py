@@ -6,8 +6,12 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+BOMB_EVERY_S = 3.0
+"""So long a kill waits for its point: one after the other they wait for all the time of a world."""
 Span = tuple[float, float]
 """When something begins, and for how many seconds it lasts."""
 
@@ -241,3 +245,15 @@ class Plan:
     hosts: HostsPlan = field(default_factory=HostsPlan)
     feed: FeedPlan = field(default_factory=FeedPlan)
     recorder: RecorderPlan = field(default_factory=RecorderPlan)
+
+    def kill_at(self, points: Sequence[tuple[str, str]], process: str, rng: random.Random) -> None:
+        """Have a process killed whenever it comes by one of its points, for all the time of the world.
+
+        Args:
+            points: Where and when, see `Kill`; one of them is drawn.
+        """
+        point, when = rng.choice(points)
+        at_s = rng.uniform(0.3, 4)
+        while at_s < self.faults_s:
+            self.kills.append(Kill(at_s, process, point, when, rng.choice((0, 0, 1, 3))))
+            at_s += BOMB_EVERY_S

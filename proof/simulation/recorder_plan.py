@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from proof.simulation.plan import Kill, Outage, Plan, Span, Stop
+from proof.simulation.plan import Outage, Plan, Span, Stop
 
 POINTS = (
     ("archive list", "before"),
@@ -20,8 +20,6 @@ POINTS = (
     ("bus XTRIM", "after"),
     ("", "before"),
 )
-BOMB_EVERY_S = 3.0
-"""So long a kill waits for its point: one after the other they wait for all the time of a world."""
 
 
 def draw(plan: Plan, rng: random.Random) -> None:
@@ -38,11 +36,7 @@ def _span(plan: Plan, rng: random.Random, longest_s: float) -> Span:
 
 
 def _kills(plan: Plan, rng: random.Random) -> None:
-    point, when = rng.choice(POINTS)
-    at_s = rng.uniform(0.3, 4)
-    while at_s < plan.faults_s:
-        plan.kills.append(Kill(at_s, "recorder", point, when, rng.choice((0, 0, 1, 3))))
-        at_s += BOMB_EVERY_S
+    plan.kill_at(POINTS, "recorder", rng)
 
 
 def _freezes(plan: Plan, rng: random.Random) -> None:
