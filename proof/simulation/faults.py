@@ -328,9 +328,9 @@ def _command(world: World, word: str) -> None:
         judge.halted_ns = judge.stopped_ns = None
         return
     if judge.stopped_ns is None and word != "halt-reducing":
-        judge.stopped_ns = world.clock.true_ns()
+        judge.stopped_ns, judge.stopped_seq = world.clock.true_ns(), world.surroundings.operator_seq
     if judge.halted_ns is None:
-        judge.halted_ns = world.clock.true_ns()
+        judge.halted_ns, judge.halted_seq = world.clock.true_ns(), world.surroundings.operator_seq
         if any(one.posts and one.arrives for one in judge.sent.values()):
             judge.reach("halt while an order is under way")
 

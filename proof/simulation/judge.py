@@ -25,6 +25,7 @@ from proof.simulation.checkers.session import Session
 from proof.simulation.checkers.streams import Streams
 from proof.simulation.machine import Incarnation
 from shared.domain.execution import OrderClaimed
+from shared.wire import topics
 
 if TYPE_CHECKING:
     from proof.simulation.world import World
@@ -42,6 +43,7 @@ class Judge:
         dependent: Orders that execution sends by itself.
         halted_ns: Since when a person's halt stands.
         stopped_ns: Since when one stands that also keeps orders from being changed.
+        halted_seq: Number of the word that said so in the operator's stream; `stopped_seq` the same.
         lost_ns: Since when Redis lacks what execution knows to have been there, unnoticed.
         data_lost: Redis has lost entries in this world.
         blocked_until_ns: Execution may not hear an operator before then.
@@ -59,6 +61,7 @@ class Judge:
         self.dependent: set[str] = set()
         self.halted_ns: int | None = None
         self.stopped_ns: int | None = None
+        self.halted_seq = self.stopped_seq = 0
         self.lost_ns: int | None = None
         self.data_lost = False
         self.blocked_until_ns = 0
@@ -97,6 +100,8 @@ class Judge:
         it had been told, and lost with its memory before it could look, it knows from its ledger only.
         """
         self.guard.redis_back()
+        if self.data_lost:
+            self._operator_lost()
         execution = self.world.machine.processes["execution"].now
         self.liveness.redis_back()
         self.feed.redis_back()
@@ -105,6 +110,17 @@ class Judge:
             self.reach("entries of execution lost")
             if execution is not None:
                 execution.on_death.append(lambda: self._forgotten(execution, head))
+
+    def _operator_lost(self) -> None:
+        """What Redis has lost of an operator's words before execution had read it, nobody knows."""
+        stream = self.world.stream(topics.CONTROL_OPERATOR.encode())
+        left = stream.last[1] if stream is not None else 0
+        read = int(self.world.disk.cursors.get(topics.CONTROL_OPERATOR, "0-0").partition("-")[2])
+        if max(left, read) < self.halted_seq:
+            self.halted_ns = None
+            self.reach("halt of a person lost unread")
+        if max(left, read) < self.stopped_seq:
+            self.stopped_ns = None
 
     def _forgotten(self, execution: Incarnation, head: int) -> None:
         # One that ends by itself has written a halt before, or should have.

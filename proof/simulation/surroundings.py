@@ -94,6 +94,11 @@ class Surroundings:
         """What the feed shows, also while the venue takes no orders."""
         return self._bid
 
+    @property
+    def operator_seq(self) -> int:
+        """Number of the operator's last word."""
+        return self._operator.seq
+
     def operator(self, message: msgspec.Struct) -> bool:
         return self._operator.append(message)
 
