@@ -22,13 +22,13 @@ def trimmed_by_age_alone() -> Patches:
             return may(s, now_ns)
         return now_ns // core.NS_PER_MS - round(s.policy.keep_s * 1000), 0
 
-    async def stands(self: Shell, stream: str, entry_id: EntryId) -> bool:
+    async def stands(self: Shell, stream: str, entry_id: EntryId, *, aside: bool = False) -> bool:
         return True
 
     return [patch.object(core, "may_trim_before", old), patch.object(Shell, "_stands", stands)]
 
 
-@bug(caught_in=208)
+@bug(caught_in=209)
 def failed_write_taken_for_written() -> Patches:
     """The disk was full, and the cursor moved on."""
     write = Shell._write
@@ -46,7 +46,17 @@ def failed_write_taken_for_written() -> Patches:
 def stream_that_began_anew_taken_for_the_old_one() -> Patches:
     """Redis was emptied and the clock set back: nobody looks whether the archive's end still stands there."""
 
-    async def stands(self: Shell, stream: str, entry_id: EntryId) -> bool:
+    async def stands(self: Shell, stream: str, entry_id: EntryId, *, aside: bool = False) -> bool:
         return True
 
     return [patch.object(Shell, "_stands", stands)]
+
+
+@bug(caught_in=140)
+def end_of_the_archive_known_by_its_id_alone() -> Patches:
+    """Another entry stands there under the same id: Redis lost the old one, and the clock was set back."""
+
+    async def unknown(self: Shell, stream: str, entry_id: EntryId, aside: bool) -> bytes | None:
+        return None
+
+    return [patch.object(Shell, "_payload", unknown)]
