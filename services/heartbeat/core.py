@@ -10,7 +10,8 @@ process warns, a dead one halts (when vital). While we were stopped ourselves (a
 is blamed for a silence that we could not have heard.
 
 Of the halts only `liveness` is ours: it ends by itself when all vital processes have been back for a
-while. What a broken invariant or an operator halted is never resumed here.
+while, and a resume that execution's beats do not show is said again. What a broken invariant or an operator
+halted is never resumed here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from shared.domain.control import Beat, Halt, HaltKind, ProcessHealth, ProcessJu
 
 SECOND_NS = 1_000_000_000
 ISSUER = "heartbeat"
+HEARD_NS = 5 * SECOND_NS
+"""So long after a resume execution's beats have shown that it was read, or it never will be."""
 OWN_PAUSE_NS = SECOND_NS
 """Two ticks, or two looks at a stored beat, further apart than this: we did not listen in between."""
 
@@ -68,6 +71,7 @@ class Process:
         unready_ns: Since when it is there and does not do its job; None while it does.
         served_ns: When the newest beat came in after which it was doing its job; None before. Later silence
             is part of what it was away.
+        holds_ns: Since when its beats show that it holds `liveness`; None while they do not.
     """
 
     name: str
@@ -81,6 +85,7 @@ class Process:
     alive_once: bool = False
     unready_ns: int | None = None
     served_ns: int | None = None
+    holds_ns: int | None = None
     duties: dict[str, SeenDuty] = field(default_factory=dict)
     health: ProcessHealth | None = None
     reason: str = ""
@@ -103,6 +108,7 @@ class State:
     processes: dict[str, Process] = field(default_factory=dict)
     last_tick_ns: int | None = None
     halted: bool | None = None  # None: nothing was said yet
+    resumed_ns: int = 0
     lost: tuple[str, ...] = ()
     well_since_ns: int | None = None
     refused_beats: int = 0
@@ -156,6 +162,10 @@ def _see(event: BeatSeen, state: State) -> None:
     process.alive_once = True
     process.moved_ns = event.now_ns
     _see_duties(process, event)
+    if HaltKind.LIVENESS not in (beat.held or ()):
+        process.holds_ns = None
+    elif process.holds_ns is None:
+        process.holds_ns = event.now_ns
     if beat.ready:
         process.unready_ns = None
     elif process.unready_ns is None:
@@ -171,7 +181,7 @@ def _reborn(process: Process, event: BeatSeen) -> None:
     process.started_at_ns, process.pid = event.beat.started_at_ns, event.beat.pid
     process.build, process.settings = event.beat.build, event.beat.settings
     process.duties = {}
-    process.unready_ns = event.now_ns
+    process.unready_ns, process.holds_ns = event.now_ns, None
 
 
 def _see_duties(process: Process, event: BeatSeen) -> None:
@@ -294,11 +304,22 @@ def _halt_or_resume(tick: Tick, state: State) -> list[Command]:
         return []
     if state.well_since_ns is None:
         state.well_since_ns = tick.now_ns
-    if state.halted and tick.now_ns - state.well_since_ns >= state.resume_after_ns:
-        state.halted = False
+    stable = tick.now_ns - state.well_since_ns >= state.resume_after_ns
+    if stable if state.halted else _was_not_read(tick.now_ns, state):
+        state.halted, state.resumed_ns = False, tick.now_ns
         reason = "every vital process does its duties: " + ", ".join(state.vital)
         return [Resume(kind=HaltKind.LIVENESS, reason=reason, issuer=ISSUER, ts_ns=tick.ts_ns)]
     return []
+
+
+def _was_not_read(now_ns: int, state: State) -> bool:
+    """Say whether execution still shows the halt that was lifted: it has not read that, and never will.
+
+    A Redis that lost its newest entries gives their ids again while the clock is set back: who had read the
+    old ones passes the new ones over.
+    """
+    holds = (p.holds_ns for p in state.processes.values() if p.health is ProcessHealth.ALIVE)
+    return any(now_ns - max(since, state.resumed_ns) >= HEARD_NS for since in holds if since is not None)
 
 
 def _is_lost(process: Process, now_ns: int, state: State) -> bool:

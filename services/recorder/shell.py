@@ -58,6 +58,7 @@ class Shell:
         self._archive = archive
         self._duty = beat.duty("archive")
         self._rows: dict[str, Rows] = {}
+        # What we have written last, of (stream, set aside): reading it back from its file would take long.
         self._ends: dict[tuple[str, bool], tuple[EntryId, bytes]] = {}
         self._bus_away = False
         self.entries_written = 0

@@ -190,7 +190,7 @@ class RedisBus:
         last: str = "",
     ) -> float | None:  # fmt: skip
         args = [requests_max, _ms(window_s), reserve, int(urgent), member, last]
-        wait_ms = await self._fcall("julie_budget", [topics.budget(name)], args)
+        wait_ms = await self._fcall("julie_budget", [topics.budget(name), topics.pause(name)], args)
         return None if wait_ms < 0 else float(wait_ms) / 1000
 
     async def budget_recall(self, name: str, window_s: float, granted: Mapping[str, float]) -> None:
@@ -198,7 +198,7 @@ class RedisBus:
         await self._fcall("julie_budget_recall", [topics.budget(name)], [_ms(window_s), *ages])
 
     async def budget_pause(self, name: str, seconds: float) -> None:
-        await self._fcall("julie_pause", [topics.budget(name)], [_ms(seconds)])
+        await self._fcall("julie_budget_pause", [topics.pause(name)], [_ms(seconds)])
 
     async def close(self) -> None:
         await self._pipe.close()

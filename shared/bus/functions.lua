@@ -13,7 +13,7 @@
 -- Each redis.call and each number printed costs more than the entry itself, so the usual append (same epoch, next
 -- seq) makes three calls and prints no number that it was given as text.
 
-local VERSION = '9'
+local VERSION = '10'
 
 local function head_of(key)
   local h = redis.call('HMGET', key, 'epoch', 'seq')
@@ -192,52 +192,45 @@ end)
 -- No pause is longer (the broker's `Retry-After` is cut at 300 s).
 local PAUSE_MS_MAX = 600000
 
--- Until when ordinary requests wait, 0 for no pause. One that reaches further than any pause was asked for before
--- the clock fell back.
-local function paused_until(key, now)
-  local paused = tonumber(redis.call('ZSCORE', key, 'paused_until') or '0') or 0
-  if paused <= now or paused > now + PAUSE_MS_MAX then return 0 end
-  return paused
+local function hold(key, now, pause_ms)
+  redis.call('SET', key, string.format('%d %d', now, now + pause_ms), 'PX', string.format('%d', pause_ms))
+  return pause_ms
 end
 
-local function drop_between(key, low, high)
-  redis.call('ZREMRANGEBYSCORE', key, '(' .. string.format('%d', low), high)
+-- How long ordinary requests wait, 0 for no pause. The key says from when to when. A clock that stands before both
+-- fell back meanwhile: how much of the pause is over nobody knows, so it lasts from now on, and never longer than
+-- it was asked for.
+local function paused_ms(key, now)
+  local from, till = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
+  if not from then return 0 end
+  from, till = tonumber(from), tonumber(till)
+  if now >= till then return 0 end
+  if now < from then return hold(key, now, math.min(till - from, PAUSE_MS_MAX)) end
+  return till - now
 end
 
-local function keep_budget(key, window, now, paused)
-  redis.call('PEXPIRE', key, math.max(2 * window, paused - now))
-end
-
--- julie_budget(window; requests_max, window_ms, reserve, urgent, member, last) -> 0 granted, else milliseconds to
--- wait; -1 when `last`, which was granted to the caller before, is not in the window: Redis has lost it.
+-- julie_budget(window, pause; requests_max, window_ms, reserve, urgent, member, last) -> 0 granted, else milliseconds
+-- to wait; -1 when `last`, which was granted to the caller before, is not in the window: Redis has lost it.
 -- One sliding window for the whole credential; the last `reserve` places are for cancel and flatten.
 redis.register_function('julie_budget', function(keys, args)
   local most, window, reserve, urgent = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), args[4] == '1'
   local now = now_ms()
-  local paused = paused_until(keys[1], now)
+  local paused = paused_ms(keys[2], now)
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', now - window)
   -- What is later than now was counted before the clock fell back. Nobody knows how old it is but those who were
   -- granted it: the next question of each finds its `last` missing, and it tells its own again.
-  if paused > 0 then
-    drop_between(keys[1], now, '(' .. string.format('%d', paused))
-    drop_between(keys[1], paused, '+inf')
-  else
-    redis.call('ZREM', keys[1], 'paused_until')
-    drop_between(keys[1], now, '+inf')
-  end
+  redis.call('ZREMRANGEBYSCORE', keys[1], '(' .. string.format('%d', now), '+inf')
   if args[6] and args[6] ~= '' and not redis.call('ZSCORE', keys[1], args[6]) then return -1 end
-  if paused > 0 and not urgent then return paused - now end
-  local used = redis.call('ZCARD', keys[1])
-  if paused > 0 then used = used - 1 end
-  local room = most
+  if paused > 0 and not urgent then return paused end
+  local used, room = redis.call('ZCARD', keys[1]), most
   if not urgent then room = most - reserve end
   if used >= room then
+    if used == 0 then return window end
     local oldest = redis.call('ZRANGE', keys[1], 0, 0, 'WITHSCORES')
-    if used <= 0 then return window end
     return math.max(1, math.ceil(tonumber(oldest[2]) + window - now))
   end
   redis.call('ZADD', keys[1], now, args[5])
-  keep_budget(keys[1], window, now, paused)
+  redis.call('PEXPIRE', keys[1], 2 * window)
   return 0
 end)
 
@@ -245,17 +238,15 @@ end)
 redis.register_function('julie_budget_recall', function(keys, args)
   local now = now_ms()
   for i = 2, #args, 2 do redis.call('ZADD', keys[1], now - tonumber(args[i + 1]), args[i]) end
-  keep_budget(keys[1], tonumber(args[1]), now, paused_until(keys[1], now))
+  redis.call('PEXPIRE', keys[1], 2 * tonumber(args[1]))
   return 1
 end)
 
--- julie_pause(window; pause_ms): nothing but urgent requests before then (the gateway answered 429). The longest
--- counts: another request's shorter pause does not end it.
-redis.register_function('julie_pause', function(keys, args)
-  local now = now_ms()
-  local paused = math.max(now + math.min(tonumber(args[1]), PAUSE_MS_MAX), paused_until(keys[1], now))
-  redis.call('ZADD', keys[1], paused, 'paused_until')
-  if redis.call('PTTL', keys[1]) < paused - now then redis.call('PEXPIRE', keys[1], paused - now) end
+-- julie_budget_pause(pause; pause_ms): nothing but urgent requests before then (the gateway answered 429). The
+-- longest counts: another request's shorter pause does not end it.
+redis.register_function('julie_budget_pause', function(keys, args)
+  local now, pause_ms = now_ms(), math.min(tonumber(args[1]), PAUSE_MS_MAX)
+  if pause_ms > paused_ms(keys[1], now) then hold(keys[1], now, pause_ms) end
   return 1
 end)
 

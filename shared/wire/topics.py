@@ -192,6 +192,13 @@ TOPICS = (
         retention="one window",
     ),
     Topic(
+        key="pause:{NAME}",
+        kind=Kind.STRING,
+        writer="who is told by the broker to wait; from when to when, milliseconds",
+        readers="the budget function",
+        retention="the pause",
+    ),
+    Topic(
         key="session:doubts",
         kind=Kind.CHANNEL,
         writer="who is refused by the broker, with the version of the token",
@@ -273,6 +280,10 @@ def refused(process: str) -> str:
 
 def budget(name: str) -> str:
     return f"budget:{{{name}}}"
+
+
+def pause(name: str) -> str:
+    return f"pause:{{{name}}}"
 
 
 def pauses(name: str) -> str:

@@ -179,8 +179,7 @@ class Surrounded(FaultyStack):
 
     def is_held_back(self) -> bool:
         """Whether the budget of the credential is paused, as the broker asked."""
-        keys = self.redis("KEYS", topics.budget("*"))
-        return any(self.redis("ZSCORE", key, "paused_until") is not None for key in keys)
+        return bool(self.redis("KEYS", topics.pause("*")))
 
     def ask_the_account(self) -> None:
         """Make broker_sync read the account now: a push that it does not understand is a doubt."""

@@ -87,7 +87,7 @@ def test_a_kill_loses_nothing(faulty: Faulty) -> None:
         ("LPUSH", "l", "a", "b"),
         ("LTRIM", "l", 0, 0),
         ("FCALL", "julie_lease", 1, "lease", "me", 100_000),
-        ("FCALL", "julie_budget", 1, "budget", 5, 100_000, 1, 0, "m"),
+        ("FCALL", "julie_budget", 2, "budget", "pause", 5, 100_000, 1, 0, "m"),
         ("MULTI",),
         ("DEL", "h2"),
         ("HSET", "h2", "a", 1),

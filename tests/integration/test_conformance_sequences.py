@@ -111,7 +111,7 @@ FUNCTIONS = st.one_of(
         *("FCALL", "julie_step", 6, "l", "st", "s", "s:head", "b", "b:head", EPOCHS, VALUES),
         *(SEQS, MS, 2, "quote", VALUES, "bar", VALUES, SEQS, MS, st.sampled_from([0, 1]), "quote", VALUES),
     ),
-    words("FCALL", "julie_budget", 1, "l", 3, 1_000_000, 1, 1, "m"),
+    words("FCALL", "julie_budget", 2, "l", "m", 3, 1_000_000, 1, 1, "m"),
     words("FCALL", KEYS, 0),
 )
 CONTROL = st.sampled_from([("MULTI",), ("EXEC",), ("DISCARD",), ("NOSUCH", "x"), ("GET",)])

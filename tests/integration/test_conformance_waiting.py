@@ -244,11 +244,11 @@ def test_a_lease_ends(redis: AnyServer) -> None:
 
 def test_a_budget_says_how_long_to_wait(redis: AnyServer) -> None:
     wire = loaded(redis)
-    budget = ("FCALL", "julie_budget", 1, "b", 2, 100_000, 1)
+    budget = ("FCALL", "julie_budget", 2, "b", "p", 2, 100_000, 1)
     assert ask(wire, *budget, 0, "m1") == 0
     assert 90_000 < ask(wire, *budget, 0, "m2") <= 100_000
     assert ask(wire, *budget, 1, "m3") == 0
-    ask(wire, "FCALL", "julie_pause", 1, "b", 50_000)
+    ask(wire, "FCALL", "julie_budget_pause", 1, "p", 50_000)
     assert 40_000 < ask(wire, *budget, 0, "m4") <= 50_000
     assert 90_000 < ask(wire, *budget, 1, "m5") <= 100_000
 

@@ -52,7 +52,7 @@ LATE_S = 2.0
 """What was sent for a reason may leave so long after it has passed, with its place in the request budget."""
 BLINDING = frozenset(
     {"queries", "storms", "partitions", "long", "bus", "outages", "silences", "jumps", "stops", "reboots",
-     "closed", "set back", "storm over orders", "lag", "kills", "kills again", "claims", "recorder"}
+     "closed", "set back", "storm over orders", "lag", "kills", "kills again", "claims"}
 )  # fmt: skip
 """Kinds of fault that take prices or answers from guard, or others' places in the request budget."""
 HINDERING = frozenset({"wire", "late", "connects"})
@@ -169,7 +169,7 @@ class Guard(Checker):
 
     def _may_be_blind(self) -> bool:
         plan = self.world.plan
-        own = (plan.stops, plan.kills, plan.outages, plan.blind, plan.silences, plan.guard.record_fails)
+        own = (plan.stops, plan.kills, plan.outages, plan.jumps, plan.blind, plan.silences, plan.guard.record_fails)
         if plan.session.on:
             return True  # its token may be dead, and what a heartbeat asks uses the same budget
         return bool(BLINDING & set(plan.kinds)) or any(own)

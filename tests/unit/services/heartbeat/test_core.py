@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.heartbeat.core import BeatSeen, Command, State, Tick, decide
-from shared.domain.control import Beat, Duty, Halt, HaltKind, ProcessHealth, ProcessJudged, Resume
+from shared.domain.control import HELD, Beat, Duty, Halt, HaltKind, ProcessHealth, ProcessJudged, Resume
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -41,6 +41,7 @@ def make_beat(
     started: int = 1,
     build: str = "b1",
     duties: dict[str, Duty] | None = None,
+    detail: dict[str, str] | None = None,
 ) -> Beat:
     return Beat(
         process=process,
@@ -52,6 +53,7 @@ def make_beat(
         seq=seq,
         ready=ready,
         duties=duties or {},
+        detail=detail or {},
     )
 
 
@@ -66,6 +68,7 @@ class Room:
         self.started = dict.fromkeys(vital, 1)
         self.ready = dict.fromkeys(vital, True)
         self.duties: dict[str, dict[str, Duty]] = {}
+        self.detail: dict[str, dict[str, str]] = {}
         self.said: list[tuple[int, Command]] = []
 
     def hear(self, name: str, *, live: bool = True) -> None:
@@ -76,6 +79,7 @@ class Room:
             ready=self.ready[name],
             started=self.started[name],
             duties=self.duties.get(name),
+            detail=self.detail.get(name),
         )
         decide(BeatSeen(beat=beat, live=live, now_ns=self.now_ms * MS), self.state)
 
@@ -381,6 +385,36 @@ def test_a_process_that_left_is_forgotten_and_a_vital_one_is_not() -> None:
     room.run(12)
     assert "old" not in room.state.processes
     assert "feed" in room.state.processes
+
+
+def test_a_resume_that_execution_does_not_show_is_said_again() -> None:
+    """Redis had lost entries, and execution passed the resume over for one that it had read under its id."""
+    room = trading_room()
+    room.detail["execution"] = {HELD: "liveness, operator"}
+    room.run(4)
+    assert room.controls() == []
+    room.run(10)
+    at = [(at, type(c), c.kind) for at, c in room.controls()]
+    assert at == [(t, Resume, HaltKind.LIVENESS) for t in (10_000, 15_000)]
+    room.detail["execution"] = {HELD: "operator"}
+    room.said.clear()
+    room.run(20)
+    assert room.controls() == []
+
+
+@pytest.mark.parametrize("life", ["dies", "starts anew", "halted"])
+def test_a_resume_is_not_said_again_by_what_was_heard_before(life: str) -> None:
+    room = trading_room()
+    room.detail["execution"] = {HELD: "liveness"}
+    room.run(4)
+    room.silent = {"feed"} if life == "halted" else {"execution"}
+    room.run(3)
+    room.said.clear()
+    if life == "starts anew":
+        room.silent, room.started["execution"], room.ready["execution"] = set(), 2, False
+        room.detail["execution"] = {HELD: "starting"}
+    room.run(10)
+    assert not any(isinstance(c, Resume) for _, c in room.controls())
 
 
 def test_only_liveness_is_ever_resumed() -> None:

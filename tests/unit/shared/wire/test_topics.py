@@ -22,6 +22,7 @@ KEYS = [
     (topics.beat("strategy.breakout-mes"), "beat:NAME"),
     (topics.refused("strategy:breakout-mes"), "refused:NAME"),
     (topics.budget("demo.general"), "budget:{NAME}"),
+    (topics.pause("demo.general"), "pause:{NAME}"),
     (topics.pauses("demo.general"), "pauses:{NAME}"),
     (topics.BARS_WANTED, "bars:wanted"),
     (topics.SESSION, "session"),
