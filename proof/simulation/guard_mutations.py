@@ -79,7 +79,7 @@ def record_of_a_newer_guard_overwritten() -> Patches:
     return [patch.object(store.RecordFile, "write", unseeing)]
 
 
-@bug(caught_in=130)
+@bug(caught_in=88)
 def guard_waits_for_an_execution_that_is_wedged() -> Patches:
     return [patch.object(enforce, "_why_alone", lambda state, enforcing, at: "")]
 

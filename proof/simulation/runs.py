@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,9 @@ def regression_seeds() -> list[int]:
     return swarm.regression_seeds(swarm.REGRESSION.read_text(encoding="utf-8"))
 
 
+UNFIT = re.compile(r"\b(TypeError|AttributeError|NameError)\(")
+
+
 def play_all(seeds: Sequence[int], mutation: str | None = None, *, until_caught: bool = False) -> Outcome:
     """Play the worlds of some seeds in this process."""
     from proof.simulation import mutations, processes, world
@@ -60,8 +64,9 @@ def play_all(seeds: Sequence[int], mutation: str | None = None, *, until_caught:
             # What does not hold without the bug either was not caught by it.
             for invariant in world.play(seed).judge.record.violations:
                 violations.pop(invariant, None)
-            # Nor by a patch that no longer fits the code and only makes the program fail, whatever else comes of that.
-            if "I-18" in violations:
+            # Nor by a program that only fails, and least by a patch that does not fit the code any more.
+            violations.pop("I-18", None)
+            if any(" failed: " in text and UNFIT.search(text) for text in record.texts):
                 violations = {}
         outcome.record.add(record)
         outcome.seeds += 1

@@ -169,10 +169,11 @@ class Guard(Checker):
 
     def _may_be_blind(self) -> bool:
         plan = self.world.plan
-        own = (plan.stops, plan.kills, plan.outages, plan.jumps, plan.blind, plan.silences, plan.guard.record_fails)
+        own = (plan.stops, plan.kills, plan.blind, plan.silences, plan.guard.record_fails)
+        theirs = (plan.outages, plan.jumps)
         if plan.session.on:
             return True  # its token may be dead, and what a heartbeat asks uses the same budget
-        return bool(BLINDING & set(plan.kinds)) or any(own)
+        return bool(BLINDING & set(plan.kinds)) or any(own + theirs)
 
     def _breach(self, at_ns: int, words: str, incarnation: Incarnation) -> None:
         rule = words.partition(":")[0]

@@ -74,7 +74,7 @@ def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
 
 
 def test_a_clock_that_is_set_back_makes_a_pause_no_longer_than_it_was_asked_for() -> None:
-    """How much of it is over cannot be known then; that it lasts until the clock has caught up would be wrong."""
+    """How much of it is over cannot be known then; it must not last until the clock has caught up."""
     desk = Desk()
     desk.pause(30_000)
     desk.now_us += 20 * S
