@@ -305,7 +305,7 @@ def _halt_or_resume(tick: Tick, state: State) -> list[Command]:
     if state.well_since_ns is None:
         state.well_since_ns = tick.now_ns
     stable = tick.now_ns - state.well_since_ns >= state.resume_after_ns
-    if stable if state.halted else _was_not_read(tick.now_ns, state):
+    if stable and (state.halted or _was_not_read(tick.now_ns, state)):
         state.halted, state.resumed_ns = False, tick.now_ns
         reason = "every vital process does its duties: " + ", ".join(state.vital)
         return [Resume(kind=HaltKind.LIVENESS, reason=reason, issuer=ISSUER, ts_ns=tick.ts_ns)]

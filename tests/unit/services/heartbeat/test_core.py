@@ -402,6 +402,17 @@ def test_a_resume_that_execution_does_not_show_is_said_again() -> None:
     assert room.controls() == []
 
 
+def test_a_resume_is_not_said_again_on_waking() -> None:
+    """Frozen for 14 s: nobody was seen to be well since."""
+    room = trading_room()
+    room.detail["execution"] = {HELD: "liveness"}
+    room.run(4)
+    room.now_ms += 14_000
+    room.silent = {"execution"}
+    room.run(10)
+    assert not any(isinstance(c, Resume) for _, c in room.controls())
+
+
 @pytest.mark.parametrize("life", ["dies", "starts anew", "halted"])
 def test_a_resume_is_not_said_again_by_what_was_heard_before(life: str) -> None:
     room = trading_room()
