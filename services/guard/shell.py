@@ -38,7 +38,7 @@ from services.guard.events import (
 from services.guard.gather import AccountMissing, flat_look, look, price
 from services.guard.hours import brokers_time, day_at
 from services.guard.keeping import RecordKeeper
-from services.guard.state import NS_PER_S, State
+from services.guard.state import NS_PER_S, Enforcing, State
 from services.guard.store import RecordFile, RecordUnreadable
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, MarketPort, OrderPort
@@ -291,7 +291,7 @@ class Shell:
             case AskPrice(contract_id=contract_id):
                 self._start(self._price(contract_id), "price")
             case Send(remedy=remedy):
-                self._start(self._send(remedy), "remedy")
+                self._start(self._send(remedy, self.state.enforcing), "remedy")
             case Keep(record=record):
                 self._record.write(record)
             case Note(name=name, text=text, alarm=True):
@@ -363,12 +363,13 @@ class Shell:
         if event is not None:
             self._decide(event)
 
-    async def _send(self, remedy: Remedy) -> None:
-        demanded = self.state.enforcing
+    async def _send(self, remedy: Remedy, demand: Enforcing | None) -> None:
+        """Send it while that demand stands; None: it has ended with the very look that this is decided by."""
 
         def held() -> str | None:
             """A place in the request budget may take seconds: what is open by then may be nobody's breach."""
-            return None if self.state.enforcing is demanded else "nothing demands it any more"
+            stands = demand is not None and self.state.enforcing is demand
+            return None if stands else "nothing demands it any more"
 
         if isinstance(remedy, Cancel):
             outcome = await self._orders.cancel(self._account_id, remedy.broker_order_id, held=held)

@@ -19,6 +19,10 @@ class Rest(Checker):
 
     def unsettled(self) -> str:
         """Return what is not at rest yet, empty when all is."""
+        unarchived = self.judge.archive.unsettled()  # first: it has to look for some time
+        return self._open() or unarchived
+
+    def _open(self) -> str:
         if self.left_to_a_person():
             return ""
         world = self.world
@@ -49,7 +53,6 @@ class Rest(Checker):
             judge.session.unsettled,
             judge.hosts.unsettled,
             judge.feed.unsettled,
-            judge.archive.unsettled,
         )
         return next((words for one in unsettled if (words := one())), "")
 
