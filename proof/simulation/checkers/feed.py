@@ -25,6 +25,7 @@ from proof.simulation.market_hub import SUBSCRIPTIONS
 from proof.simulation.scaled import PROBE_WAIT_S, STALE_AFTER_NIGHT_S, STALE_AFTER_S
 from proof.simulation.venue import SYMBOL
 from shared.broker.port import LinkDown, LinkEvent, LinkUp, SubscriptionRefused, SubscriptionTaken
+from shared.bus.client import COMMAND_TIMEOUT_S
 from shared.domain.market import Bar, BarSource, FeedGap, FeedHealth, FeedState, MarketState, Quote, Trade
 from shared.wire import topics
 from shared.wire.codec import decode
@@ -42,6 +43,8 @@ READ_S = 0.4
 """What has come is read so soon by a process that runs."""
 ANSWER_S = 0.5
 """A question to the broker and its answer, and a turn of the feed on both ends."""
+PLACE_S = COMMAND_TIMEOUT_S
+"""A question for a place in the request budget, when Redis does not answer."""
 CONFIRMED_S = 1.25
 """For so long it may go by what the stream has answered: that it writes it, and nobody else."""
 APPENDED_S = 3.0
@@ -73,6 +76,7 @@ class Feed(Checker):
         self._read = 0
         self._bar_ns = 0
         self._redis_s = 0.0
+        self._away_s = 0.0
         self._writer: Incarnation | None = None
         self._writer_s = 0.0
 
@@ -265,7 +269,7 @@ class Feed(Checker):
         assert hub is not None
         # One that stands still as its first look is due takes it when it wakes.
         due_s = life.heard_s + self._threshold_s() + PROBE_WAIT_S
-        first_look_s = life.awake_s(due_s) + ANSWER_S
+        first_look_s = life.awake_s(due_s) + ANSWER_S + (PLACE_S if self._away_s >= life.heard_s else 0.0)
         since_ns = clock.starts_ns + round(first_look_s * NS_PER_S)
         place = bisect_left(hub.traded_ns, since_ns)
         return (clock.true_ns() - hub.traded_ns[place]) / NS_PER_S if place < len(hub.traded_ns) else 0.0
@@ -287,6 +291,8 @@ class Feed(Checker):
             return
         self._redis_s = self._redis_s + every_s if self.judge.liveness.redis_takes() else 0.0
         running, now_s = self.world.machine.processes["feed"].now, self.world.loop.now_s
+        if not self._redis_s:
+            self._away_s = now_s
         if running is not None:
             self._older_s(running)  # takes note of who writes
             life = self._life(running)
