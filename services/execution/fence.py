@@ -64,11 +64,10 @@ class Fence:
         Raises:
             Fenced, RolledBack: It says no: nothing may be sent any more.
         """
-        if self.fresh:
-            return True
         try:
             async with asyncio.timeout(wait_s):
-                await self.ask()
+                while not self.fresh:  # again: an answer may have waited for a frozen process to wake
+                    await self.ask()
         except TimeoutError:
             return False
         return True

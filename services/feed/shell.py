@@ -335,8 +335,9 @@ class Shell:
         # moment of success: asking is the only way to hear of it.
         while not task.cancelling():
             await self._views_ready.wait()
-            if self._clock.monotonic_ns() - self._confirmed_mono_ns > CONFIRMED_NS:
+            while self._clock.monotonic_ns() - self._confirmed_mono_ns > CONFIRMED_NS:
                 # Nothing fences the conflated view: who was frozen, and replaced meanwhile, must not vouch.
+                # Again, for what was answered may have waited for us to wake.
                 await self._confirm()
             self._views_ready.clear()
             views, self._views = self._views, {}

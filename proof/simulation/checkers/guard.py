@@ -38,6 +38,8 @@ SEEN_S = 0.5
 FLAT_WITHIN_S = 8.0
 HINDERED_S = 6.0
 """More of both where requests, answers or prices are lost: it asks and sends again, after pauses."""
+UNANSWERED_S = 24.0
+"""More where all questions fail, less as fewer do: two looks of three answers each must agree first."""
 AWAY_S = 6.0
 """More where Redis goes away: for three seconds guard believes so, and for three it waits for a place."""
 BLIND_FOR_S = 20.0
@@ -288,7 +290,7 @@ class Guard(Checker):
             self._broken_s = 0.0
             return
         self._broken_s += acted_s
-        bound_s = NOTICED_S + (HINDERED_S if self._hindered() else 0.0)
+        bound_s = NOTICED_S + self._hindered_s()
         bound_s += AWAY_S if self.world.plan.outages else 0.0
         if "left open" in self.world.plan.kinds:
             bound_s = NOTICED_AT_ONCE_S
@@ -307,7 +309,7 @@ class Guard(Checker):
             self._unflat_s = 0.0
             return
         self._unflat_s += acted_s
-        bound_s = FLAT_WITHIN_S + (HINDERED_S if self._hindered() else 0.0)
+        bound_s = FLAT_WITHIN_S + self._hindered_s()
         self.check(
             "I-26",
             self._unflat_s <= bound_s,
@@ -343,8 +345,10 @@ class Guard(Checker):
         guard = self.world.machine.processes["guard"].now
         return guard is not None and guard.beat is not None and guard.beat.ready
 
-    def _hindered(self) -> bool:
-        return bool(HINDERING & set(self.world.plan.kinds)) or self._may_be_blind()
+    def _hindered_s(self) -> float:
+        plan = self.world.plan
+        hindered = bool(HINDERING & set(plan.kinds)) or self._may_be_blind()
+        return (HINDERED_S if hindered else 0.0) + UNANSWERED_S * plan.wire.query_failed
 
     def demands(self, margin_s: float = 0.0) -> bool:
         """Return whether the account has to be flat."""

@@ -60,6 +60,26 @@ def test_after_a_long_sleep_no_and_silence_are_told_apart() -> None:
     asyncio.run(scenario())
 
 
+def test_an_answer_that_waited_for_us_to_wake_is_none() -> None:
+    """Frozen while the answer was on its way: another execution may have taken over since."""
+
+    async def scenario() -> None:
+        clock, answers = ManualClock(), [None, Fenced("epoch 1 is older than 2")]
+
+        async def ask() -> None:
+            clock.advance(5)
+            answer = answers.pop(0)
+            if answer is not None:
+                raise answer
+
+        fence = Fence(clock)
+        fence.begin(ask)
+        with pytest.raises(Fenced):
+            await fence.confirmed(60.0)
+
+    asyncio.run(scenario())
+
+
 def test_no_answer_from_before_the_bus_was_lost_counts() -> None:
     """Found by simulation: an older copy of Redis came back, and its intent left on the answer before."""
 

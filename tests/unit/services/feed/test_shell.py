@@ -62,6 +62,28 @@ def test_who_has_not_heard_for_long_that_he_still_writes_asks_before_he_vouches(
     assert bus.published == []
 
 
+def test_who_was_frozen_while_he_asked_asks_again() -> None:
+    """The answer from before has waited for him to wake."""
+    bus, now_ns = Bus(), 10 * CONFIRMED_NS
+
+    class Asked(FencedWriter):
+        times = 0
+
+        async def check(self) -> None:
+            nonlocal now_ns
+            self.times += 1
+            if self.times > 1:
+                raise Fenced("another feed has taken over")
+            now_ns += 5 * CONFIRMED_NS
+
+    shell = make_shell(bus)
+    shell._clock = cast(Any, SimpleNamespace(monotonic_ns=lambda: now_ns))
+    shell._outlets["MES"] = Outlet("MES", cast(Any, Asked()), 1_000)
+    with pytest.raises(Fenced):
+        asyncio.run(shell._publish_views())
+    assert bus.published == []
+
+
 def test_who_has_heard_it_just_now_does_not_ask() -> None:
     bus = Bus()
     shell = make_shell(bus)
