@@ -325,6 +325,7 @@ def _command(world: World, word: str) -> None:
     judge.reach(f"operator: {word}")
     if isinstance(message, Resume):
         judge.guard.resumed(message)
+        judge.liveness.overruled()
         judge.halted_ns = judge.stopped_ns = None
         return
     if judge.stopped_ns is None and word != "halt-reducing":
