@@ -26,6 +26,8 @@ from shared.domain.order import (
 from shared.domain.risk import check, reference, weighed
 
 ZERO = Decimal(0)
+CAUSE_AHEAD_NS_MAX = 1_000_000_000
+"""Clocks of one machine, or of two that are kept in time, differ by less."""
 
 
 def take(turn: Turn, read: IntentRead) -> None:
@@ -44,7 +46,7 @@ def take(turn: Turn, read: IntentRead) -> None:
         turn.alarm("intent_repeated", f"{name} was decided before; it is not looked at again")
     elif not (name.isascii() and name.isprintable() and 0 < len(name) <= CLIENT_ORDER_ID_CHARS_MAX):
         refuse(turn, intent, deny("client_order_id", most=CLIENT_ORDER_ID_CHARS_MAX))
-    elif turn.at.now_ns >= intent.expires_at_ns:
+    elif turn.at.now_ns >= intent.expires_at_ns or _of_another_time(turn, intent):
         _expire(turn, intent)
     elif isinstance(intent, ClosePosition):
         _close(turn, intent)
@@ -191,6 +193,15 @@ def _cancel(turn: Turn, intent: CancelOrder) -> None:
         turn.publish(orders.updated(order, turn))  # the answer is where it stands
     else:
         orders.cancel(turn, order, intent.reason or "canceled by strategy")
+
+
+def _of_another_time(turn: Turn, intent: SubmitOrder | ClosePosition) -> bool:
+    """Say whether its cause lies ahead: the clock was set back since, and nobody knows how old it is.
+
+    What gets us out goes all the same.
+    """
+    opens = isinstance(intent, SubmitOrder) and not intent.reduce_only
+    return opens and intent.ts_cause_ns > turn.at.now_ns + CAUSE_AHEAD_NS_MAX
 
 
 def _expire(turn: Turn, intent: SubmitOrder | ClosePosition) -> None:

@@ -196,12 +196,14 @@ def _sort(
                 reason = f"the broker logged this session out: {text}"
                 return [*_deliver(delivered), *_give_up(event, state, reason, _logout_pause_ns(event, state))]
             case Invocation(invocation_id=invocation_id):
-                if invocation_id is not None:  # not known of this gateway; silence would hang its caller
+                if (
+                    invocation_id is not None and connection.is_open
+                ):  # not known of this gateway; silence would hang its caller
                     connection.complete(invocation_id, event.at.now_ns, error="not supported by this client")
                 delivered.append(record)
             case Completion():
                 delivered += _answered(event, record, state)
-            case HandshakeAccepted():
+            case HandshakeAccepted() if connection.is_open:  # or closed in the same breath
                 state.phase = Phase.SUBSCRIBING
                 commands += _ask(event, list(state.wanted), state)
                 delivered += _up_when_answered(event, state)

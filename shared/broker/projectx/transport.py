@@ -128,7 +128,7 @@ class Http:
             NotSentError: Nothing left this machine.
             NoAnswerError: It may have arrived.
         """
-        progress = _Progress(withheld)
+        progress, asked_ns = _Progress(withheld), self._clock.monotonic_ns()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -144,8 +144,8 @@ class Http:
                 allow_redirects=False,
                 trace_request_ctx=progress,
             ) as response:
+                self._learn_clock(response.headers.get("Date"), asked_ns)
                 content = await self._read(response)
-                self._learn_clock(response.headers.get("Date"))
                 return HttpReply(
                     status=response.status,
                     body=content,
@@ -210,17 +210,19 @@ class Http:
             parts.append(part)
         return b"".join(parts)
 
-    def _learn_clock(self, date: str | None) -> None:
+    def _learn_clock(self, date: str | None, asked_ns: int) -> None:
         if date is None:
             return
         try:
             venue_ns = int(parsedate_to_datetime(date).timestamp()) * SECOND_NS
         except ValueError:
             return
-        estimate_ns = self.venue_now_ns()
-        # Cut to whole seconds, a header only ever seems early: the latest reading stands, unless far off.
-        if estimate_ns is None or not venue_ns <= estimate_ns < venue_ns + 2 * SECOND_NS:
-            self._venue_ns, self._venue_seen_ns = venue_ns, self._clock.monotonic_ns()
+        now_ns, estimate_ns = self._clock.monotonic_ns(), self.venue_now_ns()
+        # Cut to whole seconds, and as old as its way here, which was no longer than we waited for it: a header
+        # only ever seems early. The latest reading stands, unless this one cannot be so early.
+        latest_ns = venue_ns + 2 * SECOND_NS + now_ns - asked_ns
+        if estimate_ns is None or not venue_ns <= estimate_ns < latest_ns:
+            self._venue_ns, self._venue_seen_ns = venue_ns, now_ns
 
     def _retry_after_s(self, value: str | None) -> float | None:
         """Read both forms of the header: seconds, or a date."""

@@ -157,6 +157,18 @@ def test_a_fill_heard_after_the_rest_was_refused_is_no_late_landing() -> None:
     assert not desk.order().unwanted
 
 
+@pytest.mark.proves("I-4")
+def test_an_entry_whose_cause_lies_ahead_is_expired_and_an_exit_is_not() -> None:
+    """The clock was set back since: how old the signal is, nobody knows."""
+    desk = ready_desk()
+    ahead = {"ts_cause_ns": desk.now_ns + 2 * 10**9, "expires_at_ns": desk.now_ns + 7 * 10**9}
+    desk.intent(make_submit("o1", **ahead))
+    assert (desk.status("o1"), desk.take(Place)) == (OrderStatus.EXPIRED, [])
+    desk.opened("o2")
+    desk.intent(make_submit("o3", side=Side.SELL, reduce_only=True, bracket=None, **ahead))
+    assert desk.status("o3") is OrderStatus.PENDING_NEW
+
+
 @pytest.mark.proves("I-16")
 def test_an_order_of_a_time_the_ledger_has_not_seen_is_not_taken_for_a_buried_intent() -> None:
     """An old copy of the ledger came back and the intent is read again: its order holds a position by now."""

@@ -128,6 +128,26 @@ def test_link_is_up_when_every_subscription_was_answered() -> None:
     assert bench.take() == [LinkUp(connection=1, ts_recv_ns=WALL)]
 
 
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (b'{}\x1e{"type":7,"error":"too many connections"}\x1e', "too many connections"),
+        (b'{}\x1e{"type":1,"target":"x","arguments":[],"invocationId":"7"}\x1e{"type":7}\x1e', ""),
+    ],
+)
+def test_a_hub_that_takes_the_handshake_and_closes_in_one_breath_is_a_refusal(frame: bytes, why: str) -> None:
+    bench = Bench(QUOTES)
+    bench._serve = lambda data: None  # type: ignore[method-assign]
+    bench.open()
+    bench.hear(frame)
+    (down,) = [one for one in bench.take() if isinstance(one, LinkUp | LinkDown)]
+    assert isinstance(down, LinkDown)
+    assert why in down.reason
+    assert bench.state.refusals == 1
+    bench.wait(down.retry_in_ns / SECOND)
+    assert bench.opened == 2
+
+
 def test_link_without_subscriptions_is_up_after_the_handshake() -> None:
     bench = Bench()
     bench.open()
