@@ -66,6 +66,7 @@ def fill(turn: Turn, report: FillReport) -> None:
     state, contract_id = turn.state, report.contract_id
     before = state.contract_qty(contract_id)
     wrong = fills.take(turn, report)
+    fills.attribute_closes(turn)  # one that was heard before the position that it closed
     if state.contract_qty(contract_id) != before:
         state.sync.differences.pop(contract_id, None)  # the same numbers later would be another difference
         if state.contract_qty(contract_id) == state.sync.positions.get(contract_id, 0):

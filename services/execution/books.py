@@ -67,7 +67,7 @@ class Book:
 
         What happened then can have closed no others.
         """
-        first_ns: dict[str, int] = dict.fromkeys(self._base_newest_ns, 0)
+        first_ns: dict[str, int] = dict(self._base_newest_ns)  # when the first was, is folded away
         for fill in self._fills:
             first_ns.setdefault(_lot_of(fill), fill.ts_event_ns)
         return sum(lot.qty for name, lot in self.lots.items() if first_ns.get(name, 0) <= ts_ns)

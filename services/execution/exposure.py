@@ -211,6 +211,18 @@ def _others(state: State, strategy_id: str, contract_id: str) -> tuple[int, int]
     return longs + max(0, baseline), shorts + max(0, -baseline)
 
 
+def beyond_limit(state: State, order: OrderRecord) -> bool:
+    """Say whether the account could come to hold too much with this order, which is among the open ones."""
+    works = _working(state, order.strategy_id, order.contract_id)
+    longs, shorts = _others(state, order.strategy_id, order.contract_id)
+    net_qty = state.net_qty(order.strategy_id, order.contract_id)
+    if order.side is Side.BUY:
+        worst = longs + worst_qty(net_qty, works.buy_qty, works.buy_rests_qty)
+    else:
+        worst = shorts + worst_qty(-net_qty, works.sell_qty, works.sell_rests_qty)
+    return worst > state.rules.limits.position_max
+
+
 def silent_ms(state: State, at: Moment) -> int:
     """Return for how long heartbeat has not been heard."""
     if state.heartbeat_ns is None:

@@ -206,7 +206,7 @@ def _count_foreign(turn: Turn, fill: FillRecord) -> None:
     part = max((one.part for one in state.fills.get(fill.fill_id, ())), default=-1) + 1
     by = "external" if fill.broker_order_id in state.standing.externals else "flatten"
     if _closes(state, fill):
-        theirs = state.net_qty(EXTERNAL, fill.contract_id)
+        theirs = state.net_qty(EXTERNAL, fill.contract_id) + state.standing.baselines.get(fill.contract_id, 0)
         own = min(rest, abs(theirs)) if theirs * fill.side.sign < 0 else 0
         if own:  # what was opened by hand is closed first: by hand, and by a flatten with all the rest
             fees = fill.fees * own / fill.qty

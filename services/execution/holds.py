@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from services.execution import exposure, flatten
 from services.execution.events import Modify, Moment
-from services.execution.records import EXIT, OrderRecord
+from services.execution.records import EXIT, STOP_LOSS, OrderRecord
 from services.execution.state import State
 from shared.domain.control import HaltKind, TradingState
 from shared.domain.market import FeedHealth
@@ -19,6 +19,7 @@ from shared.domain.order import OrderType
 HALTED = "trading was halted before it could be sent"
 CANCELED = "it was canceled before it could be sent"
 GONE = "what it was to close is not there any more"
+TOO_MUCH = "with it the account could hold more than position_max by now"
 FROZEN = "the fate of another order in its contract became unknown before it could be sent"
 UNJUDGED = "heartbeat fell silent before it could be sent"
 STALE = "the market it was decided on is too old by now"
@@ -31,6 +32,8 @@ def hold(state: State, order: OrderRecord, at: Moment) -> str | None:
         return CANCELED
     if order.role == EXIT and not _closes(state, order):
         return GONE  # a stop filled while it waited for its place: it would turn the position
+    if order.role == STOP_LOSS and order.leaves_qty > _to_protect(state, order):
+        return GONE  # the target filled meanwhile: it would open a position
     if order.parent is not None:
         # It protects a position or ends it: no halt is against that. A flatten does it in its own way.
         flattened = state.standing.flatten is not None and flatten.covered(state, order.contract_id)
@@ -45,6 +48,8 @@ def hold_change(state: State, change: Modify, at: Moment) -> str | None:
     order = state.orders[change.client_order_id]
     prices = (change.limit_price, change.stop_price, change.trail_price)
     smaller = change.order_qty is not None and change.order_qty <= order.order_qty and prices == (None,) * 3
+    if order.role == STOP_LOSS and (change.order_qty or 0) > max(order.order_qty, _to_protect(state, order)):
+        return GONE
     if order.parent is not None or (smaller and order.reduce_only):
         return HALTED if HaltKind.STARTING in state.own_halts else None
     if change.order_qty is not None and change.order_qty > order.order_qty:
@@ -63,7 +68,9 @@ def _new_exposure(state: State, order: OrderRecord, at: Moment) -> str | None:
         return HALTED
     if exposure.silent_ms(state, at) > state.rules.limits.heartbeat_silence_ms_max:
         return UNJUDGED
-    return FROZEN if state.is_frozen(order.contract_id) else _stale(state, order, at)
+    if state.is_frozen(order.contract_id):
+        return FROZEN
+    return TOO_MUCH if exposure.beyond_limit(state, order) else _stale(state, order, at)
 
 
 def _stale(state: State, order: OrderRecord, at: Moment) -> str | None:
@@ -76,6 +83,8 @@ def _stale(state: State, order: OrderRecord, at: Moment) -> str | None:
 
 def _closes(state: State, order: OrderRecord) -> bool:
     """Is there enough left for this exit, beside what those claimed before it will close at once?"""
+    if order.contract_id in state.standing.crossing and not state.sync.positions.get(order.contract_id):
+        return False  # a flatten has closed it, and that is still to be booked
     net_qty = state.net_qty(order.strategy_id, order.contract_id)
     earlier = takewhile(lambda one: one.client_order_id != order.client_order_id, state.open.values())
     before_qty = sum(
@@ -85,3 +94,11 @@ def _closes(state: State, order: OrderRecord) -> bool:
         and (one.role, one.order_type) == (EXIT, OrderType.MARKET)
     )
     return net_qty * order.side.sign < 0 and before_qty + order.leaves_qty <= abs(net_qty)
+
+
+def _to_protect(state: State, order: OrderRecord) -> int:
+    """Return the contracts of its entry that are held; of all entries where the stop stands for no one of them."""
+    if order.parent is None:
+        return abs(state.net_qty(order.strategy_id, order.contract_id))
+    lot = state.book(order.strategy_id, order.contract_id).lots.get(order.parent)
+    return lot.qty if lot is not None else 0

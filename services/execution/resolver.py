@@ -152,6 +152,7 @@ def searched(turn: Turn, look: Searched) -> None:
             _not_found(turn, state.orders[name], look, at_broker)
         if state.unmatched and not state.doubts:
             brackets.judge_unmatched(turn)
+        fills.attribute_closes(turn)
         flatten.searched(turn, look)
         _catch_up(state, look)
     incomplete = bool(state.unmatched) or any(order.missing_qty for order in state.open.values())

@@ -218,8 +218,8 @@ class Http:
         except ValueError:
             return
         now_ns, estimate_ns = self._clock.monotonic_ns(), self.venue_now_ns()
-        # Cut to whole seconds, and as old as its way here, which was no longer than we waited for it: a header
-        # only ever seems early. The latest reading stands, unless this one cannot be so early.
+        # Cut to whole seconds, and as old as its way here, which took no longer than we waited: a header only
+        # ever seems early. The latest reading stands, unless this one cannot be so early.
         latest_ns = venue_ns + 2 * SECOND_NS + now_ns - asked_ns
         if estimate_ns is None or not venue_ns <= estimate_ns < latest_ns:
             self._venue_ns, self._venue_seen_ns = venue_ns, now_ns

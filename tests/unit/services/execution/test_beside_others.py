@@ -13,14 +13,15 @@ from services.execution.events import (
     CancelAnswered,
     CloseAnswered,
     CloseContract,
+    HeartbeatHeard,
     MarketRead,
     Place,
     Search,
     Searched,
 )
-from services.execution.holds import hold
+from services.execution.holds import GONE, TOO_MUCH, hold
 from services.execution.orders import want_search
-from services.execution.records import EXTERNAL
+from services.execution.records import EXIT, EXTERNAL
 from services.execution.turn import Turn
 from shared.broker.port import Accepted, NotSent
 from shared.domain.control import Flatten, HaltKind, Resume
@@ -397,3 +398,114 @@ def test_a_difference_that_a_fill_explains_before_it_is_lifted_is_not_accepted_a
     desk.control(Resume(kind=HaltKind.INVARIANT, reason="looked", issuer="t", ts_ns=desk.now_ns))
     assert desk.state.standing.baselines.get(MES, 0) == 0
     assert desk.state.contract_qty(MES) == 2
+
+
+@pytest.mark.proves("I-6", "I-8")
+def test_a_close_by_hand_that_is_heard_before_the_position_closes_it_all_the_same() -> None:
+    """It stayed by hand for ever, and the stop of a position that was gone still worked."""
+    desk = ready_desk()
+    desk.intent(make_submit("o1"))
+    (number,) = desk.place_all()
+    late = desk.broker.fill(number, at_ns=desk.now_ns)
+    desk.pass_time(0.5)
+    by_hand_number = desk.broker.external(side=Side.SELL)
+    desk.order_reports(by_hand_number)
+    desk.report(desk.broker.fill(by_hand_number, at_ns=desk.now_ns))
+    desk.show(by_hand_number)
+    assert (desk.net_qty(), desk.net_qty(EXTERNAL)) == (0, -1)
+    desk.report(late)
+    desk.show(number)
+    assert (desk.net_qty(), desk.net_qty(EXTERNAL)) == (0, 0)
+
+
+@pytest.mark.proves("I-6", "I-8")
+def test_what_the_baseline_holds_is_closed_by_hand_before_what_strategies_hold() -> None:
+    desk = Desk()
+    own = desk.broker.fills
+    desk.broker.positions = lambda: [position(MES, 2 + sum(f.side.sign * f.last_qty for f in own))]  # type: ignore[method-assign]
+    desk.ready()
+    assert desk.state.standing.baselines == {MES: 2}
+    number = desk.opened("o1")
+    desk.pass_time(60)
+    desk.ready()
+    sold = desk.broker.external(side=Side.SELL, qty=2)
+    desk.order_reports(sold)
+    desk.report(desk.broker.fill(sold, at_ns=desk.now_ns))
+    desk.show(sold)
+    desk.run(4)
+    assert (desk.net_qty(), desk.net_qty(EXTERNAL)) == (1, -2)
+    assert desk.broker.orders[number + 1].status is OrderStatus.NEW, "its stop still works"
+
+
+@pytest.mark.proves("I-2")
+def test_a_trade_by_hand_from_before_a_settled_position_ends_nothing() -> None:
+    """Execution ended at each answer to an order, as long as both positions stood."""
+    desk = Desk(make_rules(settle_after_s=10.0))
+    desk.ready()
+    by_hand(desk, Side.SELL)
+    desk.pass_time(60)
+    desk.ready()
+    desk.opened("o1")
+    desk.report(desk.broker.position())
+    desk.run(40)
+    desk.ready()
+    desk.intent(make_submit("o2", strategy_id="s2"))
+    (place,) = desk.take(Place)
+    desk.answer("o2", Accepted(broker_order_id=desk.broker.place(place.ticket)))
+    assert (desk.net_qty(), desk.net_qty(EXTERNAL)) == (1, -1)
+
+
+@pytest.mark.proves("I-26")
+def test_no_exit_leaves_while_the_end_of_a_flatten_is_still_to_be_booked() -> None:
+    """The fill that made the account flat has not been heard: an exit would open a position."""
+    desk = ready_desk()
+    desk.opened("o1")
+    desk.report(desk.broker.position())
+    known = list(desk.broker.fills)
+    flatten(desk)
+    for _ in range(4):
+        desk.pass_time(0.5)
+        desk.feed(HeartbeatHeard(at=desk.at()))
+        desk.tick()
+        desk.obey_cancels()
+        desk.obey_closes()
+        for _ in desk.take(Search):
+            shown = {"orders": list(desk.broker.orders.values()), "working": desk.broker.working()}
+            look = Searched(
+                started=desk.at(), at=desk.at(), fills=known, positions=desk.broker.positions(), **shown
+            )
+            desk.feed(look)
+    assert desk.state.standing.crossing == [MES]
+    assert desk.broker.net_qty == 0
+    order = msgspec.structs.replace(desk.order("o1"), client_order_id="c1", role=EXIT, side=Side.SELL)
+    assert desk.net_qty() == 1
+    assert hold(desk.state, order, desk.at()) == GONE
+
+
+@pytest.mark.proves("I-10")
+def test_an_order_that_turns_a_position_is_held_back_when_the_stop_has_filled_meanwhile() -> None:
+    desk = Desk(make_rules(limits={"position_max": 1, "order_qty_max": 2}))
+    desk.ready()
+    number = desk.opened("o1")
+    desk.report(desk.broker.position())
+    desk.pass_time(1)
+    desk.ready()
+    assert desk.refusal(make_submit("o2", side=Side.SELL, qty=2)) == ""
+    assert hold(desk.state, desk.order("o2"), desk.at()) is None
+    desk.report(desk.broker.fill(number + 1))
+    assert hold(desk.state, desk.order("o2"), desk.at()) == TOO_MUCH
+
+
+@pytest.mark.proves("I-6")
+def test_a_stop_of_ours_is_held_back_when_the_target_has_filled_meanwhile() -> None:
+    desk = ready_desk()
+    number = desk.opened("o1")
+    desk.report(desk.broker.position())
+    desk.broker.set(number + 1, status=OrderStatus.CANCELED)
+    desk.show(number)
+    desk.run(3)
+    (place,) = [one for one in desk.to_send if isinstance(one, Place)]
+    stop = desk.order(place.ticket.client_order_id)
+    assert (stop.order_type, hold(desk.state, stop, desk.at())) == (OrderType.STOP, None)
+    desk.report(desk.broker.fill(number + 2))
+    assert hold(desk.state, stop, desk.at()) == GONE

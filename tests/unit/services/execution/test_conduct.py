@@ -33,6 +33,7 @@ def refused(desk: Desk, name: str, *, pause_s: float = 1.0, **changes: object) -
     """Ask for an order a moment later, everything else being well; return the code."""
     desk.pass_time(pause_s)
     desk.ready()
+    changes = {"ts_cause_ns": desk.now_ns, **changes}
     return desk.refusal(make_submit(name, **changes))  # type: ignore[arg-type]
 
 
