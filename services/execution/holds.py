@@ -97,7 +97,7 @@ def _closes(state: State, order: OrderRecord) -> bool:
 
 
 def _to_protect(state: State, order: OrderRecord) -> int:
-    """Return the contracts of its entry that are held; those of all entries where it stands for none of them."""
+    """Return what is held of its entry; where it stands for none, of all."""
     if order.parent is None:
         return abs(state.net_qty(order.strategy_id, order.contract_id))
     lot = state.book(order.strategy_id, order.contract_id).lots.get(order.parent)
