@@ -175,7 +175,7 @@ class Session(Checker):
             state is None or (state.health, state.token_version) != (newest.health, newest.token_version)
         )
         self._differs_s = self._differs_s + every_s if differs else 0.0
-        bound_s, differs_s = AS_APPENDED_S + self.judge.liveness.margin_s, self._differs_s
+        bound_s, differs_s = AS_APPENDED_S + 2 * self.judge.liveness.margin_s, self._differs_s
         self.check(
             "I-17",
             differs_s <= bound_s,
