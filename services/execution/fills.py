@@ -245,11 +245,13 @@ def _is_before(state: State, fill: FillReport) -> bool:
 
 def _correct_fees(state: State, known: list[FillRecord], fill: FillReport) -> None:
     """Take over fees that came later. A hub's row lacks the commissions that the search's row has."""
-    if len(known) != 1 or fill.fees <= known[0].fees:
+    more = fill.fees - sum(one.fees for one in known)
+    if more <= 0:
         return
-    record = known[0]
-    state.drop_fill(record)
-    state.put_fill(msgspec.structs.replace(record, fees=fill.fees))
+    for record in list(known):  # what one close of several books was split into
+        state.drop_fill(record)
+        share = more * record.qty / fill.last_qty
+        state.put_fill(msgspec.structs.replace(record, fees=record.fees + share))
 
 
 def _void(turn: Turn, known: list[FillRecord] | None, fill: FillReport) -> str | None:

@@ -509,3 +509,23 @@ def test_a_stop_of_ours_is_held_back_when_the_target_has_filled_meanwhile() -> N
     assert (stop.order_type, hold(desk.state, stop, desk.at())) == (OrderType.STOP, None)
     desk.report(desk.broker.fill(number + 2))
     assert hold(desk.state, stop, desk.at()) == GONE
+
+
+@pytest.mark.proves("I-8")
+def test_fees_that_come_later_are_shared_out_over_the_books_that_a_fill_closed() -> None:
+    """The hub's row lacked the commission, and a close of two books never got it."""
+    desk = ready_desk()
+    desk.opened("o1")
+    desk.pass_time(1)
+    desk.ready()
+    desk.opened("o2", strategy_id="s2")
+    number = desk.broker.external(side=Side.SELL, qty=2)
+    desk.order_reports(number)
+    fill = desk.broker.fill(number, at_ns=desk.now_ns)
+    desk.report(fill)
+    desk.show(number)
+    assert (desk.net_qty("s1"), desk.net_qty("s2")) == (0, 0)
+    whole = msgspec.structs.replace(fill, fees=fill.fees + 2)
+    desk.report(whole)
+    desk.report(whole)
+    assert [part.fees for part in desk.state.fills[fill.fill_id]] == [whole.fees / 2] * 2
