@@ -8,6 +8,8 @@ and what others did on the account.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import msgspec
 
 from services.execution import settling
@@ -23,6 +25,8 @@ from shared.domain.report import FillReport
 
 WHOSE_AFTER_S = 0.5
 """How long a fill waits for its order to be shown before the broker is asked; an answer is usually near."""
+FEES_LEAST = Decimal("0.0001")
+"""Less than this is what sharing out has rounded."""
 HEARD_LATE_NS = NS_PER_S
 
 
@@ -246,7 +250,7 @@ def _is_before(state: State, fill: FillReport) -> bool:
 def _correct_fees(state: State, known: list[FillRecord], fill: FillReport) -> None:
     """Take over fees that came later. A hub's row lacks the commissions that the search's row has."""
     more = fill.fees - sum(one.fees for one in known)
-    if more <= 0:
+    if more < FEES_LEAST:
         return
     for record in list(known):  # what one close of several books was split into
         state.drop_fill(record)
