@@ -11,7 +11,6 @@ from decimal import Decimal
 from functools import cache
 
 import services.broker_sync.shell as broker_sync_shell
-import services.execution.fence as execution_fence
 import services.execution.resolver as resolver
 import services.feed.contract as feed_contract
 import services.guard.core as guard_core
@@ -22,6 +21,7 @@ import shared.broker.limiter as broker_limiter
 import shared.broker.projectx.gateway as gateway
 import shared.broker.projectx.tokens as tokens
 import shared.runtime.broker as runtime_broker
+import shared.runtime.fence as runtime_fence
 import shared.runtime.limiter as runtime_limiter
 import shared.runtime.session as runtime_session
 from proof.simulation.loop import EPOCH_NS, NS_PER_S
@@ -55,7 +55,7 @@ def scale_constants() -> None:
     resolver.SEARCH_PAUSES_S = (0.5, 1.0, 1.5, 2.0, 2.0, 2.0)
     resolver.CHECK_PAUSES_S = (0.5, 1.0, 2.0, 2.0, 2.0)
     resolver.CANCELS_PAUSE_S = 5.0
-    execution_fence.CHECK_S = 0.5
+    runtime_fence.CHECK_S = 0.5
     broker_limiter.GENERAL_WINDOW_S = runtime_limiter.GENERAL_WINDOW_S = WINDOW_S  # type: ignore[misc]
     gateway.WINDOW_S["general"] = WINDOW_S
     runtime_limiter.SPARE_KEPT_S = WINDOW_S / 3

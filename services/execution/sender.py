@@ -33,12 +33,12 @@ from services.execution.events import (
     Search,
     Searched,
 )
-from services.execution.fence import Fence
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
 from shared.broker.port import AccountPort, NotSent, OrderPort, OrderTicket, Outcome
 from shared.domain.control import SessionHealth
 from shared.runtime import marks
 from shared.runtime.clock import NS_PER_MS
+from shared.runtime.fence import Fence
 from shared.runtime.service import Context
 
 Call = Place | Cancel | Modify | CloseContract | Search | QueryOrder

@@ -30,7 +30,6 @@ from services.execution.events import (
     ReportRead,
     Tick,
 )
-from services.execution.fence import Fence
 from services.execution.inbox import Inbox, lost_before
 from services.execution.ledger import Commit, Ledger, LedgerFailed, Step
 from services.execution.outbox import Outbox, Position
@@ -45,6 +44,7 @@ from shared.domain.market import MarketState
 from shared.domain.report import SyncState
 from shared.runtime import marks
 from shared.runtime.config import halt_flag
+from shared.runtime.fence import Fence
 from shared.runtime.service import Context
 from shared.wire import topics
 from shared.wire.codec import MessageRefused, decode, encode, kind_of

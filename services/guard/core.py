@@ -51,6 +51,8 @@ ISSUER = "guard"
 RELOOK_S = 1.0
 """Between two looks while the picture does not fit together."""
 PRICE_ASK_S = 5.0
+OWN_PAUSE_S = 1.0
+"""No tick for longer than this: we did not run, and heard nobody meanwhile."""
 HEARD_S = 5.0
 """Execution reads a word, obeys and shows it within this long."""
 RESUMES_KEPT = 50
@@ -61,6 +63,7 @@ CLEAR = Demand(level=Level.CLEAR)
 def decide(event: Event, state: State) -> list[Command]:
     """Apply one event to `state` and return what must now happen, in order."""
     at = event.at
+    _note_own_pause(state, at)
     commands: list[Command] = []
     match event:
         case Looked():
@@ -90,13 +93,19 @@ def decide(event: Event, state: State) -> list[Command]:
         case ReArmed(order=order):
             commands += _re_arm(state, order, at)
         case Tick(bus_away=bus_away):
-            state.bus_away = bus_away
+            state.bus_away, state.ticked_ns = bus_away, at.mono_ns
         case _:
             assert_never(event)
     commands += _judge(state, at)
     if isinstance(event, Tick):
         commands += _ask(state, at)
     return commands
+
+
+def _note_own_pause(state: State, at: Moment) -> None:
+    """Whatever comes first after a pause is judged by: it need not be the tick."""
+    if state.ticked_ns is not None and at.mono_ns - state.ticked_ns > round(OWN_PAUSE_S * NS_PER_S):
+        state.woke_ns = at.mono_ns
 
 
 # -- judging ------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def answered(state: State, event: RemedyAnswered) -> None:
     enforcing = state.enforcing
     if enforcing is None:
         return
-    flat.answered(event.remedy, enforcing.making, event.at.mono_ns)
+    flat.answered(event.remedy, enforcing.making, event.at.mono_ns, event.sent_ns)
     if not enforcing.making.waits(event.at.mono_ns):
         after_ns = event.at.mono_ns + round(flat.LOOK_AFTER_S * NS_PER_S)
         enforcing.look_due_ns = min(enforcing.look_due_ns, after_ns)
@@ -125,6 +125,8 @@ def _why_alone(state: State, enforcing: Enforcing, at: Moment) -> str:
     """Return why guard does not wait for execution any longer; empty while it does."""
     limits = state.limits
     heard_ns = state.execution_ns if state.execution_ns is not None else state.began_ns
+    if state.woke_ns is not None:
+        heard_ns = max(heard_ns, state.woke_ns)  # what it said while we did not run has not been read yet
     silent_s = (at.mono_ns - heard_ns) / NS_PER_S
     waited_s = (at.mono_ns - enforcing.since.mono_ns) / NS_PER_S
     if state.bus_away:
@@ -155,7 +157,7 @@ def _remedies(enforcing: Enforcing, look: Look, at: Moment) -> list[Command]:
     if remedies:
         enforcing.ts_cancel_ns = enforcing.ts_cancel_ns or at.now_ns
         enforcing.acted = True
-    return [Send(remedy=remedy) for remedy in remedies]
+    return [Send(remedy=remedy, sent_ns=at.mono_ns) for remedy in remedies]
 
 
 def _is_empty(look: Look) -> bool:

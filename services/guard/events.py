@@ -107,7 +107,10 @@ class FlatLooked(_At, frozen=True, kw_only=True):
 
 
 class RemedyAnswered(_At, frozen=True, kw_only=True):
+    """Attributes: sent_ns: of the `Send` that this is the answer to."""
+
     remedy: Remedy
+    sent_ns: int
     outcome: str
 
 
@@ -169,9 +172,14 @@ class AskPrice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Send(msgspec.Struct, frozen=True, kw_only=True):
-    """Cancel or close through guard's own way to the broker."""
+    """Cancel or close through guard's own way to the broker.
+
+    Attributes:
+        sent_ns: Monotonic; which try of the remedy this is.
+    """
 
     remedy: Remedy
+    sent_ns: int
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):

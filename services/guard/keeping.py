@@ -57,7 +57,7 @@ class RecordKeeper:
             try:
                 if not self._file.was_read:
                     await self._confirm(writer)
-                await asyncio.to_thread(self._file.write, record)
+                await self._write(writer, record)
             except (Fenced, RecordTaken) as taken:
                 self._refuse(taken if isinstance(taken, Fenced) else Fenced(str(taken)))
                 return
@@ -68,11 +68,30 @@ class RecordKeeper:
             else:
                 self._write_fails(None)
 
-    async def _confirm(self, writer: StreamWriter) -> None:
-        """Ask whether we are the newest guard: one that could read the record, unlike us, must not lose it.
+    async def _write(self, writer: StreamWriter, record: Record) -> None:
+        """Write the record, also over that of an older guard, which wrote it while we began.
 
         Raises:
-            Fenced: We are not. A Redis that says anything else, or nothing, keeps nobody from writing.
+            OSError: If the disk does not take it.
+            Fenced, RecordTaken: What lies there is a newer guard's, or may be.
+        """
+        while True:
+            try:
+                return await asyncio.to_thread(self._file.write, record)
+            except RecordTaken:
+                # Before we ask: who becomes the newest after the answer writes, and the file differs again.
+                await asyncio.to_thread(self._file.look_again)
+                if not await self._confirm(writer):
+                    raise
+
+    async def _confirm(self, writer: StreamWriter) -> bool:
+        """Ask whether we are the newest guard: one that could read the record, unlike us, must not lose it.
+
+        Returns:
+            Whether Redis has said yes; False when it says nothing, or anything else.
+
+        Raises:
+            Fenced: We are not.
         """
         try:
             async with asyncio.timeout(CONFIRM_WITHIN_S):
@@ -80,4 +99,5 @@ class RecordKeeper:
         except Fenced:
             raise
         except (TimeoutError, BusRefused):
-            pass
+            return False
+        return True

@@ -41,12 +41,12 @@ from services.guard.keeping import RecordKeeper
 from services.guard.state import NS_PER_S, Enforcing, State
 from services.guard.store import RecordFile, RecordUnreadable
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable
-from shared.broker.port import AccountPort, MarketPort, OrderPort
+from shared.broker.port import AccountPort, MarketPort, NotSent, OrderPort, Outcome
 from shared.bus.places import gone_back
 from shared.bus.port import BusAway, BusRefused, Entry, Fenced, RolledBack, StreamWriter
 from shared.domain.control import Beat, HaltKind, Resume
 from shared.domain.execution import FlattenFinished, FlattenProgressed, TradingStateChanged
-from shared.domain.flat import Cancel, Remedy
+from shared.domain.flat import Cancel
 from shared.domain.instrument import Instrument
 from shared.domain.market import MarketState
 from shared.domain.market_time import MarketTime
@@ -57,6 +57,7 @@ from shared.domain.report import (
     PositionReport,
     SyncState,
 )
+from shared.runtime.fence import Fence
 from shared.runtime.schedule import turns
 from shared.runtime.service import Context
 from shared.runtime.session import SessionWatch
@@ -70,6 +71,9 @@ QUOTE_POLL_S = 1.0
 SHOW_S = 1.0
 CHECK_S = 0.5
 """How soon an emptied Redis is noticed."""
+CONFIRM_S = 0.5
+"""A cancel or close waits so long for the bus to say that we are the newest guard."""
+TAKEN_OVER = "a newer guard has taken over"
 UNACKED_S = 1.0
 """What was said to execution and is not in Redis after this long: Redis is away for us."""
 EXECUTION = "execution"
@@ -110,6 +114,7 @@ class Shell:
             topics.reports(self._account_id),
         )
         self._writer: StreamWriter | None = None
+        self._fence = Fence(ctx.clock)
         self._refused: BusRefused | None = None
         self._unacked_ns: int | None = None
         self._record = RecordKeeper(file, self._clock, refuse=self._refuse, write_fails=self._write_fails)
@@ -132,6 +137,7 @@ class Shell:
         if self._watch is not None:
             await self._watch.refresh()  # a look without the session's token would fail
         self._writer = await self._ctx.bus.open(topics.CONTROL_GUARD)
+        self._fence.begin(self._writer.check)
         for stream in self._heard:
             self._reader.follow(stream, "$")
         rules, hours = self.state.rules, self.state.hours
@@ -290,8 +296,8 @@ class Shell:
                 self._start(self._flat_look(), "flat-look")
             case AskPrice(contract_id=contract_id):
                 self._start(self._price(contract_id), "price")
-            case Send(remedy=remedy):
-                self._start(self._send(remedy, self.state.enforcing), "remedy")
+            case Send():
+                self._start(self._send(command, self.state.enforcing), "remedy")
             case Keep(record=record):
                 self._record.write(record)
             case Note(name=name, text=text, alarm=True):
@@ -312,7 +318,8 @@ class Shell:
             self._refuse(refused)
 
     def _refuse(self, refused: BusRefused) -> None:
-        if self._refused is None:
+        """Keep the first reason to end; that a newer guard is there counts more than any other."""
+        if self._refused is None or (isinstance(refused, Fenced) and not self._is_older):
             self._refused = refused
             self._alarm("control_refused", str(refused))
 
@@ -363,20 +370,43 @@ class Shell:
         if event is not None:
             self._decide(event)
 
-    async def _send(self, remedy: Remedy, demand: Enforcing | None) -> None:
+    async def _send(self, command: Send, demand: Enforcing | None) -> None:
         """Send it while that demand stands; None: it has ended with the very look that this is decided by."""
 
         def held() -> str | None:
             """A place in the request budget may take seconds: what is open by then may be nobody's breach."""
+            if self._is_older:
+                return TAKEN_OVER
             stands = demand is not None and self.state.enforcing is demand
             return None if stands else "nothing demands it any more"
 
-        if isinstance(remedy, Cancel):
+        await self._ask_for_newer()
+        remedy = command.remedy
+        outcome: Outcome
+        if self._is_older:
+            outcome = NotSent(reason=TAKEN_OVER)
+        elif isinstance(remedy, Cancel):
             outcome = await self._orders.cancel(self._account_id, remedy.broker_order_id, held=held)
         else:
             outcome = await self._orders.close_contract(self._account_id, remedy.contract_id, held=held)
         self._ctx.log.info("remedy", what=str(remedy), outcome=str(outcome))
-        self._decide(RemedyAnswered(remedy=remedy, outcome=str(outcome), at=self._now()))
+        answer = RemedyAnswered(remedy=remedy, sent_ns=command.sent_ns, outcome=str(outcome), at=self._now())
+        self._decide(answer)
+
+    async def _ask_for_newer(self) -> None:
+        """Ask whether a newer guard is there, if the bus has not just denied it; silence holds nothing back.
+
+        One that was frozen closes by an old picture: the newer one, and a person beside it, know better.
+        """
+        slept = True
+        while slept and not self._is_older:
+            began_ns = self._clock.monotonic_ns()
+            try:
+                await self._fence.confirmed(CONFIRM_S)
+            except BusRefused as refused:
+                self._refuse(refused)
+            # What was said while we did not run again, in that very wait, we could not hear.
+            slept = self._clock.monotonic_ns() - began_ns > round(2 * CONFIRM_S * NS_PER_S)
 
     # -- what lasts and what people see ---------------------------------------------------
 
@@ -404,12 +434,10 @@ class Shell:
 
     async def _check(self) -> None:
         """Notice that another guard has taken over, or that Redis lost what we said or read."""
-        writer = self._writer
-        assert writer is not None
         async for _ in turns(self._clock, CHECK_S):
             try:
                 try:
-                    await writer.check()
+                    await self._fence.ask()
                 except BusRefused as refused:
                     self._refuse(refused)
                 back = await gone_back(self._ctx.bus, {one: self._reader.cursor(one) for one in self._heard})

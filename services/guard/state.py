@@ -151,6 +151,9 @@ class State:
     said: The newest demand that was said on the stream; None: nothing yet.
     execution_ns: When execution's newest beat was heard.
     execution_holds: A halt of guard's, as that beat shows; None: it shows nothing.
+    ticked_ns: When the newest tick came; None: none yet.
+    woke_ns: When something came more than `core.OWN_PAUSE_S` after the newest tick, for we did not run in
+        between; None: never.
     unheard_ns: Since when execution shows something else than was said.
     calm_ns: Since when the demand is lower than what was said.
     flat_seen: Flat was seen since the account has had to be flat.
@@ -182,6 +185,8 @@ class State:
     price_asked_ns: dict[str, int] = field(default_factory=dict)
     execution_ns: int | None = None
     execution_holds: bool | None = None
+    ticked_ns: int | None = None
+    woke_ns: int | None = None
     unheard_ns: int | None = None
     bus_away: bool = False
     blind_since_ns: int | None = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -79,14 +82,28 @@ class RecordFile:
         """Replace the file.
 
         Raises:
-            OSError: If the disk does not take it.
+            OSError: If the disk does not take it, or another guard is writing it at this moment.
             RecordTaken: If it is no longer the one that we know.
         """
-        if self._seen and self._stored() != self._content:
-            raise RecordTaken(self.path)
         value = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
-        self._replace(value)
+        with self._alone():
+            if self._seen and self._stored() != self._content:
+                raise RecordTaken(self.path)
+            self._replace(value)
         self._seen, self._content = True, value
+
+    def look_again(self) -> None:
+        """Take what lies there now for what may be replaced: who wrote it turned out to be an older guard.
+
+        Raises:
+            OSError: If the disk does not give it.
+        """
+        self._content = self._stored()
+        self._seen = True
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep other guards from writing: who is frozen after comparing must not replace what came since."""
+        return _locked(self.path.with_suffix(".lock"))
 
     def _stored(self) -> bytes | None:
         try:
@@ -99,7 +116,6 @@ class RecordFile:
 
     def _replace(self, value: bytes) -> None:
         """Put `value` in its place so that a crash at any point leaves the old content or the new one."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".new")
         with beside.open("wb") as file:
             file.write(value)
@@ -111,3 +127,19 @@ class RecordFile:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock of the operating system, which ends with its holder.
+
+    Raises:
+        OSError: If it is held, at once: what holds it may be frozen.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"another guard holds {path}: it is writing the record, or was stopped") from None
+        yield

@@ -40,7 +40,7 @@ class HeartbeatSection(Section):
         ("feed", "broker_sync", "execution", "guard"),
         description="Processes without which no new exposure is taken.",
     )
-    judge_interval_s: float = Field(0.25, ge=0.01, le=1, description="How often everyone is judged.")
+    judge_interval_s: float = Field(0.25, ge=0.01, le=0.5, description="How often everyone is judged.")
     late_after_s: float = Field(1.5, gt=0, le=60, description="Silence after which a process is late.")
     dead_after_s: float = Field(
         3.0, gt=0, le=60, description="Silence after which it is dead; trading halts when it is vital."

@@ -7,7 +7,7 @@ its own intervals, or work that waits and is not taken.
 Everything is timed by our own monotonic clock at the moment we *saw* a change. Clocks of other
 processes are data and may be wrong; a repeated or delayed beat changes nothing and so proves nothing. A late
 process warns, a dead one halts (when vital). While we were stopped ourselves (a frozen machine), nobody
-is blamed for a silence that we could not have heard.
+is blamed for more than a second of silence that we could not have heard.
 
 Of the halts only `liveness` is ours: it ends by itself when all vital processes have been back for a
 while, and a resume that execution's beats do not show is said again. What a broken invariant or an operator
@@ -229,9 +229,13 @@ def _begin(now_ns: int, state: State) -> None:
 
 
 def _forgive_own_pause(now_ns: int, state: State) -> None:
+    """Take what is more than `OWN_PAUSE_NS` of a pause of ours from everyone's silence.
+
+    Not all of it: on a machine so slow that each tick comes late, nobody's silence would ever grow.
+    """
     assert state.last_tick_ns is not None
-    pause_ns = now_ns - state.last_tick_ns
-    if pause_ns <= OWN_PAUSE_NS:
+    pause_ns = now_ns - state.last_tick_ns - OWN_PAUSE_NS
+    if pause_ns <= 0:
         return
     state.well_since_ns = None  # nor was anybody seen to be well
     for process in state.processes.values():

@@ -43,16 +43,19 @@ class Shell:
         self._unreadable_beats = 0
         # Slower beats must not look like silence.
         beat_ns = round(ctx.julie.beat_interval_s * NS_PER_S)
+        late_ns = max(round(config.late_after_s * NS_PER_S), 5 * beat_ns // 2)
+        judge_ns = round(config.judge_interval_s * NS_PER_S)
         self._state = core.State(
             build=ctx.beat.build,
             settings=ctx.beat.settings,
             vital=config.vital,
-            late_after_ns=max(round(config.late_after_s * NS_PER_S), 5 * beat_ns // 2),
+            late_after_ns=late_ns,
             dead_after_ns=max(round(config.dead_after_s * NS_PER_S), 4 * beat_ns),
             stuck_after_ns=round(config.stuck_after_s * NS_PER_S),
             overdue_factor=config.overdue_factor,
             start_grace_ns=round(config.start_grace_s * NS_PER_S),
-            resume_after_ns=round(config.resume_after_s * NS_PER_S),
+            # Who dies now must show as late before trading could resume on its last beat.
+            resume_after_ns=max(round(config.resume_after_s * NS_PER_S), late_ns + judge_ns),
             forget_after_ns=round(config.forget_after_s * NS_PER_S),
             processes_max=config.processes_max,
             own_name=ctx.process,

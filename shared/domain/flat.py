@@ -115,10 +115,16 @@ def decide(look: Look, making: MakingFlat, now_ns: int) -> list[Remedy]:
     return remedies
 
 
-def answered(remedy: Remedy, making: MakingFlat, now_ns: int) -> None:
-    """Take the answer to one remedy; what it says does not matter, only that it is over."""
+def answered(remedy: Remedy, making: MakingFlat, now_ns: int, sent_ns: int) -> None:
+    """Take the answer to one remedy; what it says does not matter, only that it is over.
+
+    Args:
+        now_ns: Monotonic.
+        sent_ns: The `now_ns` of the `decide` that it was sent by. A late answer to an older try says nothing
+            of the newer one, which is still under way.
+    """
     attempt = making.attempts.get(remedy)
-    if attempt is not None and attempt.answered_ns is None:
+    if attempt is not None and attempt.sent_ns == sent_ns and attempt.answered_ns is None:
         attempt.answered_ns = now_ns
 
 

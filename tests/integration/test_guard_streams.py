@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -11,10 +12,11 @@ import msgspec
 import pytest
 
 from services.guard.config import GuardConfig
+from services.guard.events import Send
 from services.guard.shell import Shell as Guard
 from services.guard.state import Enforcing
 from services.guard.store import RecordFile
-from shared.broker.port import NotSent, OrderPort, Outcome
+from shared.broker.port import Accepted, NotSent, OrderPort, Outcome
 from shared.bus.port import Fenced, RolledBack
 from shared.domain.control import Halt, HaltKind, Resume
 from shared.domain.flat import Close
@@ -217,7 +219,123 @@ def test_a_remedy_that_waited_stays_when_nothing_demands_it_any_more() -> None:
             orders = Orders(guard)
             guard._orders = cast(OrderPort, orders)
             guard.state.enforcing = Enforcing(reason="t", since=guard._now())
-            await guard._send(Close(contract_id="C"))
+            await guard._send(Send(remedy=Close(contract_id="C"), sent_ns=1), guard.state.enforcing)
             assert orders.asked == [None, "nothing demands it any more"]
+
+    asyncio.run(scenario())
+
+
+class Told:
+    """A broker's way in that sends all that is not held back, and remembers it."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.meanwhile = meanwhile
+        self.demand: Callable[[], None] = lambda: None
+        self.sent: list[str] = []
+        self.held: list[str] = []
+
+    async def close_contract(
+        self, account_id: int, contract_id: str, *, held: Callable[[], str | None]
+    ) -> Outcome:
+        self.demand()
+        self.meanwhile()
+        why = held()
+        if why is not None:
+            self.held.append(why)
+            return NotSent(reason=why)
+        self.sent.append(contract_id)
+        return Accepted()
+
+
+def frozen(guard: Guard) -> None:
+    """Make what the bus has said so far as old as a freeze makes it."""
+    guard._fence.forget()
+
+
+async def send_close(guard: Guard, orders: Told, check: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Have guard close, with nobody but this to ask the bus."""
+    guard._orders = cast(OrderPort, orders)
+    enforcing = Enforcing(reason="t", since=guard._now())
+    orders.demand = lambda: setattr(guard.state, "enforcing", enforcing)  # no rule that a tick would see
+    for task in asyncio.all_tasks():
+        if task.get_name() == "check":
+            task.cancel()
+    frozen(guard)
+    if check is not None:
+        guard._fence.begin(check)
+    await guard._send(Send(remedy=Close(contract_id="C"), sent_ns=1), enforcing)
+
+
+@pytest.mark.proves("I-26")
+def test_a_guard_that_wakes_beside_a_newer_one_closes_nothing() -> None:
+    """By its old picture it would close what a person has allowed the newer one to hold."""
+
+    async def scenario() -> None:
+        async with trading_floor() as floor, guarding(floor) as (guard, _):
+            orders = Told()
+            await floor.bus.open(topics.CONTROL_GUARD)
+            await send_close(guard, orders)
+            assert (orders.sent, orders.held) == ([], [])
+            assert isinstance(guard._refused, Fenced)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-26")
+def test_a_remedy_that_waited_stays_when_a_newer_guard_turns_up_meanwhile() -> None:
+    async def scenario() -> None:
+        async with trading_floor() as floor, guarding(floor) as (guard, _):
+
+            def taken_over() -> None:
+                guard._refuse(RolledBack("the stream has lost entries"))
+                guard._refuse(Fenced("epoch 1 is older than 2"))
+                guard._refuse(RolledBack("the stream has lost entries"))
+
+            orders = Told(meanwhile=taken_over)
+            await send_close(guard, orders)
+            assert orders.sent == []
+            assert orders.held == ["a newer guard has taken over"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-26")
+def test_a_bus_that_is_silent_or_has_lost_entries_keeps_no_close_back() -> None:
+    async def silent() -> None:
+        await asyncio.Event().wait()
+
+    async def rolled_back() -> None:
+        raise RolledBack("the stream has lost entries")
+
+    async def scenario() -> None:
+        async with trading_floor() as floor, guarding(floor) as (guard, _):
+            orders = Told()
+            began_ns = floor.clock.monotonic_ns()
+            await send_close(guard, orders, silent)
+            assert floor.clock.monotonic_ns() - began_ns < 1_000_000_000
+            await send_close(guard, orders, rolled_back)
+            assert orders.sent == ["C", "C"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.proves("I-26")
+def test_a_guard_that_is_frozen_while_it_asks_asks_again() -> None:
+    async def scenario() -> None:
+        async with trading_floor() as floor, guarding(floor) as (guard, _):
+            asked = 0
+
+            async def frozen_once() -> None:
+                nonlocal asked
+                asked += 1
+                if asked > 1:
+                    raise Fenced("epoch 1 is older than 2")
+                time.sleep(1.2)  # noqa: ASYNC251 - the whole process, as a freeze does
+                await asyncio.Event().wait()
+
+            orders = Told()
+            await send_close(guard, orders, frozen_once)
+            assert orders.sent == []
+            assert isinstance(guard._refused, Fenced)
 
     asyncio.run(scenario())

@@ -331,7 +331,9 @@ class GuardDesk:
                     self.broker.working.pop(one.remedy.broker_order_id, None)
             elif self.rest and self.broker.net_qty and self.broker.closes_work:
                 self.trade(-self.broker.net_qty)
-            self.feed(RemedyAnswered(remedy=one.remedy, outcome="Accepted", at=self.at()))
+            self.feed(
+                RemedyAnswered(remedy=one.remedy, sent_ns=one.sent_ns, outcome="Accepted", at=self.at())
+            )
 
     def execution_obeys(self, *, closes: bool = True) -> None:
         """Let execution show the halt, and flatten."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from services.guard.events import ExecutionSaid
+from services.guard.events import ExecutionSaid, RemedyAnswered, Tick
 from shared.domain.execution import FlattenFinished
 from shared.domain.flat import Cancel, Close
 from tests.support.guard_desk import MES, GuardDesk, S
@@ -66,6 +67,43 @@ def test_silent_execution_is_not_waited_for() -> None:
     desk.quote()
     assert own_way(desk).startswith("execution is silent for 2.")
     assert [one.remedy for one in desk.sent] == [Close(MES)], "in the same turn, on what is known"
+
+
+@pytest.mark.parametrize("first", ["tick", "quote"])
+def test_a_guard_that_was_frozen_does_not_call_execution_silent_for_that(first: str) -> None:
+    """What execution said meanwhile waits for us; perhaps it has closed everything, under a newer guard."""
+    desk = GuardDesk().started()
+    desk.trade(10)
+    desk.run(1)
+    desk.px -= 25
+    desk.pass_time(10)
+    if first == "quote":
+        desk.quote(polled=True)  # a live one, as the first thing that is heard
+        desk.quote()
+    desk.feed(Tick(bus_away=False, at=desk.at()))
+    desk.quote()
+    desk.feed(Tick(bus_away=False, at=desk.at()))
+    assert desk.state.enforcing is not None
+    assert own_way(desk) == ""
+    desk.execution_beats = False
+    desk.run(2.2)
+    assert own_way(desk).startswith("execution is silent for 2."), "it is silent now"
+
+
+def test_the_answer_to_an_older_try_is_not_that_of_the_newer_one() -> None:
+    desk = breached(working=0)
+    desk.run(3.2)
+    enforcing = desk.state.enforcing
+    assert enforcing is not None
+    attempt = enforcing.making.attempts[Close(MES)]
+    attempt.answered_ns = None
+    late = RemedyAnswered(
+        remedy=Close(MES), sent_ns=attempt.sent_ns - 10 * S, outcome="Accepted", at=desk.at()
+    )
+    desk.feed(late)
+    assert attempt.answered_ns is None
+    desk.feed(msgspec.structs.replace(late, sent_ns=attempt.sent_ns))
+    assert attempt.answered_ns == desk.mono_ns
 
 
 def test_a_bus_that_is_away_is_not_waited_for() -> None:

@@ -28,7 +28,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert file.load(account_id=1001, since="") is None
     file.write(RECORD)
     assert file.load(account_id=1001, since="") == RECORD
-    assert [one.name for one in file.path.parent.iterdir()] == ["guard-1001.json"]
+    assert sorted(one.name for one in file.path.parent.iterdir()) == ["guard-1001.json", "guard-1001.lock"]
 
 
 def test_a_record_of_before_a_reset_is_forgotten(tmp_path: Path) -> None:
@@ -110,5 +110,40 @@ def test_each_life_has_a_record_of_its_own_from_the_start(tmp_path: Path) -> Non
     newer = RecordFile(older.path)
     newer.load(account_id=1001, since="")
     newer.write(state.record)
+    with pytest.raises(RecordTaken):
+        older.write(msgspec.structs.replace(RECORD, latch=None))
+
+
+def test_nobody_writes_between_anothers_look_and_its_writing(tmp_path: Path) -> None:
+    """A guard that was frozen in between would erase what a newer one has latched meanwhile."""
+    calm, meanwhile = msgspec.structs.replace(RECORD, latch=None), []
+
+    class Frozen(RecordFile):
+        def _replace(self, value: bytes) -> None:
+            newer = RecordFile(self.path)
+            newer.load(account_id=1001, since="")
+            with pytest.raises(OSError, match=r"another guard holds .*guard\.lock") as caught:
+                newer.write(RECORD)
+            meanwhile.append(caught.value)
+            super()._replace(value)
+
+    older = Frozen(tmp_path / "guard.json")
+    older.load(account_id=1001, since="")
+    older.write(calm)
+    assert len(meanwhile) == 1
+    newer = RecordFile(older.path)
+    newer.load(account_id=1001, since="")
+    newer.write(RECORD)
+
+
+def test_the_newest_guard_may_write_over_what_it_has_looked_at_again(tmp_path: Path) -> None:
+    older, newer = RecordFile(tmp_path / "guard.json"), RecordFile(tmp_path / "guard.json")
+    for file in (older, newer):
+        file.load(account_id=1001, since="")
+    older.write(msgspec.structs.replace(RECORD, latch=None))
+    with pytest.raises(RecordTaken):
+        newer.write(RECORD)
+    newer.look_again()
+    newer.write(RECORD)
     with pytest.raises(RecordTaken):
         older.write(msgspec.structs.replace(RECORD, latch=None))

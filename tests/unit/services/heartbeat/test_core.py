@@ -304,6 +304,34 @@ def test_a_beat_that_waited_for_us_does_not_make_a_process_live_ahead() -> None:
 
 
 @pytest.mark.proves("I-20")
+def test_a_heartbeat_that_is_always_late_notices_a_death_all_the_same() -> None:
+    """Each of its turns is a little more than a second after the last: that is no pause to forgive."""
+    room = trading_room()
+    died_ms = room.now_ms
+    said: list[Command] = []
+    while not said and room.now_ms < died_ms + 20_000:
+        room.now_ms += 1_100
+        for name in sorted(set(VITAL) - {"feed"}):
+            room.hear(name)
+        tick = Tick(now_ns=room.now_ms * MS, ts_ns=0)
+        said = [one for one in decide(tick, room.state) if isinstance(one, Halt)]
+    assert said, "feed is dead"
+    assert room.now_ms - died_ms <= 5_000
+
+
+@pytest.mark.proves("I-20")
+def test_a_heartbeat_that_is_always_late_notices_a_duty_that_stands_still() -> None:
+    room = trading_room()
+    room.duties["feed"] = {"append": Duty(interval_s=1.0, done=7, ts_done_ns=1)}
+    for _ in range(6):
+        room.now_ms += 1_100
+        for name in VITAL:
+            room.hear(name)
+        decide(Tick(now_ns=room.now_ms * MS, ts_ns=0), room.state)
+    assert room.health("feed") is ProcessHealth.DEAD
+
+
+@pytest.mark.proves("I-20")
 def test_a_stored_beat_that_came_during_our_own_pause_is_no_life_of_now() -> None:
     """It is found half a second after we woke, and may have lain there for as long as we slept."""
     room = Room()

@@ -1,8 +1,8 @@
-"""Is this still the account's one execution? The bus answers; before a send its answer must be a fresh one.
+"""Is this still the one writer of the account's stream? The bus answers; a send needs a fresh answer.
 
-A newer execution takes over by opening `orders:{acct}`. The older one learns it when it asks, four times a
-second. A process that was frozen in between wakes with an old answer, and must not send on it. Nor may it on
-the answer of a bus that went away since: another Redis, or an older copy, may have come back.
+A newer process takes over by opening the stream. The older one learns it when it asks, a few times a second.
+One that was frozen in between wakes with an old answer, and must not send on it. Nor may it on the answer of
+a bus that went away since: another Redis, or an older copy, may have come back.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from services.execution.fence import AGE_S_MAX, Fence
 from shared.bus.port import Fenced
+from shared.runtime.fence import AGE_S_MAX, Fence
 from tests.support.clocks import ManualClock
 
 
@@ -61,7 +61,7 @@ def test_after_a_long_sleep_no_and_silence_are_told_apart() -> None:
 
 
 def test_an_answer_that_waited_for_us_to_wake_is_none() -> None:
-    """Frozen while the answer was on its way: another execution may have taken over since."""
+    """Frozen while the answer was on its way: another process may have taken over since."""
 
     async def scenario() -> None:
         clock, answers = ManualClock(), [None, Fenced("epoch 1 is older than 2")]
