@@ -40,6 +40,7 @@ from services.broker_sync.events import (
     Pushed,
     PushesRefused,
     Recalled,
+    Reconnect,
     Tick,
 )
 from services.broker_sync.picture import (
@@ -67,6 +68,12 @@ from shared.domain.report import (
 SECOND_NS = 1_000_000_000
 MISSING_READS_MIN = 2
 """The broker must say twice that it has no such order before the order counts as gone."""
+HEARD_WITHIN_NS = 5 * SECOND_NS
+"""The hub may tell a fill so much later than a read shows it."""
+UNHEARD_READS = 2
+"""One push may be lost. After so many reads with fills that no push told, the hub is taken for silent."""
+RECONNECT_PAUSE_NS = 60 * SECOND_NS
+"""Shortest time between two links that are given up as silent."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,8 +81,12 @@ class State:
     """What is known, and what is under way.
 
     Attributes:
+        rose_ns: When the link last rose; 0 for never.
         gathered_ns: End of the last complete read; None when a later reconnect has made it worthless.
         pushed_ns: contract_id -> when a push last spoke of its position.
+        account_pushed_ns: When a push last spoke of the account; None for never.
+        unheard_ns: Ends of reads that brought fills which no push had told, since one told of any.
+        reconnect_ns: When the link was last given up as silent; None for never.
         fills_net: contract_id -> position of the last read plus the fills since.
         pushed_orders: Orders that pushes spoke of since the last read.
         missing: broker_order_id -> reads in which the broker did not know a working order of ours.
@@ -91,6 +102,7 @@ class State:
     push_trusted_ns: int
     picture: Picture = field(default_factory=Picture)
     link_up: bool = False
+    rose_ns: int = 0
     link_reason: str = "the user hub is not connected yet"
     refused_pushes: str = ""
     gathering_since_ns: int | None = None
@@ -104,6 +116,9 @@ class State:
     doubt_since_ns: int = 0
     urgent_doubt: str = ""
     pushed_ns: dict[str, int] = field(default_factory=dict)
+    account_pushed_ns: int | None = None
+    unheard_ns: list[int] = field(default_factory=list)
+    reconnect_ns: int | None = None
     fills_net: dict[str, int] = field(default_factory=dict)
     pushed_orders: set[int] = field(default_factory=set)
     missing: dict[int, int] = field(default_factory=dict)
@@ -119,13 +134,14 @@ def decide(event: Event, state: State) -> list[Command]:
         case Due():
             return _gather("schedule", event, state)
         case Tick():
-            return [*_tick(event, state), *_say_health(event, state)]
+            return [*_silent(event, state), *_tick(event, state), *_say_health(event, state)]
         case Pushed():
             return _pushed(event, state)
         case LinkRose():
-            state.link_up, state.link_reason = True, ""
+            state.link_up, state.link_reason, state.rose_ns = True, "", event.now_ns
             # What was pushed before the link fell proves nothing any more; only a read after this does.
             state.gathered_ns = None
+            state.unheard_ns.clear()
             return [*_gather("the user hub connected", event, state), *_say_health(event, state)]
         case LinkFell():
             state.link_up, state.link_reason, state.refused_pushes = False, event.reason, ""
@@ -134,6 +150,7 @@ def decide(event: Event, state: State) -> list[Command]:
             if event.lasting:
                 state.refused_pushes = event.reason
             state.urgent_doubt = event.reason
+            state.unheard_ns.clear()  # it speaks; another link would be understood no better
             return [_note("pushes_refused", event.reason, state), *_say_health(event, state)]
         case Gathered():
             return _gathered(event, state)
@@ -239,6 +256,21 @@ def _failed(event: Event, reason: str, state: State) -> list[Command]:
     return [_note("failed_reconciles", reason, state), *_say_health(event, state)]
 
 
+def _silent(event: Tick, state: State) -> list[Command]:
+    """Give up a link that is up and does not tell of fills: reads would find every one of them late."""
+    unheard_ns = state.unheard_ns
+    if not state.link_up or len(unheard_ns) < UNHEARD_READS:
+        return []
+    if event.now_ns - unheard_ns[UNHEARD_READS - 1] < HEARD_WITHIN_NS:
+        return []
+    if state.reconnect_ns is not None and event.now_ns - state.reconnect_ns < RECONNECT_PAUSE_NS:
+        return []
+    state.reconnect_ns = event.now_ns
+    why = f"{len(unheard_ns)} reads brought fills that the user hub has not told, and it told of none since"
+    unheard_ns.clear()
+    return [_note("user_hub_silent", why, state), Reconnect(reason=why)]
+
+
 # -- pushes -----------------------------------------------------------------------
 
 
@@ -262,12 +294,14 @@ def _take_push(report: Push, event: Pushed, state: State) -> Report | None:
     picture = state.picture
     match report:
         case AccountReport():
+            state.account_pushed_ns = event.now_ns
             return take_account(report, picture)
         case OrderReport():
             state.pushed_orders.add(report.broker_order_id)
             return take_order(report, picture)
         case FillReport():
             state.pushed_orders.add(report.broker_order_id)
+            state.unheard_ns.clear()  # late or repeated: the hub tells of fills
             return _count_fill(report, state)
         case PositionReport():
             known = picture.positions.get(report.contract_id)
@@ -303,16 +337,16 @@ def _gathered(event: Gathered, state: State) -> list[Command]:
         return _failed(event, _no_account(event.accounts, state.account_id), state)
     commands: list[Command] = []
     reports: list[Report] = [SnapshotBegun(account_id=state.account_id, ts_recv_ns=event.ts_ns)]
+    account = _newer_account(account, begun_ns, state)
     commands += _join_account(account, event.accounts, state)
     reports.append(account)
     notes, positions = _join_positions(event, begun_ns, state)
     commands += notes
     reports += positions
     commands += _join_orders(event, reports, state)
-    reports += [
-        fill for report in event.fills if (fill := take_fill(report, state.picture, read=True)) is not None
-    ]
     picture = state.picture
+    _listen_for_fills(event, state)
+    reports += [fill for report in event.fills if (fill := take_fill(report, picture, read=True)) is not None]
     picture.read_fill_ns = picture.last_fill_ns
     state.fills_net = {c: p.net_qty for c, p in picture.positions.items()}
     state.pushed_orders.clear()
@@ -345,6 +379,30 @@ def _no_account(accounts: Sequence[AccountReport], account_id: int) -> str:
     )
 
 
+def _newer_account(account: AccountReport, begun_ns: int, state: State) -> AccountReport:
+    """Return what a push has said since the read began: the account is the first that is read."""
+    pushed = state.picture.account
+    if pushed is None or state.account_pushed_ns is None or state.account_pushed_ns < begun_ns:
+        return account
+    if pushed.can_trade is not account.can_trade:
+        state.urgent_doubt = "a fresh push and REST disagree on whether the account may trade"
+    return pushed
+
+
+def _listen_for_fills(event: Gathered, state: State) -> None:
+    """Remember a read that brings fills which a hub that speaks would have told.
+
+    Only after a complete read that began when the link was up already: fills of before are unheard by right.
+    """
+    if state.gathered_ns is None or not state.link_up or state.refused_pushes:
+        return
+    if all(fill.fill_id in state.picture.fills or fill.voided for fill in event.fills):
+        return
+    last_ns = state.unheard_ns[-1] if state.unheard_ns else None
+    if last_ns is None or event.now_ns - last_ns >= HEARD_WITHIN_NS:  # a hub that lags is not silent
+        state.unheard_ns.append(event.now_ns)
+
+
 def _join_account(account: AccountReport, accounts: Sequence[AccountReport], state: State) -> list[Command]:
     known = state.picture.account
     state.picture.account = account
@@ -363,8 +421,11 @@ def _join_positions(event: Gathered, begun_ns: int, state: State) -> tuple[list[
     for contract_id in sorted(picture.positions.keys() | at_broker.keys()):
         known, found = picture.positions.get(contract_id), at_broker.get(contract_id)
         if not same_position(known, found):
-            young = begun_ns - state.pushed_ns.get(contract_id, -(10**18)) < state.push_trusted_ns
-            if young and known is not None:
+            pushed_ns = state.pushed_ns.get(contract_id, -(10**18))
+            young = begun_ns - pushed_ns < state.push_trusted_ns
+            # On a read of after the link rose, no push of before counts: what followed it was not heard.
+            outlived = pushed_ns < state.rose_ns <= begun_ns
+            if young and not outlived and known is not None:
                 state.urgent_doubt = f"{contract_id}: a fresh push and REST disagree"
                 if known.net_qty:
                     reports.append(known)

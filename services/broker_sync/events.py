@@ -89,6 +89,12 @@ class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
     """Cancel the read that is under way."""
 
 
+class Reconnect(msgspec.Struct, frozen=True, kw_only=True):
+    """Drop the link to the user hub and build a new one: it is up and says nothing."""
+
+    reason: str
+
+
 class Note(msgspec.Struct, frozen=True, kw_only=True):
     """Something a person may want to know. Attributes: name: of the counter too."""
 
@@ -100,4 +106,4 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
     reports: list[Report]
 
 
-Command = Gather | GiveUp | Note | Publish
+Command = Gather | GiveUp | Reconnect | Note | Publish

@@ -15,6 +15,7 @@ from services.broker_sync.config import BrokerSyncSection
 from services.broker_sync.gather import gather
 from shared.broker.errors import BrokerQueryFailed, LimiterUnavailable, PayloadRefused
 from shared.broker.port import (
+    AccountLink,
     AccountPort,
     FrameRefused,
     LinkDown,
@@ -39,6 +40,8 @@ RECALL_ENTRIES = 2_000
 """Entries of one page while our own stream is read back."""
 VIEW_REWRITTEN_S = 5.0
 """The hash is checked this often, so that a Redis that lost it is noticed."""
+CONFIRMED_NS = NS_PER_S
+"""The stream's word that it is ours still; when it is older (this process was frozen), it is asked again."""
 QUOTE_POLL_S = 1.0
 LINK_FIRST_S = 1.0
 """The first read waits so long for the user hub."""
@@ -46,8 +49,10 @@ LINK_FIRST_S = 1.0
 
 @dataclass(slots=True, kw_only=True)
 class _Written:
+    """The hash as we left it. Attributes: checked_ns: monotonic, when it was last seen to exist."""
+
     fields: dict[str, bytes]
-    checked_ns: int = 0
+    checked_ns: int
 
 
 class Shell:
@@ -67,6 +72,8 @@ class Shell:
         self._link_tried = asyncio.Event()
         self._marks: dict[str, MarketState] = {}
         self._written: _Written | None = None
+        self._confirmed_ns: int | None = None
+        self._link: AccountLink | None = None
         self.state = core.State(
             account_id=self._account_id,
             spacing_ns=_ns(config.reconcile_spacing_s),
@@ -142,7 +149,7 @@ class Shell:
             self._alive.did(ts_ns)
 
     async def _listen(self) -> None:
-        link = self._port.account_link([self._account_id])
+        self._link = link = self._port.account_link([self._account_id])
         try:
             async for batch in link.events():
                 reports: list[events.Push] = []
@@ -204,6 +211,9 @@ class Shell:
                 case events.GiveUp():
                     if self._reading is not None:
                         self._reading.cancel()
+                case events.Reconnect(reason=reason):
+                    if self._link is not None:
+                        self._link.reconnect(reason)
                 case events.Note(name=name, why=why):
                     count = self.state.counts[name]
                     self._ctx.beat.detail[name] = str(count)
@@ -299,38 +309,60 @@ class Shell:
     async def _show(self) -> None:
         key = topics.account(self._account_id)
         async for _ in turns(self._ctx.clock, self._ctx.config.view_interval_s):
-            now_ns, ts_ns = self._now()
-            fields = view.fields(
-                self.state.picture,
-                self._marks,
-                account_id=self._account_id,
-                now_ns=ts_ns,
-                venue_now_ns=self._port.venue_now_ns() or ts_ns,
-                fresh_within_ns=_ns(self._ctx.config.quote_fresh_s),
-            )
             try:
-                await self._write_view(key, fields, now_ns)
+                await self._look_for_view(key)
+                await self._confirm()
+                await self._write_view(key)
             except (Fenced, RolledBack):
                 raise
             except (BusAway, BusRefused):
-                self._written = None
+                # What it confirmed says nothing of the Redis that comes back.
+                self._written = self._confirmed_ns = None
 
-    async def _write_view(self, key: str, fields: dict[str, bytes], now_ns: int) -> None:
+    async def _look_for_view(self, key: str) -> None:
+        """Look now and then whether the hash is what we wrote, however often it is written."""
+        written, now_ns = self._written, self._ctx.clock.monotonic_ns()
+        if written is None or now_ns - written.checked_ns < _ns(VIEW_REWRITTEN_S):
+            return
+        found = await self._ctx.bus.hash_get(key)
+        if not found:
+            # Our stream is gone too. Start and recovery are one path: end here, begin with a snapshot.
+            raise RolledBack(f"{key} has vanished: Redis was emptied; starting again with a snapshot")
+        self._written = _Written(fields=found, checked_ns=now_ns)
+
+    async def _confirm(self) -> None:
+        """Ask the stream whether it is ours still, when its last word is old.
+
+        Nothing fences the hash: who was frozen, and replaced meanwhile, must not overwrite his successor's.
+        And of an older copy of Redis, readers miss our newest reports.
+
+        Raises:
+            Fenced, RolledBack: If it is not, or has lost what was acknowledged.
+        """
+        assert self._writer is not None
+        clock = self._ctx.clock
+        # Again, for what was answered may have waited for us to wake.
+        while self._confirmed_ns is None or clock.monotonic_ns() - self._confirmed_ns > CONFIRMED_NS:
+            asked_ns = clock.monotonic_ns()
+            await self._writer.check()
+            self._confirmed_ns = asked_ns
+
+    async def _write_view(self, key: str) -> None:
+        """Write the hash when it would change."""
+        now_ns, ts_ns = self._now()
+        fields = view.fields(
+            self.state.picture,
+            self._marks,
+            account_id=self._account_id,
+            now_ns=ts_ns,
+            venue_now_ns=self._port.venue_now_ns() or ts_ns,
+            fresh_within_ns=_ns(self._ctx.config.quote_fresh_s),
+        )
         written = self._written
         if written is not None and written.fields == fields:
-            if now_ns - written.checked_ns < _ns(VIEW_REWRITTEN_S):
-                return
-            written.checked_ns = now_ns
-            assert self._writer is not None
-            await self._writer.check()  # of an older copy of Redis, readers miss our newest reports
-            found = await self._ctx.bus.hash_get(key)
-            if not found:
-                # Our stream is gone too. Start and recovery are one path: end here, begin with a snapshot.
-                raise RolledBack(f"{key} has vanished: Redis was emptied; starting again with a snapshot")
-            if found == fields:
-                return
+            return
         await self._ctx.bus.hash_set(key, fields)
-        self._written = _Written(fields=fields, checked_ns=now_ns)
+        self._written = _Written(fields=fields, checked_ns=now_ns if written is None else written.checked_ns)
 
     def _now(self) -> tuple[int, int]:
         return self._ctx.clock.monotonic_ns(), self._ctx.clock.now_ns()

@@ -19,6 +19,9 @@ from shared.domain.market import FeedHealth, MarketState
 from shared.domain.position import Position, unrealized_pnl
 from shared.domain.report import OrderReport, PositionReport
 
+AHEAD_NS_MAX = 1_000_000_000
+"""A quote vouched for later than this after our present: a clock was set, and its age is not known."""
+
 Marks = Mapping[str, MarketState]
 """contract_id -> newest MarketState of that contract."""
 
@@ -32,8 +35,11 @@ def open_pnl(
         return None, "no quote of this contract"
     if mark.health is not FeedHealth.LIVE:
         return None, f"the feed is {mark.health}"
-    if now_ns - mark.ts_asof_ns > fresh_within_ns:
+    age_ns = now_ns - mark.ts_asof_ns
+    if age_ns > fresh_within_ns:
         return None, "the quote is too old"
+    if age_ns < -AHEAD_NS_MAX:
+        return None, "the quote is of a later time than this machine's clock tells"
     px = mark.bid_px if position.net_qty > 0 else mark.ask_px
     if px is None or mark.crossed:
         return None, "no price to close at"

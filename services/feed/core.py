@@ -142,6 +142,7 @@ def _link(event: LinkChanged, state: State) -> list[Command]:
         messages: list[MarketMessage] = []
         if event.up:
             market.frozen_mono_ns = market.probe_mono_ns = 0
+            market.quoted_mono_ns = event.mono_ns
             _cover_again(market, state, market_ns)
         else:
             market.denied.clear()

@@ -43,6 +43,12 @@ def judge(market: Market, state: State, now_ns: int, mono_ns: int) -> tuple[Feed
         return FeedHealth.STALE, "what comes is refused as from the future; check this machine's clock"
     if market.bid_px is None or market.ask_px is None:
         return FeedHealth.UNKNOWN, "bid and ask are not known yet since the link came up"
+    if market.last_mono_ns < market.opened_mono_ns:
+        # The link may be up and silent: what is known are the prices of the last session.
+        return FeedHealth.UNKNOWN, "nothing has come since the session opened"
+    if market.traded_mono_ns - market.quoted_mono_ns > _threshold_ns(session, state, now_ns, mono_ns):
+        # Every record makes the link alive, and only quotes make bid and ask so.
+        return FeedHealth.STALE, "trades come and no quotes"
     if market.jump_since_mono_ns:
         return FeedHealth.STALE, market.jump_reason
     if market.probe_mono_ns and mono_ns - market.probe_due_mono_ns >= state.settings.probe_wait_ns:
@@ -78,7 +84,7 @@ def watch(market: Market, state: State, now_ns: int, mono_ns: int) -> list[Comma
         market.frozen_mono_ns = 0
     session = _session(market, state, now_ns, mono_ns)
     was_open, market.was_open = market.was_open, not isinstance(session, Closed)
-    if market.was_open and not was_open:
+    if market.was_open and was_open is False:
         market.opened_mono_ns = mono_ns
     if not market.was_open or market.instrument is None or not state.link_up_mono_ns:
         market.probe_mono_ns = 0

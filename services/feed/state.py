@@ -73,6 +73,8 @@ class Market:
         bid_px, ask_px, last_px, volume: The merged quote; None while the gateway has not told.
         traded_px: The newest trade, from trades or quotes.
         last_mono_ns: When an event was taken last.
+        quoted_mono_ns: When a quote was taken last, or the link rose.
+        traded_mono_ns: When a trade was taken last.
         refused_mono_ns: When one was refused for its time last; while none was taken since, we are blind.
         gap_open: A `FeedGap` was appended whose end is not known yet.
         lo_px, hi_px, band_px: Prices outside, around the last trade, are a jump.
@@ -82,6 +84,8 @@ class Market:
         held: Closed minutes that wait for older ones from history.
         need_from_ns, need_until_ns: Minutes wanted from history; `need_from_ns` None for none.
         cover_from_ns: Market time when the link came up; minutes from there on are live.
+        opened_mono_ns: When the session was seen to open; 0 when it was open at the first look.
+        was_open: At the last look; None before one.
         verified_mono_ns: When a probe found the silence to be the market's.
         verified_bar: Opening time and volume of history's newest minute then.
         frozen_mono_ns: When a probe found the feed frozen; 0 when it is not.
@@ -108,6 +112,8 @@ class Market:
     traded_px: float | None = None
     last_event_ns: int = 0
     last_mono_ns: int = 0
+    quoted_mono_ns: int = 0
+    traded_mono_ns: int = 0
     refused_mono_ns: int = 0
     dirty: bool = True
     published_mono_ns: int = 0
@@ -144,7 +150,7 @@ class Market:
     health: FeedHealth = FeedHealth.UNKNOWN
     health_reason: str = ""
     opened_mono_ns: int = 0
-    was_open: bool = False
+    was_open: bool | None = None
     verified_mono_ns: int = 0
     verified_bar: tuple[int, int] = (0, 0)
     probe_mono_ns: int = 0

@@ -66,6 +66,7 @@ def take(event: MarketBatch, state: State) -> list[Command]:
             elif px != market.band_px or market.jump_since_mono_ns:
                 _move_band(market, px, state)
             market.trades += 1
+            market.traded_mono_ns = mono_ns
             market.traded_px = px
             ended = market.builder.add(item)
             market.bar_due_ns = market.builder.end_ns
@@ -78,6 +79,7 @@ def take(event: MarketBatch, state: State) -> list[Command]:
             if ts_ns >= market.bar_due_ns and ts_ns >= market.bar_due_ns + state.settings.quote_margin_ns:
                 close_minute(market, item.ts_recv_ns, messages)
             if type(item) is Quote:
+                market.quoted_mono_ns = mono_ns
                 _merge(item, market, messages, mono_ns)
             else:
                 market.depths += 1

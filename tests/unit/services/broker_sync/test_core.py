@@ -24,6 +24,7 @@ from services.broker_sync.events import (
     Pushed,
     PushesRefused,
     Recalled,
+    Reconnect,
     Tick,
 )
 from services.broker_sync.gather import window_start_ns
@@ -108,6 +109,7 @@ class Desk:
         self.now_s = 0.0
         self.said: list[Report] = []
         self.notes: list[str] = []
+        self.reconnects: list[float] = []
         self.state = State(
             account_id=ACCT,
             spacing_ns=5 * S,
@@ -128,6 +130,8 @@ class Desk:
                 self.said += command.reports
             elif isinstance(command, Note):
                 self.notes.append(command.name)
+            elif isinstance(command, Reconnect):
+                self.reconnects.append(self.now_s)
         return commands
 
     def due(self) -> list[Command]:
@@ -505,6 +509,156 @@ def test_a_young_push_outlives_a_read_that_lags_and_is_asked_about_again() -> No
     said = desk.gathered()
     assert [r.net_qty for r in said if isinstance(r, PositionReport)] == [0]
     assert "position_mismatches" in desk.notes
+
+
+def test_a_push_from_before_the_link_fell_does_not_outlive_the_read_after_it_rose() -> None:
+    """A stop that filled meanwhile told nobody, and the read is the first to know."""
+    desk = in_sync()
+    desk.now_s = 30
+    desk.push(fill(), position(2))
+    desk.now_s = 30.5
+    desk.fall()
+    desk.now_s = 31
+    desk.rise()
+    said = desk.gathered(fills=(fill(), fill(2)))
+    assert [r.net_qty for r in said if isinstance(r, PositionReport)] == [0]
+    assert (desk.state.picture.positions[MES].net_qty, desk.health) == (0, SyncHealth.IN_SYNC)
+
+
+def test_a_read_from_before_the_link_rose_does_not_make_a_young_push_flat() -> None:
+    """It is read again at once; until then the older answer knows less than the push."""
+    desk = in_sync()
+    desk.now_s = 30
+    desk.due()
+    desk.push(fill(), position(2))
+    desk.fall()
+    desk.now_s = 31
+    desk.rise()
+    said = desk.gathered()
+    assert [r.net_qty for r in said if isinstance(r, PositionReport)] == [2]
+    assert desk.health is SyncHealth.STALE
+    said = desk.gathered(fills=(fill(),))
+    assert [r.net_qty for r in said if isinstance(r, PositionReport)] == [0]
+    assert desk.health is SyncHealth.IN_SYNC
+
+
+def test_what_was_pushed_of_the_account_while_it_was_read_outlives_the_older_answer() -> None:
+    desk = in_sync()
+    desk.now_s = 30
+    desk.due()
+    desk.now_s = 30.2
+    desk.push(account(can_trade=False, balance="49000"))
+    said = desk.gathered()
+    assert [r.can_trade for r in said if isinstance(r, AccountReport)] == [False]
+    known = desk.state.picture.account
+    assert known is not None
+    assert (known.can_trade, known.balance) == (False, Decimal(49_000))
+    assert asked(desk.tick(5))  # which of the two is the older one the next read tells
+    desk.gathered()
+    assert desk.state.picture.account == account()
+
+
+def test_what_was_pushed_of_the_account_before_it_was_read_does_not_count() -> None:
+    desk = in_sync()
+    desk.now_s = 30
+    desk.push(account(can_trade=False))
+    desk.now_s = 30.1
+    desk.due()
+    desk.gathered()
+    assert desk.state.picture.account == account()
+
+
+# -- a hub that is up and silent --------------------------------------------------
+
+
+def read_fills(desk: Desk, now_s: float, last_id: int) -> None:
+    """Read the account at `now_s`, with every fill up to `last_id`."""
+    desk.now_s = now_s
+    desk.due()
+    desk.gathered(fills=tuple(fill(n) for n in range(1, last_id + 1)))
+
+
+def silent_since_two_reads() -> Desk:
+    desk = in_sync(fills=(fill(1),))
+    read_fills(desk, 30, 2)
+    read_fills(desk, 60, 2)
+    read_fills(desk, 90, 3)
+    return desk
+
+
+def test_a_hub_that_two_reads_prove_silent_is_given_up_and_told_of_once() -> None:
+    desk = silent_since_two_reads()
+    desk.tick(4.9)
+    assert desk.reconnects == []
+    desk.tick(0.1)
+    desk.tick(60)
+    assert desk.reconnects == [95]
+    assert desk.notes == ["user_hub_silent"]
+
+
+@pytest.mark.parametrize("told", [fill(3), fill(1)], ids=["late", "repeated"])
+def test_a_hub_that_tells_of_fills_after_all_is_not_silent(told: FillReport) -> None:
+    desk = silent_since_two_reads()
+    desk.tick(4)
+    desk.push(told)
+    desk.tick(60)
+    assert desk.reconnects == []
+
+
+def test_a_lost_push_is_not_a_silent_hub() -> None:
+    desk = in_sync()
+    read_fills(desk, 30, 1)
+    desk.now_s = 40
+    desk.push(fill(2))
+    read_fills(desk, 60, 3)
+    desk.tick(60)
+    assert desk.reconnects == []
+
+
+def test_two_reads_in_a_hurry_are_one_sign_of_silence() -> None:
+    """A hub that lags by seconds has told of neither fill yet."""
+    desk = in_sync()
+    read_fills(desk, 30, 1)
+    read_fills(desk, 34, 2)
+    desk.tick(60)
+    assert desk.reconnects == []
+
+
+def test_fills_from_before_the_link_rose_are_unheard_by_right() -> None:
+    desk = in_sync()
+    read_fills(desk, 30, 1)
+    desk.now_s = 40
+    desk.fall()
+    read_fills(desk, 60, 2)
+    desk.now_s = 61
+    desk.rise()
+    desk.gathered(fills=tuple(fill(n) for n in (1, 2, 3)))
+    desk.tick(5)
+    read_fills(desk, 90, 4)
+    desk.tick(60)
+    assert desk.reconnects == []
+
+
+def test_a_hub_whose_words_could_not_be_read_is_not_silent() -> None:
+    desk = silent_since_two_reads()
+    refused = PushesRefused(reason="GatewayUserTrade size: negative", lasting=False, **desk.at())
+    desk.keep(decide(refused, desk.state))
+    desk.tick(60)
+    assert desk.reconnects == []
+
+
+def test_silent_links_are_given_up_no_oftener_than_once_a_minute() -> None:
+    desk = silent_since_two_reads()
+    desk.tick(5)
+    desk.fall()
+    desk.now_s = 96
+    desk.rise()
+    desk.gathered(fills=(fill(3),))
+    read_fills(desk, 110, 4)
+    read_fills(desk, 120, 5)
+    for _ in range(80):
+        desk.tick(0.5)
+    assert desk.reconnects == [95, 155]
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,12 @@ def mark(
     bid: float | None = 5001.25,
     ask: float | None = 5001.5,
     crossed: bool = False,
-    age_s: int = 0,
+    age_s: float = 0,
 ) -> MarketState:
     return MarketState(
         symbol="MES", contract_id=MES, health=health, bid_px=bid, ask_px=ask, last_px=5001.25,
-        crossed=crossed, tick_size="0.25", tick_value="1.25", ts_event_ns=0, ts_asof_ns=NOON_NS - age_s * S,
+        crossed=crossed, tick_size="0.25", tick_value="1.25", ts_event_ns=0,
+        ts_asof_ns=NOON_NS - round(age_s * S),
     )  # fmt: skip
 
 
@@ -61,6 +62,8 @@ def make_fill(fill_id: int, ts_ns: int, pnl: str | None = None, *, voided: bool 
         (1, mark(health=FeedHealth.STALE), None),
         (1, mark(health=FeedHealth.CLOSED), None),
         (1, mark(age_s=6), None),
+        (1, mark(age_s=-0.9), Decimal("6.25")),
+        (1, mark(age_s=-3_600), None),  # our clock was set back, and the feed may be dead
         (1, mark(bid=None), None),
         (-1, mark(bid=None), Decimal("-7.50")),
         (1, mark(crossed=True), None),

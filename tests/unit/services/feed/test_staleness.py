@@ -76,6 +76,65 @@ def test_preopen_quotes_do_not_open_a_session() -> None:
     assert desk.market().health is FeedHealth.CLOSED
 
 
+OPENING_S = BREAK_S + 1800  # 17:00 Chicago
+
+
+def test_prices_of_the_last_session_do_not_make_a_new_one_live() -> None:
+    """The link may be up and silent, and has been since before the close."""
+    desk = live(second=BREAK_S - 1800 - 5)
+    desk.tick(BREAK_S)
+    desk.tick(OPENING_S)
+    state = desk.of(FeedState)[-1]
+    assert (state.health, state.reason) == (FeedHealth.UNKNOWN, "nothing has come since the session opened")
+    desk.tick(OPENING_S + 59)
+    assert desk.market().health is FeedHealth.UNKNOWN
+    desk.tick(OPENING_S + 60)
+    assert probes(desk) == 1
+    desk.quote(OPENING_S + 61, bid_px=99.5)
+    desk.tick()
+    assert desk.market().health is FeedHealth.LIVE
+
+
+def test_a_feed_that_starts_inside_a_session_is_live_with_what_has_come() -> None:
+    desk = Desk()
+    desk.quote(0, bid_px=99.75, ask_px=100.0)
+    desk.tick(0.2)  # its first look
+    assert desk.market().health is FeedHealth.LIVE
+
+
+@pytest.mark.parametrize(("second", "within_s"), [(0.0, 10), (float(NIGHT_S), 60)])
+def test_trades_do_not_vouch_for_bid_and_ask(second: float, within_s: int) -> None:
+    desk = live(second=second)
+    desk.trade(second + within_s)
+    desk.tick()
+    assert desk.market().health is FeedHealth.LIVE
+    desk.trade(second + within_s + 1)
+    desk.tick()
+    state = desk.of(FeedState)[-1]
+    assert (state.health, state.reason) == (FeedHealth.STALE, "trades come and no quotes")
+    desk.quote(second + within_s + 2, bid_px=99.75)  # changes nothing, and vouches
+    desk.tick()
+    assert desk.market().health is FeedHealth.LIVE
+
+
+def test_a_quiet_quote_without_trades_is_not_stale() -> None:
+    desk = live()
+    desk.trade(1)
+    desk.tick(59)
+    desk.history(desk.fetches(Purpose.PROBE)[0], make_history_bar(0, volume=1))
+    desk.tick(59.1)
+    assert desk.market().health is FeedHealth.LIVE
+
+
+def test_after_a_reconnect_the_quotes_have_their_time_anew() -> None:
+    desk = live()
+    desk.link(False)
+    desk.second = 100
+    desk.link(True)
+    desk.trade(101)
+    assert desk.market().traded_mono_ns - desk.market().quoted_mono_ns == 1_000_000_000
+
+
 @pytest.mark.parametrize(("second", "silence_s"), [(0.0, 10), (float(NIGHT_S), 60)])
 def test_silence_is_probed_after_the_hours_threshold(second: float, silence_s: int) -> None:
     desk = live(second=second)
