@@ -43,7 +43,7 @@ def breach_judged_without_the_open_loss() -> Patches:
     return [patch.object(truth, "figures", realized)]
 
 
-@bug(caught_in=96)
+@bug(caught_in=76)
 def breach_not_written_down() -> Patches:
     """It holds in memory only."""
     obey = shell.Shell._obey

@@ -124,11 +124,11 @@ def _begin(state: State, at: Moment) -> list[Command]:
 def _why_alone(state: State, enforcing: Enforcing, at: Moment) -> str:
     """Return why guard does not wait for execution any longer; empty while it does."""
     limits = state.limits
+    woke_ns = state.woke_ns or 0  # what was said and done while we did not run, we have not heard yet
     heard_ns = state.execution_ns if state.execution_ns is not None else state.began_ns
-    if state.woke_ns is not None:
-        heard_ns = max(heard_ns, state.woke_ns)  # what it said while we did not run has not been read yet
-    silent_s = (at.mono_ns - heard_ns) / NS_PER_S
-    waited_s = (at.mono_ns - enforcing.since.mono_ns) / NS_PER_S
+    silent_s = (at.mono_ns - max(heard_ns, woke_ns)) / NS_PER_S
+    waited_s = (at.mono_ns - max(enforcing.since.mono_ns, woke_ns)) / NS_PER_S
+    unshrunk_s = (at.mono_ns - max(enforcing.shrunk_ns, woke_ns)) / NS_PER_S
     if state.bus_away:
         return "Redis is away"
     if silent_s > limits.silent_s:
@@ -137,7 +137,7 @@ def _why_alone(state: State, enforcing: Enforcing, at: Moment) -> str:
         return f"no sign that execution obeys within {limits.wedge_s:g} s"
     if enforcing.gave_up:
         return "execution gave up"
-    if enforcing.exposure != (0, 0) and at.mono_ns - enforcing.shrunk_ns > round(limits.shrink_s * NS_PER_S):
+    if enforcing.exposure != (0, 0) and unshrunk_s > limits.shrink_s:
         return f"nothing was closed or cancelled for {limits.shrink_s:g} s"
     return ""
 
