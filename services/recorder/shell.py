@@ -43,6 +43,10 @@ READ_BYTES_MAX = 64 * 1024 * 1024
 
 LOCK_RETRY_S = 1.0
 
+STANDS_STILL_S = 30.0
+"""Some piece of work ends at least this often, be it a merge or a slow write; heartbeat waits 2.5 times as
+long until it calls it overdue. A disk that hangs never answers."""
+
 
 class Shell:
     """The recorder with its ports."""
@@ -57,6 +61,8 @@ class Shell:
         self._log = log
         self._archive = archive
         self._duty = beat.duty("archive")
+        # Beside it: a call that never returns reports no failure. It may take longer than work may wait.
+        self._work = beat.duty("work", interval_s=max(STANDS_STILL_S, config.scan_interval_s))
         self._rows: dict[str, Rows] = {}
         # What we have written last, of (stream, set aside): reading it back from its file would take long.
         self._ends: dict[tuple[str, bool], tuple[EntryId, bytes]] = {}
@@ -78,6 +84,7 @@ class Shell:
 
     async def turn(self) -> None:
         """Look at every stream once and do what is due."""
+        self._work.did(self._clock.now_ns())
         try:
             await self._drive(await self._scan())
         except (BusAway, BusRefused) as error:
@@ -129,7 +136,9 @@ class Shell:
         try:
             while commands:
                 command = commands.popleft()
-                for outcome in await self._perform(command):
+                outcomes = await self._perform(command)
+                self._work.did(self._clock.now_ns())
+                for outcome in outcomes:
                     commands.extend(decide(outcome, self.state))
         except BusAway:
             # Whatever was not done is decided again after the next look; only alarms are said once.

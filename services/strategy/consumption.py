@@ -21,6 +21,10 @@ from shared.wire.codec import MessageRefused, decode, encode
 
 Rows = Sequence[Sequence[Any]]
 
+ASOF_KEPT_NS = 500_000_000
+"""How long the clock that the guards see stands for the true one: what is received later must not seem to be
+in our future. With the intervals as they come, it is read once per commit."""
+
 REFUSED_MAX = 32
 """Held until the worker tells of them; all are counted."""
 
@@ -102,7 +106,10 @@ class Consumption:
         decide(EntriesLost(topics.symbol_of(skipped.stream), skipped.missing, skipped.asof_ns), self.state)
 
     def begin(self, asof_ns: int) -> None:
-        """Fix the clock that the guards see, once for all that the next step will hold."""
+        """Fix the clock that the guards see for what comes next; what was consumed is journaled with its."""
+        if self._runs and not 0 <= asof_ns - self.asof_ns <= ASOF_KEPT_NS:
+            self._apply_quotes()
+            self._close_inputs()
         if not self._runs:
             self.asof_ns = asof_ns
 

@@ -1,7 +1,7 @@
 """Evaluate one strategy: one event in, its intents out, nothing else touched.
 
 The worker reads, this decides, the worker commits. No clock is read here: the guards compare an event's
-receive time with `asof_ns`, which the worker sets once per commit and journals, so that a replay of the
+receive time with `asof_ns`, which the worker sets for what it reads and journals, so that a replay of the
 journal makes the same choices. Host decisions (who runs which instance) are in `supervision.py`.
 """
 
@@ -294,11 +294,12 @@ def _adopted(event: MarketAdopted, state: State) -> None:
     market = state.desk.state.markets.get(seen.symbol)
     if market is None:
         return
-    fresh = seen.ts_asof_ns >= event.asof_ns - state.desk.rules.input_age_max_ns
+    fresh = state.desk.fresh(seen.ts_asof_ns, event.asof_ns)
     market.contract_id = seen.contract_id
     market.tick_size, market.tick_value = Decimal(seen.tick_size), Decimal(seen.tick_value)
     market.health = seen.health if fresh else FeedHealth.UNKNOWN
-    market.ts_health_ns = seen.ts_asof_ns
+    # Never in our future: what the feed says from now on would be taken for older, until the clock is there.
+    market.ts_health_ns = min(seen.ts_asof_ns, event.asof_ns)
     if market.health is FeedHealth.LIVE:
         market.gapped = False
     state.desk.symbol = seen.symbol

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from services.strategy.ends import Stopped
-from services.strategy.progress import AWAY, ProgressPage
+from services.strategy.progress import AWAY, TURNS, ProgressPage
 from shared.bus.blocking import BlockingBus
 from shared.bus.port import BusAway, BusRefused, Fenced, RolledBack
 from shared.runtime.logs import Log
@@ -39,6 +39,7 @@ class Patience:
             Stopped: If we are asked to stop meanwhile.
         """
         while True:
+            self._page.words[TURNS] += 1  # many slow answers after one another are no standstill
             try:
                 result = call()
             except (Fenced, RolledBack):

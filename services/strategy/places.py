@@ -22,13 +22,19 @@ BY_HAND_MAX = 100
 
 
 class Places:
-    """Looks for them on the bus."""
+    """Looks for them on the bus.
+
+    Attributes:
+        ends: Stream -> id of its last entry, as it was asked for last.
+    """
 
     def __init__(self, bus: BlockingBus, patience: Patience, *, orders: str) -> None:
         self._bus, self._reach, self._orders = bus, patience.reach, orders
+        self.ends: dict[str, bytes] = {}
 
     def newest(self, stream: str) -> bytes:
-        return self._reach(lambda: self._bus.last_id(stream)).encode()
+        newest = self.ends[stream] = self._reach(lambda: self._bus.last_id(stream)).encode()
+        return newest
 
     def check(self, cursors: Mapping[str, bytes]) -> None:
         """Return when every place exists.

@@ -2,7 +2,9 @@
 
 A worker whose strategy hangs cannot say so. It only counts: before each event it writes one number, and a
 flag says whether it is inside a batch. The host looks every 50 ms; a count that stands still while the flag
-is up is a hung callback, by the host's clock. Writing costs the worker some 40 ns an event, no system call.
+is up is a hung callback, by the host's clock. While it is down the worker goes on counting its turns, each a
+read of Redis that lasts no longer than a commit interval in a quiet market: a page on which nothing moves is
+a worker that stands still. Writing costs the worker some 40 ns an event, no system call.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ BUSY, HANDLED, INTENTS, COMMITS, REFUSED, READY, LAST_MS, LAST_SEQ, SUPPRESSED, 
     12
 )
 """Words of the page: author's code may be running; events given to it; intents; commits; values
-refused; started; newest id consumed (two words); suppressed actions; Redis away; pieces of work begun;
-milliseconds behind the newest entry, as far as a full read tells."""
+refused; started; newest id consumed (two words); suppressed actions; Redis away; pieces of work begun,
+passes of the loop and questions to Redis among them; milliseconds behind the newest entry, as far as a full
+read tells."""
 
 SEQS = 12
 """From here on: the last entry consumed of each stream, in the order of `consumed_streams`; 0 for unknown."""

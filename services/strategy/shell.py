@@ -16,6 +16,7 @@ from services.strategy.spawn import Spawn, WorkerHandle
 from services.strategy.spec import WORKER_PREFIX, Seen, WorkerSpec
 from services.strategy.supervision import (
     NS_PER_S,
+    STILL_NS,
     Acquire,
     AskStop,
     Command,
@@ -70,6 +71,8 @@ class Shell:
         self._instances = {i.id: i for i in config.instances}
         rules = Rules(
             event_deadline_ns=config.event_deadline_ms * 1_000_000,
+            # A commit and a read travel together, and each of them waits for so much longer.
+            still_deadline_ns=STILL_NS + 2 * config.commit_interval_ms * 1_000_000,
             start_deadline_ns=round(config.start_deadline_s * NS_PER_S),
             memory_max_mb=config.memory_max_mb,
             failures_max=config.failures_max,

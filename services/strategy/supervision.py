@@ -16,6 +16,11 @@ from typing import NamedTuple, assert_never
 from services.strategy.spec import EXIT_FENCED, EXIT_REFUSED, EXIT_ROLLED_BACK, Seen
 
 NS_PER_S = 1_000_000_000
+STILL_NS = 5 * NS_PER_S
+"""So long nothing may move on the page of a worker that runs, is in no callback and has Redis. A Redis that
+is frozen shows as away after two to three seconds."""
+PAUSE_NS = NS_PER_S
+"""A host that has not looked for longer than this was frozen itself, and its workers perhaps with it."""
 KILLED = -9
 """Exit code of a process that somebody ended with SIGKILL."""
 
@@ -113,10 +118,12 @@ Command = Acquire | Release | Start | AskStop | Kill
 class Rules(NamedTuple):
     """Attributes:
     failures_max: So many failures within `failure_window_ns` switch an instance off.
+    still_deadline_ns: Nothing moves on the page of a worker outside of a callback.
     settled_ns: Killed from outside after this long it has not failed, and starts again at once.
     """
 
     event_deadline_ns: int = NS_PER_S
+    still_deadline_ns: int = STILL_NS
     start_deadline_ns: int = 15 * NS_PER_S
     stop_deadline_ns: int = 3 * NS_PER_S
     memory_max_mb: int = 512
@@ -133,7 +140,9 @@ class Seat:
 
     Attributes:
         started_ns: When the worker was started.
-        since_ns: When the worker was last seen to move, or to begin what it is doing.
+        since_ns: When the worker was last seen to move, or to begin what it is doing; later by each pause
+            of ours since then.
+        looked_ns: When we last looked at the worker.
         killed: Why we killed it; waits for the exit to be seen.
         leaving: A worker of a lease that was lost has been killed, and its exit not been seen yet.
         reason: Why it is off, or why it was restarted the last time.
@@ -147,6 +156,7 @@ class Seat:
     start_at_ns: int = 0
     started_ns: int = 0
     since_ns: int = 0
+    looked_ns: int = 0
     moved: tuple[int, int, bool] = (-1, -1, False)
     killed: str = ""
     leaving: bool = False
@@ -273,13 +283,14 @@ def _start_due(now_ns: int, state: State) -> list[Command]:
     for seat in state.seats.values():
         if seat.phase is Phase.WAITING and not seat.leaving and now_ns >= seat.start_at_ns:
             seat.phase, seat.started_ns, seat.since_ns = Phase.STARTING, now_ns, now_ns
-            seat.moved, seat.killed = (-1, -1, False), ""
+            seat.looked_ns, seat.moved, seat.killed = now_ns, (-1, -1, False), ""
             commands.append(Start(seat.instance, seat.epoch))
     return commands
 
 
 def _look(event: Looked, state: State) -> list[Command]:
     seat, seen, rules = state.seats[event.instance], event.seen, state.rules
+    unseen_ns, seat.looked_ns = event.now_ns - seat.looked_ns, event.now_ns
     if not seat.has_worker or seat.killed:
         return []
     if event.rss_mb > rules.memory_max_mb:
@@ -293,6 +304,8 @@ def _look(event: Looked, state: State) -> list[Command]:
     if moved != seat.moved or seen.away:
         seat.moved, seat.since_ns = moved, event.now_ns
         return []
+    if unseen_ns > PAUSE_NS:
+        seat.since_ns += unseen_ns  # who was frozen with us goes on in its own time
     still_ns = event.now_ns - seat.since_ns
     if seat.phase is Phase.STARTING:
         # Importing, compiling and `on_start` may take longer than an event may.
@@ -300,6 +313,9 @@ def _look(event: Looked, state: State) -> list[Command]:
         return _kill(seat, f"it did not start within {rules.start_deadline_ns // NS_PER_S} s") if late else []
     if seen.busy and still_ns > rules.event_deadline_ns:
         return _kill(seat, f"a callback took longer than {rules.event_deadline_ns // 1_000_000} ms")
+    if not seen.busy and still_ns > rules.still_deadline_ns:
+        still_s = rules.still_deadline_ns / NS_PER_S
+        return _kill(seat, f"it stands still, outside of a callback, for more than {still_s:g} s")
     return []
 
 

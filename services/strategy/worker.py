@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from services.strategy.ages import Ages
 from services.strategy.consumption import Consumption, Step, market_state, seq_of
 from services.strategy.core import StopAsked, decide, start
 from services.strategy.ends import StrategyRaised, told
@@ -40,7 +41,7 @@ from shared.domain.journal import EntriesSkipped, MarketAdopted, Started, Strate
 from shared.domain.market import BarsWanted, MarketState
 from shared.runtime.logs import Log
 from shared.runtime.quarantine import ENTRIES_MAX, refused_input
-from shared.strategy.desk import DeskRules
+from shared.strategy.desk import INPUT_AHEAD_MAX_NS, DeskRules
 from shared.strategy.memory import MemoryRefused
 from shared.wire import topics
 from shared.wire.codec import encode
@@ -92,6 +93,7 @@ class Worker:
         self._count = READ_ENTRIES_FIRST
         self._caught_up = False
         self._consumption: Consumption
+        self._ages: Ages
 
     def run(self) -> None:
         """Work until asked to stop.
@@ -159,6 +161,7 @@ class Worker:
             )
         )
         self._find_places()
+        self._ages = Ages(self._places.ends, self._now_ns())
         self._want_bars()
         self._show_place(self._consumption.cursors)
         self._adopt()
@@ -215,6 +218,7 @@ class Worker:
         began_ns = self._now_ns()
         due = False
         while not self._stop_asked():
+            self._page.words[TURNS] += 1  # also in a quiet market: our host sees that we do not stand still
             reply = self._commit_and_read() if due else self._read()
             now_ns = self._now_ns()
             if reply:
@@ -238,7 +242,7 @@ class Worker:
     def _consume(self, reply: Reply, now_ns: int | None = None) -> None:
         consumption = self._consumption
         words = self._page.words
-        consumption.begin(self._now_ns() if now_ns is None else now_ns)
+        consumption.begin(self._ages.asof_ns(reply, self._now_ns() if now_ns is None else now_ns))
         last = len(reply) - 1
         for number, (stream, rows) in enumerate(reply):
             at = 0
@@ -348,6 +352,8 @@ class Worker:
             seen = market_state(value)
             if not isinstance(seen, MarketState) or seen.ts_asof_ns <= market.ts_health_ns:
                 continue
+            if market.tick_size is not None and seen.ts_asof_ns > self._now_ns() + INPUT_AHEAD_MAX_NS:
+                continue  # it would not be believed, at every look until the clock is there
             if market.tick_size is None or seen.health != market.health or market.gapped:
                 adopted = MarketAdopted(state=seen, asof_ns=self._now_ns())
                 self._guarded(lambda a=adopted: self._consumption.adopt(a), "on_feed_state")  # type: ignore[misc]

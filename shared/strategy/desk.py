@@ -46,6 +46,10 @@ SETTLED_KEPT = 32
 ASK_AGAIN_AFTER_NS = 10 * NS_PER_S
 """A close or cancel without an answer may be asked for again: both are idempotent in effect."""
 
+INPUT_AHEAD_MAX_NS = NS_PER_S
+"""Of an event that we have received in our future: clocks of two machines may differ by so much. One that is
+further ahead was stamped before the clock was set back, and nobody knows how old it is."""
+
 INTENTS_PER_EVENT_MAX = 32
 """One event never needs more; a loop that calls buy() for ever ends here."""
 
@@ -55,7 +59,8 @@ class DeskRules(NamedTuple):
 
     Attributes:
         intent_ttl_ns: An intent is never sent later than this after the event that led to it.
-        input_age_max_ns: Older events still reach the callbacks, but lead to no orders.
+        input_age_max_ns: Older events still reach the callbacks, but lead to no orders; nor do those that
+            are further in our future than `INPUT_AHEAD_MAX_NS`.
     """
 
     env: str
@@ -340,13 +345,17 @@ class Desk:
 
     # Guards
 
+    def fresh(self, stamped_ns: int, asof_ns: int) -> bool:
+        """Was this stamped so short a time before `asof_ns` that it may lead to orders?"""
+        return -INPUT_AHEAD_MAX_NS <= asof_ns - stamped_ns <= self.rules.input_age_max_ns
+
     def _too_old(self) -> str:
         message = self.message
         if message is None:
             return "no_event"
         if isinstance(message, Bar) and message.source is BarSource.BACKFILL:
             return "backfill"
-        if _received_ns(message) < self.asof_ns - self.rules.input_age_max_ns:
+        if not self.fresh(_received_ns(message), self.asof_ns):
             return "late"
         return "" if len(self.intents) < INTENTS_PER_EVENT_MAX else "too_many"
 

@@ -234,6 +234,27 @@ def test_stopped_host_leaves_no_worker_and_frees_its_leases() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.proves("I-20")
+def test_a_worker_that_stands_still_is_killed_and_runs_again() -> None:
+    """Stopped between two callbacks: it was called alive for ever."""
+
+    async def scenario() -> None:
+        async with rig() as it:
+            await it.runs_one()
+            stopped = await it.beat("strategy:a")
+            assert stopped is not None
+            os.kill(stopped.pid, signal.SIGSTOP)
+
+            async def runs_again() -> bool:
+                beat = await it.beat("strategy:a")
+                return beat is not None and beat.pid != stopped.pid and beat.ready
+
+            await eventually(runs_again, within_s=20, what="another worker of it runs")
+            assert "stands still" in await it.state("a") or "a callback took" in await it.state("a")
+
+    asyncio.run(scenario())
+
+
 def test_host_that_has_lost_its_zygote_fails() -> None:
     """Whoever started it starts another one: without a zygote none of its workers would ever run again."""
 

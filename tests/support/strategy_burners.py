@@ -22,6 +22,13 @@ class Obedient(Strategy):
             self.buy(1, stop=self.ticks(8), target=self.ticks(8), add=True, reason=f"quote {self.count}")
 
 
+class BuysAlways(Strategy):
+    """Buys on every quote on which it may."""
+
+    def on_quote(self, quote: Quote) -> None:
+        self.buy(1, stop=self.ticks(8), target=self.ticks(16), add=True)
+
+
 class Spin(Strategy):
     def on_quote(self, quote: Quote) -> None:
         while True:

@@ -18,7 +18,7 @@ from shared.domain.order import Intent, OrderStatus, Side
 from shared.strategy.desk import DeskRules
 from shared.strategy.settings import read_settings
 from shared.strategy.strategy import Strategy
-from shared.wire.codec import encode, kind_of
+from shared.wire.codec import decode, encode, kind_of
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
@@ -75,6 +75,13 @@ def rows(messages: Sequence[msgspec.Struct], *, first_seq: int = 1) -> list[list
     ]
 
 
+def received_ns(row: Sequence[Any]) -> int:
+    """Return our clock as a row's message was received."""
+    message: Any = decode(*row[1])
+    ns: int = message.ts_recv_ns if hasattr(message, "ts_recv_ns") else message.ts_ns
+    return ns
+
+
 class Bench:
     """One instance under test: give it messages, look at its intents."""
 
@@ -109,15 +116,21 @@ class Bench:
         for symbol in symbols or ("MES",):
             self.give(contract(symbol), feed_state(symbol=symbol), stream=f"md:{{{symbol}}}")
 
-    def give(self, *messages: Any, stream: str = MD, asof_ns: int = 0) -> list[Intent]:
-        """Feed messages as newest entries of `stream`; return the intents they led to."""
+    def give(self, *messages: Any, stream: str = MD, asof_ns: int | None = None) -> list[Intent]:
+        """Feed messages as newest entries of `stream`, each as it is received; return their intents.
+
+        Args:
+            asof_ns: The worker's clock; None for the time at which each was received.
+        """
         given = rows(messages, first_seq=self._seq[stream] + 1)
         self._seq[stream] += len(messages)
         return self.feed(stream, given, asof_ns=asof_ns)
 
-    def feed(self, stream: str, given: list[list[Any]], *, asof_ns: int = 0) -> list[Intent]:
-        at = 0
-        self.consumption.begin(asof_ns)
-        while at < len(given):
-            at = self.consumption.take(stream, given, at)
-        return self.consumption.step().intents
+    def feed(self, stream: str, given: list[list[Any]], *, asof_ns: int | None = T0) -> list[Intent]:
+        consumption = self.consumption
+        for read in [given] if asof_ns is not None else [[row] for row in given]:
+            at = 0
+            consumption.begin(received_ns(read[0]) if asof_ns is None else asof_ns)
+            while at < len(read):
+                at = consumption.take(stream, read, at)
+        return consumption.step().intents

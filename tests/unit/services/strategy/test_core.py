@@ -9,11 +9,12 @@ import pytest
 from services.strategy.core import EntriesLost, decide
 from shared.domain.control import TradingState
 from shared.domain.execution import IntentExpired, OrderDenied, TradingStateChanged
-from shared.domain.journal import MarketAdopted
+from shared.domain.journal import InputsConsumed, MarketAdopted
 from shared.domain.market import Bar, BarSource, FeedGap, FeedHealth, MarketState, Quote
 from shared.domain.order import CancelOrder, ClosePosition, OrderStatus, Side, SubmitOrder
 from shared.strategy import Order, OrderFilled, Strategy
 from tests.support.strategy_rows import (
+    MD,
     ORDERS,
     T0,
     Bench,
@@ -23,6 +24,7 @@ from tests.support.strategy_rows import (
     feed_state,
     filled,
     quote,
+    rows,
     updated,
 )
 
@@ -79,11 +81,13 @@ def test_same_input_gives_the_same_id() -> None:
 @pytest.mark.parametrize(
     ("before", "asof_ns", "reason"),
     [
-        ([], 0, "no_contract"),
-        ([contract()], 0, "not_live"),
-        ([contract(), feed_state(FeedHealth.STALE)], 0, "not_live"),
+        ([], T0, "no_contract"),
+        ([contract()], T0, "not_live"),
+        ([contract(), feed_state(FeedHealth.STALE)], T0, "not_live"),
         ([contract(), feed_state()], T0 + 5 * S + 1, "late"),
         ([contract(), feed_state()], T0 + 5 * S, None),
+        ([contract(), feed_state()], T0 - S, None),  # clocks of two machines
+        ([contract(), feed_state()], T0 - S - 1, "late"),  # of before the clock was set back
     ],
 )
 def test_guards(before: list[object], asof_ns: int, reason: str | None) -> None:
@@ -251,7 +255,7 @@ def test_lost_order_entries_stop_entries_when_exposed() -> None:
     assert bench.suppressed == {"orders_lost": 1}
 
 
-@pytest.mark.parametrize(("age_ns", "live"), [(0, True), (6 * S, False)])
+@pytest.mark.parametrize(("age_ns", "live"), [(0, True), (6 * S, False), (-S, True), (-S - 1, False)])
 def test_adopted_market_is_tradable_when_fresh(age_ns: int, live: bool) -> None:
     bench = Bench(BuyEachQuote)
     seen = MarketState(
@@ -259,8 +263,27 @@ def test_adopted_market_is_tradable_when_fresh(age_ns: int, live: bool) -> None:
         crossed=False, tick_size="0.25", tick_value="1.25", ts_event_ns=T0, ts_asof_ns=T0,
     )  # fmt: skip
     bench.consumption.adopt(MarketAdopted(state=seen, asof_ns=T0 + age_ns))
-    assert bench.strategy.market().tick_size == Decimal("0.25")
+    market = bench.strategy.market()
+    assert market.tick_size == Decimal("0.25")
+    assert market.ts_health_ns <= T0 + age_ns, "what the feed says from now on is newer"
     assert bool(bench.give(quote(100.0))) is live
+
+
+def test_the_clock_of_the_guards_goes_with_what_is_consumed() -> None:
+    """Until the next commit it stood still, and what came a second later seemed to be in our future."""
+    bench = Bench(BuyEachQuote)
+    bench.live()
+    stale = rows([quote(100.0, ts_ns=T0 - 60 * S)], first_seq=3)
+    fresh = rows([quote(100.0, ts_ns=T0 + 2 * S)], first_seq=4)
+    back = rows([quote(100.0, ts_ns=T0 + 2 * S)], first_seq=5)
+    for read, asof_ns in ((stale, T0), (fresh, T0 + 2 * S), (back, T0 - 60 * S)):
+        bench.consumption.begin(asof_ns)
+        bench.consumption.take(MD, read)
+    step = bench.consumption.step()
+    assert [intent.cause.rpartition("-")[2] for intent in step.intents] == ["4"]
+    assert bench.suppressed == {"late": 2}
+    told = [(one.asof_ns, len(one.intents)) for one in step.journal if isinstance(one, InputsConsumed)]
+    assert told == [(T0, 0), (T0 + 2 * S, 1), (T0 - 60 * S, 0)]
 
 
 def test_refused_value_is_skipped_and_counted() -> None:

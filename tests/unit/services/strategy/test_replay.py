@@ -32,6 +32,7 @@ from tests.support.strategy_rows import (
     feed_state,
     filled,
     quote,
+    received_ns,
     rows,
 )
 
@@ -82,10 +83,10 @@ def recorded(prices: Sequence[int]) -> list[tuple[str, list[Any]]]:
     return out
 
 
-def run(consumption: Consumption, inputs: list[tuple[str, list[Any]]], asof_ns: int) -> list[Intent]:
+def run(consumption: Consumption, inputs: list[tuple[str, list[Any]]]) -> list[Intent]:
     intents: list[Intent] = []
     for stream, row in inputs:
-        consumption.begin(asof_ns)
+        consumption.begin(received_ns(row))
         consumption.take(stream, [row])
         intents += consumption.step().intents
     return intents
@@ -99,13 +100,13 @@ PRICES = st.lists(st.integers(-12, 12), min_size=5, max_size=60)
 @pytest.mark.proves("I-18", "I-23")
 def test_restart_anywhere_gives_the_same_intents(prices: list[int], cut: int, cls: type[Strategy]) -> None:
     inputs = recorded(prices)
-    through = run(Bench(cls).consumption, inputs, 0)
+    through = run(Bench(cls).consumption, inputs)
     first = Bench(cls)
-    before = run(first.consumption, inputs[:cut], 0)
+    before = run(first.consumption, inputs[:cut])
     snapshot = msgspec.json.decode(first.consumption.step().snapshot, type=StrategySnapshot)
     second = Bench(cls, snapshot=snapshot)
     assert second.reason == "snapshot"
-    after = run(second.consumption, inputs[cut:], 0)
+    after = run(second.consumption, inputs[cut:])
     assert [encode(i) for i in before + after] == [encode(i) for i in through]
 
 
@@ -130,7 +131,7 @@ def test_replayed_journal_gives_the_same_bytes(prices: list[int], sizes: list[in
     while at < len(inputs):
         size = sizes[turn % len(sizes)]
         for stream, row in inputs[at : at + size]:
-            bench.consumption.begin(T0 + late_at * 60 * S)
+            bench.consumption.begin(max(T0 + late_at * 60 * S, received_ns(row)))
             bench.consumption.take(stream, [row])
         step = bench.consumption.step()
         journal += step.journal
@@ -152,7 +153,7 @@ def test_replayed_journal_gives_the_same_bytes(prices: list[int], sizes: list[in
 
 def test_changed_settings_keep_position_and_restart_memory() -> None:
     bench = Bench(Remembers)
-    run(bench.consumption, recorded([1, 2, 3, 4, 5, 6, 7, 8]), 0)
+    run(bench.consumption, recorded([1, 2, 3, 4, 5, 6, 7, 8]))
     snapshot = msgspec.json.decode(bench.consumption.step().snapshot, type=StrategySnapshot)
     changed = msgspec.structs.replace(snapshot, settings_hash="other")
     again = Bench(Remembers, snapshot=changed)
@@ -171,7 +172,7 @@ def test_replay_follows_a_change_of_settings() -> None:
 
     def feed(bench: Bench, part: list[tuple[str, list[Any]]]) -> None:
         for stream, row in part:
-            bench.consumption.begin(0)
+            bench.consumption.begin(received_ns(row))
             bench.consumption.take(stream, [row])
         step = bench.consumption.step()
         journal.extend(step.journal)
@@ -215,11 +216,14 @@ def test_skipped_entries_are_a_gap_in_the_replay_too() -> None:
             ts_ns=0,
         )
     ]
-    live = run(bench.consumption, inputs[:9], 0)
-    journal += [InputsConsumed(runs=[_run(inputs[:9])], intents=[], asof_ns=0)]
+    live = run(bench.consumption, inputs[:9])
+    journal += [
+        InputsConsumed(runs=[_run([one])], intents=[], asof_ns=received_ns(one[1])) for one in inputs[:9]
+    ]
     to_id = inputs[11][1][0].decode()
     bench.consumption.skip(EntriesSkipped(stream=MD, missing=3, to_id=to_id, asof_ns=0))
     for stream, row in inputs[12:]:
+        bench.consumption.begin(received_ns(row))
         bench.consumption.take(stream, [row])
     step = bench.consumption.step()
     journal += step.journal

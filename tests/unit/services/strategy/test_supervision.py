@@ -84,7 +84,12 @@ def test_before_it_has_seen_the_others_a_host_takes_only_what_was_its_own() -> N
     [
         # (ms, handled, turns, busy)
         ([(0, 1, 1, True), (1_000, 1, 1, True)], False),
-        ([(0, 1, 1, True), (1_001, 1, 1, True)], True),
+        ([(0, 1, 1, True), (600, 1, 1, True), (1_001, 1, 1, True)], True),
+        (
+            [(0, 1, 1, True), (1_600, 1, 1, True), (2_000, 1, 1, True)],
+            False,
+        ),  # we were frozen, perhaps it too
+        ([(0, 1, 1, True), (1_600, 1, 1, True), (2_600, 1, 1, True), (2_601, 1, 1, True)], True),
         ([(0, 1, 1, True), (600, 2, 1, True), (1_200, 2, 1, True)], False),  # it moved
         ([(0, 1, 1, True), (600, 1, 2, True), (1_200, 1, 2, True)], False),  # a batch of skipped kinds
         ([(0, 1, 1, False), (9_000, 1, 1, False), (9_100, 1, 2, True), (10_000, 1, 2, True)], False),  # idle
@@ -104,6 +109,45 @@ def test_redis_away_is_not_a_hang() -> None:
         assert decide(Looked("a", s * NS_PER_S, seen(1, busy=True, away=True), 50), state) == []
 
 
+def test_a_worker_that_stands_still_outside_of_a_callback_is_killed() -> None:
+    """Stopped, or in a cgroup that is frozen: no callback was open, and it was called alive for ever."""
+    state = running()
+    for ms in range(50, 5_050, 50):
+        assert decide(Looked("a", ms * MS, seen(), 50), state) == []
+    (kill,) = decide(Looked("a", 5_050 * MS, seen(), 50), state)
+    assert kill == Kill("a", "it stands still, outside of a callback, for more than 5 s")
+    decide(Exited("a", 5_100 * MS, KILLED, ""), state)
+    seat = state.seats["a"]
+    assert (seat.phase, seat.reason) == (Phase.WAITING, kill.why)
+
+
+@pytest.mark.parametrize(
+    ("looks", "killed"),
+    [
+        # (every ms, how often, turns rise, away)
+        ([(50, 400, True, False)], False),  # a quiet market
+        ([(50, 90, False, False), (50, 400, False, True), (50, 90, False, False)], False),  # Redis away
+        ([(50, 60, False, False), (9_000, 1, False, False), (50, 30, False, False)], False),  # we were frozen
+        ([(50, 60, False, False), (9_000, 1, False, False), (50, 50, False, False)], True),
+    ],
+)
+def test_what_is_no_standing_still(looks: list[tuple[int, int, bool, bool]], killed: bool) -> None:
+    state, ms, turns, commands = running(), 0, 0, []
+    for every_ms, times, rise, away in looks:
+        for _ in range(times):
+            ms, turns = ms + every_ms, turns + rise
+            commands += decide(Looked("a", ms * MS, seen(turns=turns, away=away), 50), state)
+    assert [type(c) for c in commands] == ([Kill] if killed else [])
+
+
+def test_a_worker_that_starts_has_its_own_time_to_move() -> None:
+    state = state_of("h1", ["a"], RULES)
+    decide(LeaseGranted("a", 1, 0), state)
+    decide(Due(0), state)
+    for ms in range(50, 14_000, 50):
+        assert decide(Looked("a", ms * MS, seen(ready=False), 50), state) == []
+
+
 def test_memory_limit() -> None:
     (kill,) = decide(Looked("a", 1, seen(), 513), running())
     assert isinstance(kill, Kill) and "memory_max_mb" in kill.why
@@ -113,7 +157,7 @@ def test_slow_start_is_killed() -> None:
     state = state_of("h1", ["a"], RULES)
     decide(LeaseGranted("a", 1, 0), state)
     decide(Due(0), state)
-    for s in (1, 14):
+    for s in range(1, 17):
         assert decide(Looked("a", s * NS_PER_S, seen(ready=False, busy=True), 50), state) == []
     assert [type(c) for c in decide(Looked("a", 17 * NS_PER_S, seen(ready=False, busy=True), 50), state)] == [
         Kill
