@@ -77,7 +77,7 @@ def places_not_looked_at() -> Patches:
     return [patch.object(shell, "gone_back", everything_is_there)]
 
 
-@bug(caught_in=63)
+@bug(caught_in=5)
 def append_repeated_after_a_lost_reply() -> Patches:
     """What redis-py does by itself: the entry is there twice."""
     return lua(

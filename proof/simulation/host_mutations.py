@@ -70,7 +70,7 @@ def stuck_strategy_not_killed() -> Patches:
     return _decide(patient)
 
 
-@bug(caught_in=64)
+@bug(caught_in=52)
 def failed_strategy_not_restarted() -> Patches:
     """Once it has failed it waits for somebody who never comes."""
     decide = supervision.decide

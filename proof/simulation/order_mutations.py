@@ -165,7 +165,7 @@ def timeout_taken_for_not_sent() -> Patches:
     return [patch.object(Gateway, "mutate", sure)]
 
 
-@bug(caught_in=123)
+@bug(caught_in=352)
 def failed_query_taken_for_flat() -> Patches:
     """A question without an answer is an empty list."""
     patches = []
