@@ -285,10 +285,8 @@ def test_kills_of_the_server_under_load(server: BusServer) -> None:
 
         async def produce() -> None:
             while not stop.is_set():
-                waiting = writer.last_seq - writer.acked_seq
-                for _ in range(
-                    20 if waiting < 20_000 else 0
-                ):  # a server may take long to start on a busy machine
+                # A server may take long to start on a busy machine.
+                for _ in range(20 if writer.last_seq - writer.acked_seq < 20_000 else 0):
                     writer.append(make_quote(writer.last_seq + 1))
                 await asyncio.sleep(0.001)
 
