@@ -76,7 +76,7 @@ class Feed(Checker):
         self._read = 0
         self._bar_ns = 0
         self._redis_s = 0.0
-        self._away_s = 0.0
+        self._away_s = -1.0
         self._writer: Incarnation | None = None
         self._writer_s = 0.0
 
