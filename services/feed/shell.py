@@ -87,7 +87,7 @@ class Shell:
         self._symbols = context.julie.symbols
         self.state = make_state(self._symbols, context.config.settings(context.julie))
         self._outlets: dict[str, Outlet] = {}
-        self._views: dict[str, MarketState] = {}
+        self._views: dict[str, tuple[MarketState, int]] = {}  # with when they were said, monotonic
         self._views_ready = asyncio.Event()
         self._confirmed_mono_ns = 0
         self._queries: set[asyncio.Task[None]] = set()
@@ -297,7 +297,7 @@ class Shell:
     def _perform(self, command: Command) -> None:
         match command:
             case PublishState(state=view):
-                self._views[view.symbol] = view
+                self._views[view.symbol] = view, self._clock.monotonic_ns()
                 self._views_ready.set()
             case FetchBars():
                 self._ask(self._fetch(command), f"bars {command.symbol}")
@@ -341,7 +341,11 @@ class Shell:
                 await self._confirm()
             self._views_ready.clear()
             views, self._views = self._views, {}
-            for symbol, view in views.items():
+            for symbol, (view, said_mono_ns) in views.items():
+                if self._clock.monotonic_ns() - said_mono_ns > CONFIRMED_NS:
+                    # It waited for us to wake; with the clock set back it would look like one of now.
+                    # The core says it anew.
+                    continue
                 try:
                     await self._context.bus.set_and_publish(
                         topics.quote(symbol), topics.quotes(symbol), encode(view)

@@ -84,6 +84,34 @@ def test_who_was_frozen_while_he_asked_asks_again() -> None:
     assert bus.published == []
 
 
+def test_what_has_waited_for_him_to_wake_is_not_published() -> None:
+    """The clock was set back while he was frozen: by its time it looked like a view of now."""
+    bus, now_ns = Bus(), 10 * CONFIRMED_NS
+
+    class Asked(FencedWriter):
+        times = 0
+
+        async def check(self) -> None:
+            nonlocal now_ns
+            self.times += 1
+            now_ns += 5 * CONFIRMED_NS if self.times == 1 else 0
+
+    shell = make_shell(bus)
+    shell._clock = cast(Any, SimpleNamespace(monotonic_ns=lambda: now_ns))
+    shell._outlets["MES"] = Outlet("MES", cast(Any, Asked()), 1_000)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(shell._publish_views())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert bus.published == []
+        shell._perform(PublishState(VIEW))
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert bus.published == ["quote:{MES}"]
+
+
 def test_who_has_heard_it_just_now_does_not_ask() -> None:
     bus = Bus()
     shell = make_shell(bus)
