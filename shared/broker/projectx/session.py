@@ -196,9 +196,8 @@ def _sort(
                 reason = f"the broker logged this session out: {text}"
                 return [*_deliver(delivered), *_give_up(event, state, reason, _logout_pause_ns(event, state))]
             case Invocation(invocation_id=invocation_id):
-                if (
-                    invocation_id is not None and connection.is_open
-                ):  # not known of this gateway; silence would hang its caller
+                # Not known of this gateway; silence would hang its caller.
+                if invocation_id is not None and connection.is_open:
                     connection.complete(invocation_id, event.at.now_ns, error="not supported by this client")
                 delivered.append(record)
             case Completion():
